@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Django's command line for this site."""
+
+import os
+import sys
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import execute_from_command_line
+
+from thumbsite import trial
+
+
+def main() -> None:
+    # In a checkout where `make run` has set up a trial site, every command speaks to that site.
+    # What the environment says already always wins.
+    trial.load_environment()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thumbsite.settings")
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

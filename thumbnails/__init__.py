@@ -1,0 +1,1 @@
+"""Makes thumbnails and keeps them true."""

@@ -1,0 +1,49 @@
+"""The app's settings as one typed, validated value, read when asked for and not at import."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThumbnailSettings:
+    """Each field is read from the Django setting that `_whole_number` names beside it."""
+
+    size_px: int
+    """THUMBNAIL_SIZE: the side of the square that a thumbnail fits in."""
+    quality: int
+    """THUMBNAIL_QUALITY: of the JPEG, 1 to 95 (Pillow's useful range)."""
+    max_pixels: int
+    """THUMBNAIL_MAX_PIXELS: an original with more is refused before it is decoded."""
+
+
+def _whole_number(name: str, default: int, lowest: int, highest: int) -> int:
+    value: Any = getattr(settings, name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ImproperlyConfigured(
+            f"{name} must be a whole number from {lowest:,} to {highest:,}, not {value!r}."
+        )
+    return value
+
+
+@lru_cache(maxsize=1)
+def current() -> ThumbnailSettings:
+    """The settings in force. Raises ImproperlyConfigured, which names the setting."""
+    for alias in ("originals", "thumbnails"):
+        if alias not in settings.STORAGES:
+            raise ImproperlyConfigured(f"STORAGES has no {alias!r}: thumbnails needs one.")
+    return ThumbnailSettings(
+        size_px=_whole_number("THUMBNAIL_SIZE", 256, 1, 4096),
+        quality=_whole_number("THUMBNAIL_QUALITY", 85, 1, 95),
+        max_pixels=_whole_number("THUMBNAIL_MAX_PIXELS", 200_000_000, 1, 10**10),
+    )
+
+
+@receiver(setting_changed)
+def _forget(**_: object) -> None:
+    current.cache_clear()

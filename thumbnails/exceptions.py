@@ -1,0 +1,58 @@
+"""What can go wrong with a thumbnail, each with the reason that the ledger keeps."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why an asset has no thumbnail."""
+
+    SOURCE_MISSING = "source_missing"
+    UNREADABLE = "unreadable"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED = "unsupported"
+    STORAGE_ERROR = "storage_error"
+    CRASHED = "crashed"
+
+    @property
+    def label(self) -> str:
+        return self.value.replace("_", " ")
+
+
+class ThumbnailError(Exception):
+    """A thumbnail cannot be had; the message is one sentence for people."""
+
+    reason: Reason
+
+
+class SourceMissing(ThumbnailError):
+    """The original is gone."""
+
+    reason = Reason.SOURCE_MISSING
+
+
+class Unreadable(ThumbnailError):
+    """The original is damaged: its decoder gave up."""
+
+    reason = Reason.UNREADABLE
+
+
+class TooLarge(ThumbnailError):
+    """The original has more pixels than the site decodes."""
+
+    reason = Reason.TOO_LARGE
+
+
+class Unsupported(ThumbnailError):
+    """The original is in no format, or no colour mode, that the site decodes."""
+
+    reason = Reason.UNSUPPORTED
+
+
+class StorageFailure(ThumbnailError):
+    """A storage did not read or write: a full disk, a lost mount, missing rights."""
+
+    reason = Reason.STORAGE_ERROR
+
+
+class UsageError(Exception):
+    """Somebody asked for what cannot be done; the message says so in one sentence."""

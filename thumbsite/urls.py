@@ -1,0 +1,12 @@
+from django.contrib import admin
+from django.urls import include, path
+
+admin.site.site_header = "Thumbsite"
+admin.site.site_title = "Thumbsite"
+admin.site.index_title = "Images and their thumbnails"
+
+urlpatterns = [
+    path("admin/django_rq/", include("django_rq.urls")),
+    path("admin/", admin.site.urls),
+    path("", include("thumbnails.urls")),
+]
