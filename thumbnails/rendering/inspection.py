@@ -1,0 +1,97 @@
+"""What an original's header tells, without decoding its pixels."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from thumbnails.exceptions import StorageFailure, ThumbnailError, TooLarge, Unreadable, Unsupported
+
+# Damaged metadata is common and no reason not to show a picture: what matters raises.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+# An explicit list: Pillow knows formats that run other programs (EPS) or that nobody keeps
+# photos in, and each decoder is one more thing that a hostile file can reach.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")
+UPRIGHT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """An original as its header describes it."""
+
+    width: int
+    """Pixels as stored, before the orientation is applied; so is `height`."""
+    height: int
+    format: str
+    """One of FORMATS."""
+    mode: str
+    """Pillow's name of the colour mode, such as RGB, CMYK or P."""
+    orientation: int
+    """EXIF orientation, 1 to 8; 1 is upright."""
+
+
+def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
+    """Read the header of an original.
+
+    Raises Unsupported for what is no picture of FORMATS, TooLarge for more than `max_pixels`,
+    Unreadable for a damaged header.
+    """
+    with translated_errors():
+        image = open_image(file, max_pixels=max_pixels)
+        # The base class's method reads what the header brought; PNG's own would decode the
+        # picture to look behind it.
+        orientation = orientation_of(Image.Image.getexif(image))
+        return Facts(
+            width=image.width,
+            height=image.height,
+            # A phone's JPEG with a depth map or a second picture behind the first.
+            format="JPEG" if image.format == "MPO" else str(image.format),
+            mode=image.mode,
+            orientation=orientation,
+        )
+
+
+def open_image(file: BinaryIO, *, max_pixels: int) -> Image.Image:
+    """Pillow's image, its header read. To be called inside `translated_errors`."""
+    image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > max_pixels:
+        raise TooLarge(
+            f"{image.width} × {image.height} pixels are more than the {max_pixels:,} allowed."
+        )
+    return image
+
+
+def orientation_of(exif: Image.Exif) -> int:
+    """The EXIF orientation; 1 where there is none or the value means nothing."""
+    value = exif.get(ExifTags.Base.Orientation)
+    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn whatever Pillow raises over a file into one of our errors."""
+    try:
+        yield
+    except ThumbnailError:
+        raise
+    except UnidentifiedImageError:
+        raise Unsupported("Not a picture in one of " + ", ".join(FORMATS) + ".") from None
+    except Image.DecompressionBombError as error:
+        raise TooLarge(str(error)) from error
+    except MemoryError as error:
+        raise TooLarge("Not enough memory to decode it.") from error
+    except OSError as error:
+        # Pillow's decoders raise OSError without a number; one with a number is the system's.
+        if error.errno is not None:
+            raise StorageFailure(f"Reading it failed: {error.strerror}.") from error
+        raise Unreadable(_sentence(error)) from error
+    except Exception as error:  # a decoder that stumbles over a damaged file raises anything
+        raise Unreadable(_sentence(error)) from error
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]

@@ -1,0 +1,43 @@
+"""How a thumbnail is made, as a value that can be compared and named."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+RENDERER_VERSION = 1
+"""Raise it with every change of the renderer that changes pictures: all thumbnails become stale."""
+
+DIGEST_CHARACTERS = 16  # 64 bits: names some dozen recipes, and one file per asset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything but the original that decides a thumbnail's bytes."""
+
+    size_px: int = 256
+    """Side of the square that the thumbnail fits in."""
+    quality: int = 85
+    """JPEG quality, 1 to 95."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """sRGB colour under transparent pixels."""
+    renderer: int = RENDERER_VERSION
+
+    @cached_property
+    def digest(self) -> str:
+        """Names this recipe: 16 hexadecimal digits."""
+        return _digest(json.dumps(asdict(self), sort_keys=True))
+
+    def fingerprint(self, source_version: str) -> str:
+        """Names the bytes that this recipe makes of that version of an original: 16 hex digits."""
+        return _digest(f"{self.digest}\n{source_version}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+
+
+def fit_inside(width: int, height: int, size_px: int) -> tuple[int, int]:
+    """Width and height in pixels that fit a square of `size_px`: same aspect, never enlarged."""
+    scale = min(1.0, size_px / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,0 +1,149 @@
+"""Pixels: an original's bytes to a thumbnail's bytes."""
+
+import io
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import BinaryIO
+
+from PIL import Image, ImageCms
+
+from thumbnails.exceptions import Unsupported
+from thumbnails.rendering.inspection import (
+    UPRIGHT,
+    open_image,
+    orientation_of,
+    translated_errors,
+)
+from thumbnails.rendering.recipe import Recipe, fit_inside
+from thumbnails.rendering.stamp import make_stamp
+
+# How much larger than the thumbnail the picture is at least that LANCZOS gets to see. At 1.5 a
+# phone's photo is decoded at an eighth of its size, the cheapest that the JPEG decoder knows;
+# the result stays above 45 dB PSNR of what the full picture would give (`make bench`).
+REDUCING_GAP = 1.5
+
+TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to what sets the stored pixels upright (CIPA DC-008, 4.6.5.1.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendering:
+    """A thumbnail, not stored yet."""
+
+    content: bytes
+    """The JPEG file."""
+    width: int
+    height: int
+
+
+def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int) -> Rendering:
+    """Make the thumbnail of the original in `file`, with `fingerprint` as its stamp.
+
+    Raises Unsupported, TooLarge or Unreadable for a bad original, StorageFailure where reading
+    it fails.
+    """
+    with translated_errors():
+        image = open_image(file, max_pixels=max_pixels)
+        full_size = image.size
+        if not _decode_reduced(image, recipe.size_px):
+            image.load()
+            full_size = image.size  # TIFF sets itself upright while it loads
+        orientation = orientation_of(image.getexif())
+        profile = image.info.get("icc_profile")
+
+        image = _with_plain_pixels(image)
+        size = fit_inside(*full_size, recipe.size_px)
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        image = _in_srgb(image, profile)
+        image = _flattened(image, recipe.background)
+        if orientation != UPRIGHT:
+            image = image.transpose(TRANSPOSITIONS[orientation])
+
+        content = io.BytesIO()
+        # Told nothing else, Pillow carries no metadata over; a JPEG without a profile is sRGB.
+        image.save(
+            content,
+            "JPEG",
+            quality=recipe.quality,
+            optimize=True,
+            comment=make_stamp(fingerprint),
+        )
+        return Rendering(content=content.getvalue(), width=image.width, height=image.height)
+
+
+def _decode_reduced(image: Image.Image, size_px: int) -> bool:
+    """Ask the decoder for a smaller picture, before anything is loaded. False: it cannot.
+
+    The size asked for has the picture's own aspect: a square one, as `Image.thumbnail` asks
+    for, is met by the short side of a panorama far too late.
+    """
+    width, height = fit_inside(*image.size, size_px)
+    wanted = math.ceil(width * REDUCING_GAP), math.ceil(height * REDUCING_GAP)
+    return image.draft(None, wanted) is not None
+
+
+def _with_plain_pixels(image: Image.Image) -> Image.Image:
+    """In a mode that can be resized: L, LA, RGB, RGBA or CMYK."""
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if "transparency" in image.info or image.mode in ("PA", "La", "RGBa"):
+        return image.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("P", "YCbCr", "HSV", "RGBX"):
+        return image.convert("RGB")
+    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        return image
+    raise Unsupported(f"Pictures of colour mode {image.mode} cannot be shown.")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8 bits; Pillow's own conversion clips everything over 255 to white."""
+    wide = image.convert("I")
+    return wide.point(lambda value: value * (1 / 257)).convert("L")
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converted from its colour profile: to L or RGB, with its alpha if it had one.
+
+    A profile that cannot be used, or none, means that grey is grey and RGB is sRGB.
+    """
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    opaque = image if alpha is None else image.convert(image.mode.removesuffix("A"))
+    converted = None
+    if profile:
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):
+            converted = ImageCms.applyTransform(opaque, _to_srgb(profile, opaque.mode))
+    if converted is None:
+        converted = opaque.convert("RGB") if opaque.mode == "CMYK" else opaque
+    if alpha is not None:
+        converted.putalpha(alpha)
+    return converted
+
+
+@lru_cache(maxsize=8)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    # Built once for a camera's many pictures: building costs more than applying it to a
+    # thumbnail. Applying one is safe in several threads at once (lcms2 copies its cache).
+    return ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB"
+    )
+
+
+def _flattened(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    flat = Image.new("RGB", image.size, background)
+    flat.paste(image.convert("RGB"), mask=image.getchannel("A"))
+    return flat
