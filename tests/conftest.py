@@ -1,0 +1,191 @@
+"""What tests share: a cache and originals of their own, a real queue, real workers and commands."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth.models import Permission, User
+from django.core.files.storage import storages
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+
+from tests import pictures
+from tests.plugin import GROUND, Ground
+from tests.processes import QUEUES, Worker, database_url, run_command
+from tests.servers import QueueServer
+from thumbnails.models import ImageAsset
+from thumbnails.upkeep import intake
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def thumbnail_dir(tmp_path: Path) -> Path:
+    """The test's own cache; the app makes it."""
+    return tmp_path / "thumbnails"
+
+
+@pytest.fixture
+def originals_dir(tmp_path: Path) -> Path:
+    directory = tmp_path / "originals"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def own_storages(
+    settings: Settings,
+    thumbnail_dir: Path,
+    originals_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    locations = {"thumbnails": thumbnail_dir, "originals": originals_dir}
+    settings.THUMBNAIL_DIR = thumbnail_dir
+    settings.ORIGINALS_DIR = originals_dir
+    settings.STORAGES = {
+        alias: {**storage, "OPTIONS": {**storage.get("OPTIONS", {}), "location": locations[alias]}}
+        if alias in locations
+        else storage
+        for alias, storage in settings.STORAGES.items()
+    }
+    # The field asked for its storage when the model was made.
+    field = ImageAsset._meta.get_field("original")
+    monkeypatch.setattr(field, "storage", storages["originals"])
+
+
+class MakeAsset(Protocol):
+    def __call__(
+        self, data: bytes | None = None, *, name: str = "", session: str = ""
+    ) -> ImageAsset: ...
+
+
+@pytest.fixture
+def make_asset(db: None, originals_dir: Path) -> MakeAsset:
+    """Put a file among the originals (the scene as a JPEG without `data`) and import it."""
+    numbers = itertools.count(1)
+
+    def make(data: bytes | None = None, *, name: str = "", session: str = "") -> ImageAsset:
+        path = originals_dir / (name or f"picture-{next(numbers)}.jpg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pictures.jpeg() if data is None else data)
+        return intake.import_file(path, session=session)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(settings: Settings) -> None:
+    """The site's hasher takes a third of a second each time, on purpose."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+# --- Servers and processes ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def ground(request: pytest.FixtureRequest) -> Ground:
+    return request.config.stash[GROUND]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, ground: Ground
+) -> None:
+    """On SQLite Django would test in memory, where no other process could look."""
+    database = django_settings.DATABASES["default"]
+    if "sqlite3" in database["ENGINE"]:
+        database.setdefault("TEST", {})["NAME"] = str(ground.home / "tests.sqlite3")
+
+
+@pytest.fixture
+def queue_server(ground: Ground) -> QueueServer:
+    """A running, empty Valkey. Tests that do not ask for it find none at REDIS_URL."""
+    ground.queue.start()
+    ground.queue.flush()
+    return ground.queue
+
+
+@pytest.fixture
+def process_environment(
+    transactional_db: None, thumbnail_dir: Path, originals_dir: Path
+) -> dict[str, str]:
+    """For other processes of the site: the test's database, which sees no uncommitted work."""
+    name = str(connection.settings_dict["NAME"])
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url(os.environ["DATABASE_URL"], name),
+        "THUMBNAIL_DIR": str(thumbnail_dir),
+        "ORIGINALS_DIR": str(originals_dir),
+    }
+
+
+class StartWorker(Protocol):
+    def __call__(self, *queues: str, **environment: str) -> Worker: ...
+
+
+@pytest.fixture
+def worker(
+    process_environment: dict[str, str], queue_server: QueueServer, tmp_path: Path
+) -> Iterator[StartWorker]:
+    """Start a real worker on these queues (all of the app's without any) and settings."""
+    workers: list[Worker] = []
+
+    def start(*queues: str, **environment: str) -> Worker:
+        log = tmp_path / f"worker-{len(workers)}.log"
+        new = Worker({**process_environment, **environment}, log, queues or QUEUES)
+        workers.append(new)
+        new.wait_until_ready()
+        return new
+
+    yield start
+    for started in workers:
+        started.kill()
+
+
+class Manage(Protocol):
+    def __call__(
+        self, *arguments: object, answer: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture
+def manage(process_environment: dict[str, str]) -> Manage:
+    """Run `manage.py` in a process of its own, on the test's database."""
+
+    def run(
+        *arguments: object, answer: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return run_command(arguments, {**process_environment, **environment}, answer=answer)
+
+    return run
+
+
+# --- People ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def staff(db: None) -> User:
+    """Staff with every permission of the app and no other."""
+    user = User.objects.create_user("staff", password="staff", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="thumbnails"))
+    return user
+
+
+@pytest.fixture
+def superuser(admin_user: User) -> User:
+    return admin_user
+
+
+@pytest.fixture
+def staff_client(staff: User) -> Client:
+    client = Client()
+    client.force_login(staff)
+    return client

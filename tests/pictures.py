@@ -1,0 +1,245 @@
+"""Pictures for tests, all made here: good ones in every format, and every kind of bad one.
+
+They show the *scene*, whose four quarters differ, so that one look at the corners tells whether a
+thumbnail stands upright. Each builder returns the bytes of a file.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageDraw
+
+Colour = tuple[int, int, int]
+
+QUARTERS: dict[str, Colour] = {
+    "red": (200, 30, 30),
+    "green": (30, 160, 50),
+    "blue": (40, 60, 200),
+    "yellow": (230, 210, 40),
+}
+UPRIGHT = ("red", "green", "blue", "yellow")
+"""The scene's corners: top left, top right, bottom left, bottom right."""
+
+ORIENTATIONS = range(1, 9)
+
+# What a camera did to the scene on the way to the file, for EXIF's eight orientations: the
+# contrary of what a viewer has to do.
+_LAID = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+EMPTY = b""
+TEXT = b"This is no picture, whatever its name says.\n"
+
+
+def scene(width: int = 64, height: int = 48) -> Image.Image:
+    """The upright scene, RGB; one pixel wide or high it shows only some of its quarters."""
+    image = Image.new("RGB", (width, height))
+    across, down = (0, (width + 1) // 2, width), (0, (height + 1) // 2, height)
+    for number, name in enumerate(UPRIGHT):
+        column, row = number % 2, number // 2
+        box = (across[column], down[row], across[column + 1], down[row + 1])
+        image.paste(QUARTERS[name], box)
+    return image
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """A picture like a photo: soft light, details of every size, hard edges, a grain; always the
+    same one."""
+    chance = np.random.default_rng(seed=1)
+    things = Image.new("RGB", (width, height), (140, 130, 120))
+    draw = ImageDraw.Draw(things)
+    for _ in range(60):
+        x, y, radius = chance.random(3) * (width, height, width / 12)
+        red, green, blue = (int(value) for value in chance.integers(60, 200, 3))
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), (red, green, blue))
+    light = np.full((height, width), -5.0 * 128, np.float32)
+    for cell_px, strength in ((2, 4), (8, 8), (32, 12), (128, 25), (512, 40)):
+        coarse = chance.normal(128, strength, (height // cell_px + 2, width // cell_px + 2))
+        layer = Image.fromarray(coarse.clip(0, 255).astype(np.uint8))
+        light += np.asarray(layer.resize(things.size, Image.Resampling.BICUBIC), np.float32)
+    grain = 4 * chance.standard_normal((height, width, 3), np.float32)
+    pixels = np.asarray(things) + light[:, :, np.newaxis] + grain
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def corners(image: Image.Image) -> tuple[str, ...]:
+    """The colours of a picture's quarters as words, in the order of UPRIGHT."""
+    image = image.convert("RGB")
+    columns = (image.width // 4, image.width * 3 // 4)
+    rows = (image.height // 4, image.height * 3 // 4)
+    return tuple(colour_of(image.getpixel((x, y))) for y in rows for x in columns)
+
+
+def colour_of(pixel: object) -> str:
+    """The name of the scene's colour that is nearest to these red, green and blue."""
+    assert isinstance(pixel, tuple | list)
+    distances = {
+        name: sum((a - b) ** 2 for a, b in zip(colour, pixel, strict=True))
+        for name, colour in QUARTERS.items()
+    }
+    return min(distances, key=distances.__getitem__)
+
+
+def opened(data: bytes) -> Image.Image:
+    """The picture in these bytes, decoded in full."""
+    image = Image.open(BytesIO(data))
+    image.load()
+    return image
+
+
+# --- Good ones ------------------------------------------------------------------------------------
+
+
+def jpeg(
+    image: Image.Image | None = None,
+    *,
+    orientation: int | None = None,
+    mode: str = "RGB",
+    icc: bytes | None = None,
+    quality: int = 92,
+    comment: bytes = b"",
+) -> bytes:
+    """A JPEG. With an EXIF `orientation` it is stored turned, so that a viewer shows it upright."""
+    image = laid((image or scene()).convert(mode), orientation)
+    exif = exif_of(orientation)
+    return saved(image, "JPEG", quality=quality, exif=exif, icc_profile=icc, comment=comment)
+
+
+def png(
+    image: Image.Image | None = None, *, mode: str = "RGB", orientation: int | None = None
+) -> bytes:
+    """A PNG of mode 1, L, LA, P, RGB, RGBA or I;16 (16-bit grey)."""
+    image = laid(image or scene(), orientation)
+    if mode == "I;16":
+        # 257 takes 255 to the full 65,535.
+        image = image.convert("L").convert("I").point(lambda value: value * 257)
+    return saved(image.convert(mode), "PNG", exif=exif_of(orientation))
+
+
+def transparent_png(mode: str = "RGBA") -> bytes:
+    """A PNG of mode RGBA, LA, P or L of the half-transparent scene."""
+    image = half_transparent()
+    if mode in {"RGBA", "LA"}:
+        return saved(image.convert(mode), "PNG")
+    # One colour of the palette, or one grey, stands for transparency.
+    plain = image.convert("RGB")
+    plain = plain.quantize(8) if mode == "P" else plain.convert(mode)
+    return saved(plain, "PNG", transparency=plain.getpixel((0, 0)))
+
+
+def half_transparent() -> Image.Image:
+    """The scene, RGBA, its left half fully transparent over hidden black."""
+    image = scene().convert("RGBA")
+    image.paste((0, 0, 0, 0), (0, 0, image.width // 2, image.height))
+    return image
+
+
+def gif(image: Image.Image | None = None, *, transparent: bool = False, frames: int = 1) -> bytes:
+    """A GIF; of an animated one, only the first frame is the scene."""
+    first = (image or scene()).quantize(8)
+    others = [Image.new("L", first.size, 40 * number).convert("P") for number in range(1, frames)]
+    hole = {"transparency": first.getpixel((0, 0))} if transparent else {}
+    return saved(first, "GIF", save_all=frames > 1, append_images=others, **hole)
+
+
+def webp(
+    image: Image.Image | None = None, *, mode: str = "RGB", orientation: int | None = None
+) -> bytes:
+    image = laid((image or scene()).convert(mode), orientation)
+    return saved(image, "WEBP", quality=90, exif=exif_of(orientation))
+
+
+def avif(
+    image: Image.Image | None = None, *, mode: str = "RGB", orientation: int | None = None
+) -> bytes:
+    """An AVIF; its orientation is written as the format's own turning and mirroring."""
+    image = laid((image or scene()).convert(mode), orientation)
+    return saved(image, "AVIF", quality=90, exif=exif_of(orientation))
+
+
+def tiff(
+    image: Image.Image | None = None, *, mode: str = "RGB", orientation: int | None = None
+) -> bytes:
+    """A TIFF; its orientation is a tag of its own, not one of EXIF."""
+    image = laid((image or scene()).convert(mode), orientation)
+    tags = {ExifTags.Base.Orientation: orientation} if orientation else {}
+    return saved(image, "TIFF", compression="tiff_deflate", tiffinfo=tags)
+
+
+def bmp(image: Image.Image | None = None) -> bytes:
+    return saved(image or scene(), "BMP")
+
+
+def mpo(image: Image.Image | None = None, *, orientation: int | None = None) -> bytes:
+    """A JPEG with a second picture behind the first, as phones make them."""
+    first = laid(image or scene(), orientation)
+    second = Image.new("RGB", first.size, "grey")
+    exif = exif_of(orientation)
+    return saved(first, "MPO", save_all=True, append_images=[second], exif=exif)
+
+
+def laid(image: Image.Image, orientation: int | None) -> Image.Image:
+    """The picture as a camera held in this orientation stores it."""
+    method = _LAID.get(orientation or 1)
+    return image if method is None else image.transpose(method)
+
+
+def exif_of(orientation: int | None) -> bytes:
+    """An EXIF block with this orientation and a camera's name, or none."""
+    if orientation is None:
+        return b""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    exif[ExifTags.Base.Make] = "Camera"
+    return exif.tobytes()
+
+
+def saved(image: Image.Image, format_: str, **options: object) -> bytes:
+    """The picture as it is, in this format of Pillow's."""
+    file = BytesIO()
+    image.save(file, format_, **{key: value for key, value in options.items() if value != b""})
+    return file.getvalue()
+
+
+# --- Bad ones -------------------------------------------------------------------------------------
+
+
+def truncated(data: bytes | None = None, *, keep: float = 0.5) -> bytes:
+    """The first part of a file, as an upload that broke off leaves it; its header is whole."""
+    data = jpeg(scene(640, 480)) if data is None else data
+    return data[: int(len(data) * keep)]
+
+
+def bomb(width: int = 100_000, height: int = 100_000) -> bytes:
+    """A PNG of a few hundred bytes which says that it has that many pixels."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(kind, data) for kind, data in chunks)
+
+
+def _png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def eps() -> bytes:
+    """A format that Pillow knows and that runs another program to decode."""
+    return saved(scene(), "EPS")
+
+
+def psd(width: int = 64, height: int = 48) -> bytes:
+    """A format that Pillow knows and that nobody shows on the web: one flat white layer."""
+    header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, height, width, 8, 3)
+    no_palette_resources_or_layers = bytes(12)
+    uncompressed = bytes(2)
+    return header + no_palette_resources_or_layers + uncompressed + b"\xff" * width * height * 3

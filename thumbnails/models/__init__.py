@@ -1,0 +1,20 @@
+"""The ledger: what the site knows of its images, their thumbnails, and the runs over them."""
+
+from thumbnails.models.assets import (
+    ImageAsset,
+    Outcome,
+    State,
+    TrainingSession,
+    recipe_in_force,
+)
+from thumbnails.models.runs import Chunk, Run
+
+__all__ = [
+    "Chunk",
+    "ImageAsset",
+    "Outcome",
+    "Run",
+    "State",
+    "TrainingSession",
+    "recipe_in_force",
+]

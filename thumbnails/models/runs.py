@@ -1,0 +1,223 @@
+"""Runs and their chunks: what was asked for, who does it, and what became of each asset."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q, Sum
+from django.utils import timezone
+
+from thumbnails.models.assets import Change, Outcome
+
+LEASE = timedelta(seconds=60)
+"""How long a chunk belongs to whoever claimed it, from the last sign of life."""
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    def move(self, run_id: int, to: "Run.State", **also: Any) -> bool:
+        """Go to a state from where that is legal; False where it is not, and nothing changed."""
+        if to in (Run.State.DONE, Run.State.CANCELLED):
+            also["finished_at"] = timezone.now()
+        elif to == Run.State.RUNNING:
+            also |= {"finished_at": None, "pause_reason": ""}
+        legal = self.filter(pk=run_id, state__in=Run.TRANSITIONS[to])
+        return bool(legal.update(state=to, **also))
+
+    def settle(self, run_id: int) -> bool:
+        """Call the run done if its last chunk is. True for the one caller who made it so."""
+        if Chunk.objects.filter(run=run_id, finished_at=None).exists():
+            return False
+        return self.move(run_id, Run.State.DONE)
+
+
+class Run(models.Model):
+    """One recorded regeneration or purge of many assets, its scope frozen in chunks."""
+
+    class Kind(models.TextChoices):
+        REGENERATE = "regenerate"
+        PURGE = "purge"
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        PAUSED = "paused"
+        CANCELLED = "cancelled"
+        DONE = "done"
+
+    # From which states each state may be reached. Done is final: its counts are the report.
+    TRANSITIONS: ClassVar[dict[State, tuple[State, ...]]] = {
+        State.RUNNING: (State.PAUSED, State.CANCELLED),
+        State.PAUSED: (State.RUNNING,),
+        State.CANCELLED: (State.RUNNING, State.PAUSED),
+        State.DONE: (State.RUNNING,),
+    }
+
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
+    force = models.BooleanField("render fresh ones too", default=False)
+    scope = models.JSONField(default=dict)
+    """The selection as it was asked for; the assets themselves stand in the chunks."""
+    scope_text = models.CharField("scope", max_length=300)
+    total = models.PositiveIntegerField(default=0)
+    recipe = models.CharField(max_length=16)
+    note = models.CharField(max_length=300, blank=True)
+    pause_reason = models.CharField(max_length=300, blank=True)
+    started_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    by_command = models.BooleanField(default=False)
+    """Worked on by the command that started it; otherwise by the queue's workers."""
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-pk"]
+
+    def __str__(self) -> str:
+        return f"Run {self.pk}"
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing will happen any more unless somebody resumes it."""
+        return self.state in (self.State.DONE, self.State.CANCELLED)
+
+    def progress(self) -> "Progress":
+        """What became of its assets so far: the sum over its chunks."""
+        sums = self.chunks.aggregate(
+            **{outcome.value: Sum(outcome.value, default=0) for outcome in Outcome}
+        )
+        failures: dict[str, list[int]] = {}
+        for by_reason in self.chunks.exclude(failures={}).values_list("failures", flat=True):
+            for reason, ids in by_reason.items():
+                failures.setdefault(reason, []).extend(ids)
+        return Progress(total=self.total, failures=failures, **sums)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Counts of assets by outcome."""
+
+    total: int
+    rendered: int = 0
+    fresh: int = 0
+    purged: int = 0
+    failed: int = 0
+    failures: dict[str, list[int]] = field(default_factory=dict)
+    """The failed assets' ids by reason."""
+
+    @property
+    def done(self) -> int:
+        return self.rendered + self.fresh + self.purged + self.failed
+
+    @property
+    def percent(self) -> int:
+        """Of the whole, rounded down: 100 means all."""
+        return 100 if self.total == 0 else self.done * 100 // self.total
+
+
+class ChunkQuerySet(models.QuerySet["Chunk"]):
+    def open(self) -> Self:
+        """Nobody has finished them and nobody is at work on them."""
+        return self.filter(finished_at=None).filter(
+            Q(lease_until=None) | Q(lease_until__lt=timezone.now())
+        )
+
+    def at_work(self) -> Self:
+        """Somebody is at work on them, by their lease."""
+        return self.filter(finished_at=None, lease_until__gte=timezone.now())
+
+    def claim(self, chunk_id: int, token: UUID) -> "Chunk | None":
+        """Take the chunk for LEASE; None where it is finished, taken, or its run is not running.
+
+        One guarded UPDATE. The run is looked up in a subquery of its own: were the chunk's own
+        condition inside one, PostgreSQL would check it against the state before another claim.
+        """
+        running = Run.objects.filter(state=Run.State.RUNNING).values("pk")
+        claimed = (
+            self.open()
+            .filter(pk=chunk_id, run__in=running)
+            .update(
+                lease_token=token,
+                lease_until=timezone.now() + LEASE,
+                claims=F("claims") + 1,
+            )
+        )
+        return self.select_related("run").get(pk=chunk_id) if claimed else None
+
+    def give_up(self, token: UUID) -> int:
+        """Open what the dead owner of the token had claimed; gives the number of chunks."""
+        return self.filter(lease_token=token, finished_at=None).update(lease_until=None)
+
+
+class Chunk(models.Model):
+    """A slice of a run: the unit of claim and retry, and one job of the queue."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="chunks")
+    number = models.PositiveIntegerField()
+    asset_ids = models.JSONField()
+    """The slice of the frozen scope: ids in ascending order."""
+    position = models.PositiveIntegerField(default=0)
+    """How many of `asset_ids`, from the first, are done and counted."""
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    claims = models.PositiveIntegerField(default=0)
+    finished_at = models.DateTimeField(null=True)
+
+    rendered = models.PositiveIntegerField(default=0)
+    fresh = models.PositiveIntegerField(default=0)
+    purged = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    failures = models.JSONField(default=dict)
+    """The failed assets' ids by reason."""
+
+    objects = ChunkQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["run", "number"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "number"], name="chunk_number_in_run"),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["run"], condition=Q(finished_at=None), name="chunk_unfinished_of_run"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"chunk {self.number} of run {self.run_id}"
+
+    def count(self, changes: Iterable[Change]) -> bool:
+        """Count what the next assets of the slice came to, and keep the lease a while longer.
+
+        Counts nothing and says False when the lease went to somebody else: then they count.
+        """
+        counted = list(changes)
+        by_outcome = Counter(change.outcome for change in counted)
+        for change in counted:
+            if change.reason is not None:
+                self.failures.setdefault(change.reason, []).append(change.asset_id)
+        self.position += len(counted)
+        for outcome, number in by_outcome.items():
+            setattr(self, outcome.value, getattr(self, outcome.value) + number)
+        finished = self.position == len(self.asset_ids)
+        return self._write(
+            position=self.position,
+            failures=self.failures,
+            **{outcome.value: getattr(self, outcome.value) for outcome in by_outcome},
+            lease_until=None if finished else timezone.now() + LEASE,
+            finished_at=timezone.now() if finished else None,
+        )
+
+    def release(self) -> None:
+        """Let somebody else go on with it at once."""
+        self._write(lease_until=None)
+
+    def _write(self, **columns: Any) -> bool:
+        mine = Chunk.objects.filter(pk=self.pk, lease_token=self.lease_token, finished_at=None)
+        return bool(mine.update(**columns))
