@@ -1,0 +1,270 @@
+"""Runs: a frozen scope, chunks that are claimed once, and counts that add up."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from tests import pictures
+from tests.conftest import MakeAsset
+from thumbnails.exceptions import UsageError
+from thumbnails.models import Chunk, ImageAsset, Run, State
+from thumbnails.upkeep import freshness, runs
+
+pytestmark = pytest.mark.django_db
+
+
+def start(kind: Run.Kind = Run.Kind.REGENERATE, *, force: bool = False) -> Run:
+    """Over all assets; nobody is told, so the test works on it."""
+    return runs.start(
+        kind, ImageAsset.objects.all(), scope_text="all", force=force, by_command=True
+    )
+
+
+def work(run: Run) -> None:
+    for chunk in run.chunks.all():
+        runs.work_chunk(chunk.pk)
+    run.refresh_from_db()
+
+
+def test_start__freezes_the_scope(make_asset: MakeAsset) -> None:
+    before = [make_asset().pk for _ in range(3)]
+    run = start()
+    make_asset()
+    work(run)
+    assert run.total == 3
+    assert sorted(i for chunk in run.chunks.all() for i in chunk.asset_ids) == before
+    assert ImageAsset.objects.fresh().count() == 3
+
+
+def test_start__over_nothing_is_refused_and_leaves_nothing() -> None:
+    with pytest.raises(UsageError, match="nothing to do"):
+        start()
+    assert not Run.objects.exists()
+
+
+def test_start__chunks_are_of_bounded_size() -> None:
+    ImageAsset.objects.bulk_create(ImageAsset(original=f"{n}.jpg") for n in range(1_500))
+    run = start()
+    sizes = [len(chunk.asset_ids) for chunk in run.chunks.all()]
+    assert sum(sizes) == run.total == 1_500
+    assert max(sizes) <= runs.CHUNK_AT_MOST
+    assert len(sizes) >= runs.CHUNKS_AT_LEAST
+
+
+def test_regenerate__counts_every_asset_once(make_asset: MakeAsset, originals_dir: Path) -> None:
+    make_asset()
+    fresh = make_asset()
+    broken = make_asset(pictures.truncated())
+    gone = make_asset(name="gone.jpg")
+    (originals_dir / "gone.jpg").unlink()
+    freshness.serve(fresh)
+    run = start()
+    work(run)
+    progress = run.progress()
+    assert run.state == Run.State.DONE
+    assert run.finished_at is not None
+    assert (progress.rendered, progress.fresh, progress.failed) == (1, 1, 2)
+    assert progress.done == run.total == 4
+    assert progress.percent == 100
+    assert progress.failures == {"unreadable": [broken.pk], "source_missing": [gone.pk]}
+    broken.refresh_from_db()
+    assert (broken.state, broken.thumbnail_error) == (State.FAILED, "unreadable")
+
+
+def test_regenerate__force_renders_fresh_ones_and_only_once(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset = make_asset()
+    freshness.serve(asset)
+    file = thumbnail_dir / asset.thumbnail_name
+    before = file.stat().st_ino
+    work(run := start(force=True))
+    assert run.progress().rendered == 1
+    assert file.stat().st_ino != before
+    # What was rendered since the run began is not rendered again by it.
+    second = start(force=True)
+    Run.objects.filter(pk=second.pk).update(created_at=run.created_at)
+    work(second)
+    assert second.progress().fresh == 1
+
+
+def test_regenerate__notices_an_original_that_changed_on_disk(
+    make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    asset = make_asset(name="a.jpg")
+    freshness.serve(asset)
+    (originals_dir / "a.jpg").write_bytes(pictures.png(pictures.scene(30, 90)))
+    work(run := start())
+    assert run.progress().rendered == 1
+    asset.refresh_from_db()
+    assert (asset.width, asset.height, asset.format) == (30, 90, "PNG")
+    assert (asset.thumbnail_width, asset.thumbnail_height) == (30, 90)
+    assert asset.state == State.FRESH
+
+
+def test_purge__deletes_files_and_records(make_asset: MakeAsset, thumbnail_dir: Path) -> None:
+    rendered, failed = make_asset(), make_asset(pictures.truncated())
+    work(start())
+    work(run := start(Run.Kind.PURGE))
+    assert run.progress().purged == 2
+    assert not list(thumbnail_dir.rglob("*.jpg"))
+    for asset in (rendered, failed):
+        asset.refresh_from_db()
+        assert asset.state == State.MISSING
+        assert asset.thumbnail_error == ""
+
+
+@pytest.mark.parametrize("kind", list(Run.Kind))
+def test_asset_deleted_meanwhile__is_counted_and_harms_nothing(
+    make_asset: MakeAsset, kind: Run.Kind
+) -> None:
+    first = make_asset()
+    make_asset()
+    run = start(kind)
+    first.delete()
+    work(run)
+    assert run.state == Run.State.DONE
+    assert run.progress().done == 2
+    assert run.progress().failed == 0
+
+
+def test_unwritable_cache__fails_each_with_its_reason(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    thumbnail_dir.write_text("in the way")
+    asset = make_asset()
+    work(run := start())
+    assert run.progress().failures == {"storage_error": [asset.pk]}
+    asset.refresh_from_db()
+    assert asset.thumbnail_name in asset.thumbnail_error_detail
+
+
+def test_recipe_change__makes_all_stale_and_regeneration_mends_them(
+    make_asset: MakeAsset, settings: Settings
+) -> None:
+    make_asset(pictures.jpeg(pictures.scene(640, 480)))
+    work(start())
+    settings.THUMBNAIL_QUALITY = 50
+    assert ImageAsset.objects.stale().count() == 1
+    work(run := start())
+    assert run.progress().rendered == 1
+    assert ImageAsset.objects.fresh().count() == 1
+
+
+# --- Claims and leases ----------------------------------------------------------------------------
+
+
+def test_chunk__delivered_twice_counts_once(make_asset: MakeAsset) -> None:
+    make_asset()
+    run = start()
+    chunk = run.chunks.get()
+    assert runs.work_chunk(chunk.pk) is True
+    assert runs.work_chunk(chunk.pk) is False
+    assert run.progress().done == 1
+
+
+def test_claim__is_for_one_at_a_time_until_the_lease_runs_out(make_asset: MakeAsset) -> None:
+    make_asset()
+    chunk_id = start().chunks.get().pk
+    first = Chunk.objects.claim(chunk_id, uuid4())
+    assert first is not None
+    assert Chunk.objects.claim(chunk_id, uuid4()) is None
+    Chunk.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    second = Chunk.objects.claim(chunk_id, uuid4())
+    assert second is not None
+    assert second.claims == 2
+    # The first comes back late: it must not count, nor give away what is no longer its own.
+    assert first.count([]) is False
+    first.release()
+    assert Chunk.objects.claim(chunk_id, uuid4()) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_claim__of_many_at_once_one_wins(make_asset: MakeAsset) -> None:
+    for _ in range(5):
+        make_asset()
+    chunk_ids = list(start().chunks.values_list("pk", flat=True))
+    all_here = threading.Barrier(6)
+
+    def claim(_: int) -> list[int]:
+        all_here.wait(30)
+        try:
+            return [pk for pk in chunk_ids if Chunk.objects.claim(pk, uuid4())]
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(6) as pool:
+        won = [pk for pks in pool.map(claim, range(6)) for pk in pks]
+    assert sorted(won) == sorted(chunk_ids)
+
+
+def test_stop__keeps_what_is_done_and_goes_on_with_the_rest(make_asset: MakeAsset) -> None:
+    assets = [make_asset() for _ in range(5)]
+    run = start()
+    Chunk.objects.all().delete()
+    chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
+    asked = iter([False, False, True])
+    runs.work_chunk(chunk.pk, should_stop=lambda: next(asked))
+    assert run.progress().rendered == 2
+    assert ImageAsset.objects.fresh().count() == 2
+    assert runs.work_chunk(chunk.pk) is True
+    run.refresh_from_db()
+    assert run.state == Run.State.DONE
+    assert (run.progress().rendered, run.progress().fresh) == (5, 0)
+
+
+def test_paused_or_cancelled_run__gives_no_chunk(make_asset: MakeAsset) -> None:
+    make_asset()
+    run = start()
+    runs.pause(run, "because")
+    work(run)
+    assert (run.state, run.pause_reason, run.progress().done) == (Run.State.PAUSED, "because", 0)
+    runs.resume(run, by_command=True)
+    runs.cancel(run)
+    work(run)
+    assert (run.state, run.progress().done) == (Run.State.CANCELLED, 0)
+    runs.resume(run, by_command=True)
+    work(run)
+    assert (run.state, run.progress().done) == (Run.State.DONE, 1)
+
+
+def test_transitions__the_illegal_ones_are_refused_and_change_nothing(
+    make_asset: MakeAsset,
+) -> None:
+    make_asset()
+    work(run := start())
+    for act in (runs.cancel, runs.resume, lambda run: runs.pause(run, "")):
+        with pytest.raises(UsageError, match="is done"):
+            act(run)
+    run.refresh_from_db()
+    assert run.state == Run.State.DONE
+
+
+def test_give_up__opens_the_chunks_of_the_dead(make_asset: MakeAsset) -> None:
+    make_asset()
+    chunk_id = start().chunks.get().pk
+    token = uuid4()
+    assert Chunk.objects.claim(chunk_id, token)
+    assert Chunk.objects.give_up(token) == 1
+    assert Chunk.objects.claim(chunk_id, uuid4())
+
+
+def test_chunk__queries_do_not_grow_with_its_assets(
+    make_asset: MakeAsset, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    assets = [make_asset() for _ in range(30)]
+    run = start()
+    Chunk.objects.all().delete()
+    chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
+    with django_assert_max_num_queries(20):
+        runs.work_chunk(chunk.pk)
+    assert run.progress().rendered == 30

@@ -1,0 +1,218 @@
+"""How originals come to be known: recorded by what their header says, never decoded."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+
+from django.core.files.storage import FileSystemStorage
+from django.db import transaction
+
+from thumbnails import conf, originals
+from thumbnails.cache import storage as cache
+from thumbnails.exceptions import (
+    Reason,
+    StorageFailure,
+    ThumbnailError,
+    Unsupported,
+    UsageError,
+)
+from thumbnails.models import ImageAsset, TrainingSession
+from thumbnails.models.assets import NAME_LENGTH
+from thumbnails.rendering import Facts, inspect
+
+BATCH = 500
+"""Files that share one question to the database and one transaction."""
+
+
+class Arrival(StrEnum):
+    """What became of one file."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    KNOWN = "known"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """One file of an import."""
+
+    path: Path
+    arrival: Arrival
+    reason: Reason | None = None
+    """Why it was refused, and `detail` in words; None where it was not."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to be imported."""
+
+    path: Path
+    name: str
+    """What it is or will be called in the originals' storage."""
+
+
+def find_files(paths: Iterable[Path]) -> Iterator[Found]:
+    """All files at or below the paths, in the order of their names.
+
+    Links to folders are not followed, and the cache is passed over. Raises UsageError for a path
+    that does not exist.
+    """
+    root = _originals_root()
+    cache_root = _cache_root()
+    for given in paths:
+        path = given.resolve()
+        if not path.exists():
+            raise UsageError(f"There is no file or folder {given}.")
+        for file in _files_below(path, cache_root):
+            if file.is_relative_to(root):
+                yield Found(file, file.relative_to(root).as_posix())
+            else:
+                yield Found(file, f"imported/{_copied_name(file, path)}")
+
+
+def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[Arrived]:
+    """Record each file once, under the session of that name if one is given.
+
+    A file outside the originals' folder is copied there. Nothing is decoded. Raises UsageError
+    for what is asked wrongly, and nothing over a bad file: it is refused.
+    """
+    group = TrainingSession.objects.get_or_create(name=session)[0] if session else None
+    remaining = iter(files)
+    while batch := list(islice(remaining, BATCH)):
+        yield from _import_batch(batch, group)
+
+
+def import_file(path: Path, *, session: str = "") -> ImageAsset:
+    """Import one file and give its asset. Raises Unsupported and the like where it is refused."""
+    found = next(find_files([path]))
+    (arrived,) = import_files([found], session=session)
+    if arrived.reason is not None:
+        raise Unsupported(arrived.detail)
+    return ImageAsset.objects.get(original=found.name)
+
+
+def describe(asset: ImageAsset) -> None:
+    """Record what the header of a new original says. Raises ThumbnailError for a bad one."""
+    name = str(asset.original.name)
+    with originals.opened(name) as file:
+        facts = inspect(file, max_pixels=conf.current().max_pixels)
+    _set(asset, facts, originals.source_version(name))
+    asset.save(update_fields=[*asdict(facts), "source_version"])
+
+
+def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[Arrived]:
+    names = [found.name for found in batch if _is_text(found.name)]
+    known = {
+        str(asset.original.name): asset for asset in ImageAsset.objects.filter(original__in=names)
+    }
+    arrived = []
+    new: list[ImageAsset] = []
+    updated: list[ImageAsset] = []
+    for found in batch:
+        asset = known.get(found.name)
+        try:
+            version = originals.version_of(found.path)
+            if asset is not None and asset.source_version == version:
+                arrived.append(Arrived(path=found.path, arrival=Arrival.KNOWN))
+                continue
+            facts = _look_at(found)
+            if asset is None:
+                asset = known[found.name] = ImageAsset(original=found.name, session=session)
+                new.append(asset)
+                arrival = Arrival.ADDED
+            else:
+                updated.append(asset)
+                arrival = Arrival.UPDATED
+            _set(asset, facts, version)
+            arrived.append(Arrived(path=found.path, arrival=arrival))
+        except ThumbnailError as error:
+            arrived.append(
+                Arrived(
+                    path=found.path,
+                    arrival=Arrival.REFUSED,
+                    reason=error.reason,
+                    detail=str(error),
+                )
+            )
+    with transaction.atomic():
+        # Another import may have recorded the same file meanwhile, from the same header.
+        ImageAsset.objects.bulk_create(new, ignore_conflicts=True)
+        if updated:
+            ImageAsset.objects.bulk_update(updated, [*Facts.__slots__, "source_version"])
+    return arrived
+
+
+def _look_at(found: Found) -> Facts:
+    """The file's facts; it lies in the originals' folder when this returns."""
+    if not _is_text(found.name):
+        raise Unsupported("The file's name is not valid UTF-8.")
+    if len(found.name) > NAME_LENGTH:
+        raise Unsupported(f"The file's name has more than {NAME_LENGTH} characters.")
+    try:
+        with found.path.open("rb") as file:
+            facts = inspect(file, max_pixels=conf.current().max_pixels)
+        _bring_in(found)
+    except OSError as error:
+        raise StorageFailure(f"It cannot be read or copied: {error.strerror}.") from error
+    return facts
+
+
+def _bring_in(found: Found) -> None:
+    target = _originals_root() / found.name
+    if target == found.path:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    # With its modification time: that is half of what tells on the next import if it changed.
+    shutil.copy2(found.path, part)
+    part.replace(target)
+
+
+def _set(asset: ImageAsset, facts: Facts, source_version: str) -> None:
+    for column, value in asdict(facts).items():
+        setattr(asset, column, value)
+    asset.source_version = source_version
+
+
+def _files_below(path: Path, cache_root: Path | None) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, files in os.walk(path):
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if here / name != cache_root)
+        yield from (here / name for name in sorted(files))
+
+
+def _copied_name(file: Path, given: Path) -> str:
+    """The same on every import of that folder, and another for a folder of the same name."""
+    base = given if given.is_dir() else given.parent
+    digest = hashlib.sha256(os.fsencode(base)).hexdigest()[:8]
+    return f"{base.name or 'root'}-{digest}/{file.relative_to(base).as_posix()}"
+
+
+def _originals_root() -> Path:
+    store = originals.storage()
+    if not isinstance(store, FileSystemStorage):
+        raise UsageError("Only originals that are kept in a folder can be imported by path.")
+    return Path(store.location).resolve()
+
+
+def _cache_root() -> Path | None:
+    store = cache.storage()
+    return Path(store.location).resolve() if isinstance(store, FileSystemStorage) else None
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
