@@ -1,0 +1,36 @@
+from django.urls import path, register_converter
+
+from thumbnails import views
+
+
+class AssetIdConverter:
+    """A positive id as it is written: no leading zeros, and not more than a bigint holds."""
+
+    regex = "[1-9][0-9]{0,17}"
+
+    def to_python(self, value: str) -> int:
+        return int(value)
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+class ShardConverter:
+    regex = "[0-9a-f]{2}"
+
+    def to_python(self, value: str) -> str:
+        return value
+
+    def to_url(self, value: str) -> str:
+        return value
+
+
+register_converter(AssetIdConverter, "asset_id")
+register_converter(ShardConverter, "shard")
+
+app_name = "thumbnails"
+urlpatterns = [
+    path("", views.gallery, name="gallery"),
+    path("thumbnails/<shard:shard>/<asset_id:asset_id>.jpg", views.thumbnail, name="thumbnail"),
+    path("api/v1/images/<asset_id:asset_id>/thumbnail", views.thumbnail, name="image-thumbnail"),
+]
