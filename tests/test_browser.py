@@ -1,0 +1,244 @@
+"""The site as a person meets it: the gallery and the admin in a real Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth.models import User
+from django.urls import reverse
+from playwright.sync_api import ConsoleMessage, Locator, Page, Response, expect
+from pytest_django.live_server_helper import LiveServer
+
+from tests import pictures
+from tests.conftest import MakeAsset, StartWorker
+from tests.servers import QueueServer
+from thumbnails.models import ImageAsset, Run
+from thumbnails.upkeep import runs
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+PATIENCE_MS = 60_000
+PHONE_PX = 360
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(
+        CHROMIUM is None,
+        reason="no Chromium found; on Debian and Ubuntu `apt-get install chromium` brings one",
+    ),
+]
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **browser_type_launch_args,
+        "executable_path": CHROMIUM,
+        "args": [
+            # It shows nothing but our own pages, and root has no sandbox.
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ],
+    }
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_wrong(page: Page) -> Iterator[None]:
+    """No page asks for what is not there, and no script fails."""
+    page.set_default_timeout(PATIENCE_MS)
+    wrong: list[str] = []
+
+    def note_response(response: Response) -> None:
+        if response.status >= 400:
+            wrong.append(f"{response.status} {response.url}")
+
+    def note_console(said: ConsoleMessage) -> None:
+        # Of resources, `note_response` tells more.
+        if said.type == "error" and not said.text.startswith("Failed to load resource"):
+            wrong.append(said.text)
+
+    page.on("response", note_response)
+    page.on("console", note_console)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield
+    assert wrong == []
+
+
+@pytest.fixture
+def logged_in(page: Page, live_server: LiveServer, staff: User) -> Page:
+    page.goto(live_server.url + reverse("admin:login"))
+    page.get_by_label("Username").fill(staff.username)
+    page.get_by_label("Password").fill("staff")
+    page.get_by_role("button", name="Log in").click()
+    return page
+
+
+def thumbnails(page: Page) -> list[Locator]:
+    return page.locator("img").all()
+
+
+def look_at(image: Locator) -> None:
+    """Scroll to it, since it loads only when it is near, and wait until it stands there."""
+    image.scroll_into_view_if_needed()
+    handle = image.element_handle()
+    image.page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=handle)
+
+
+def shown_corners(image: Locator) -> tuple[str, ...]:
+    """The colours of its quarters, as the browser paints them."""
+    pixels = image.evaluate(
+        """image => {
+            const canvas = document.createElement("canvas");
+            const [width, height] = [image.naturalWidth, image.naturalHeight];
+            [canvas.width, canvas.height] = [width, height];
+            const paper = canvas.getContext("2d");
+            paper.drawImage(image, 0, 0);
+            const pixel = (x, y) => [...paper.getImageData(x * width, y * height, 1, 1).data];
+            return [pixel(.25, .25), pixel(.75, .25), pixel(.25, .75), pixel(.75, .75)];
+        }"""
+    )
+    return tuple(pictures.colour_of(pixel[:3]) for pixel in pixels)
+
+
+def serious_violations(page: Page, part: str | None = None) -> list[str]:
+    """What axe finds that keeps people out, on the page or a part of it."""
+    violations = Axe().run(page, context=part).response["violations"]
+    return [
+        f"{found['id']}: {[node['html'] for node in found['nodes']]}"
+        for found in violations
+        if found["impact"] in {"serious", "critical"}
+    ]
+
+
+def test_gallery__shows_every_thumbnail_upright(
+    page: Page, live_server: LiveServer, make_asset: MakeAsset
+) -> None:
+    for orientation in pictures.ORIENTATIONS:
+        make_asset(pictures.jpeg(pictures.scene(640, 480), orientation=orientation))
+    make_asset(pictures.png(mode="P"))
+    make_asset(pictures.jpeg(pictures.scene(480, 640), mode="CMYK"))
+
+    page.goto(live_server.url)
+
+    images = thumbnails(page)
+    assert len(images) == 10
+    for image in images:
+        look_at(image)
+        assert shown_corners(image) == pictures.UPRIGHT
+
+
+def test_gallery__keeps_its_layout_while_thumbnails_arrive(
+    page: Page, live_server: LiveServer, make_asset: MakeAsset
+) -> None:
+    for size in ((640, 480), (480, 640), (1200, 100), (1, 1)):
+        make_asset(pictures.jpeg(pictures.scene(*size)))
+    tops = "[...document.querySelectorAll('li')].map(li => li.getBoundingClientRect().top)"
+
+    page.route("**/*.jpg*", lambda route: route.abort())
+    page.goto(live_server.url)
+    without = page.evaluate(tops)
+    page.unroute("**/*.jpg*")
+    page.reload()
+    for image in thumbnails(page):
+        look_at(image)
+        natural = image.evaluate("image => [image.naturalWidth, image.naturalHeight].map(String)")
+        assert [image.get_attribute("width"), image.get_attribute("height")] == natural
+    page.evaluate("scrollTo(0, 0)")
+
+    assert page.evaluate(tops) == without
+
+
+def test_gallery__fits_a_phone(page: Page, live_server: LiveServer, make_asset: MakeAsset) -> None:
+    make_asset(name="a-name-without-a-place-to-break-" + "x" * 100 + ".jpg")
+    for _ in range(3):
+        make_asset(pictures.jpeg(pictures.scene(2000, 100)))
+    page.set_viewport_size({"width": PHONE_PX, "height": 740})
+
+    page.goto(live_server.url)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE_PX
+    for image in thumbnails(page):
+        look_at(image)
+        box = image.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE_PX
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("number", [0, 3])
+def test_gallery__keeps_nobody_out(
+    page: Page,
+    live_server: LiveServer,
+    make_asset: MakeAsset,
+    colours: Literal["light", "dark"],
+    number: int,
+) -> None:
+    for _ in range(number):
+        make_asset()
+    page.emulate_media(color_scheme=colours)
+
+    page.goto(live_server.url)
+
+    assert serious_violations(page) == []
+
+
+def test_admin__regenerates_what_is_ticked(
+    logged_in: Page, live_server: LiveServer, make_asset: MakeAsset, worker: StartWorker
+) -> None:
+    for _ in range(3):
+        make_asset(pictures.jpeg(pictures.scene(640, 480), orientation=6))
+    worker()
+    page = logged_in
+    page.goto(live_server.url + reverse("admin:thumbnails_imageasset_changelist"))
+    for image in thumbnails(page):
+        look_at(image)  # which renders it
+    made_at = dict(ImageAsset.objects.values_list("pk", "thumbnail_generated_at"))
+    boxes = page.locator("input.action-select").all()[:2]
+    for box in boxes:
+        box.check()
+    ticked = {int(box.input_value()) for box in boxes}
+    page.get_by_label("Action:").select_option("Regenerate thumbnails")
+    page.get_by_label("Even if fresh").check()
+    page.get_by_role("button", name="Go").click()
+
+    page.locator(".messagelist a").click()
+
+    report = page.locator("#run-report")
+    expect(report).to_have_attribute("data-over", "yes")
+    expect(report.get_by_role("row", name="Rendered")).to_contain_text("2")
+    now = dict(ImageAsset.objects.values_list("pk", "thumbnail_generated_at"))
+    assert {pk for pk in now if now[pk] != made_at[pk]} == ticked
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_run__keeps_nobody_out(
+    logged_in: Page,
+    live_server: LiveServer,
+    make_asset: MakeAsset,
+    queue_server: QueueServer,
+    colours: Literal["light", "dark"],
+) -> None:
+    make_asset()
+    make_asset(pictures.truncated())
+    run = runs.start(Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all images")
+    for chunk in run.chunks.all():
+        runs.work_chunk(chunk.pk)
+    page = logged_in
+    page.emulate_media(color_scheme=colours)
+
+    page.goto(live_server.url + reverse("admin:thumbnails_run_change", args=[run.pk]))
+
+    expect(page.locator("#run-report")).to_contain_text("1 failed")
+    assert serious_violations(page) == []

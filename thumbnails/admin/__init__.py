@@ -1,0 +1,5 @@
+"""The staff's door."""
+
+from thumbnails.admin import assets, runs
+
+__all__ = ["assets", "runs"]
