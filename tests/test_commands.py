@@ -1,0 +1,329 @@
+"""The operators' commands, run as they run them: as processes, by their output and exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests import pictures
+from tests.conftest import MakeAsset, Manage, StartWorker
+from tests.waiting import is_alive, wait_for
+from thumbnails.models import Chunk, ImageAsset, Run, State
+from thumbnails.upkeep import freshness
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def as_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
+
+
+def outcomes(done: subprocess.CompletedProcess[str]) -> tuple[int, int, int]:
+    report = as_json(done)
+    return report["rendered"], report["fresh"], report["failed"]
+
+
+# --- regenerate_thumbnails ------------------------------------------------------------------------
+
+
+def test_regenerate__mends_what_is_not_fresh(
+    manage: Manage, make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    fresh, lost = make_asset(), make_asset()
+    for asset in (fresh, lost):
+        freshness.serve(asset)
+    (thumbnail_dir / lost.thumbnail_name).unlink()
+    make_asset()
+    done = manage("regenerate_thumbnails", "--json")
+    assert done.returncode == 0, done.stderr
+    assert outcomes(done) == (2, 0, 0)
+    assert ImageAsset.objects.fresh().count() == 3
+    again = manage("regenerate_thumbnails")
+    assert again.returncode == 0
+    assert "every thumbnail is fresh" in again.stdout
+
+
+def test_regenerate__failures_are_named_and_exit_with_1(
+    manage: Manage, make_asset: MakeAsset
+) -> None:
+    make_asset()
+    broken = make_asset(pictures.truncated(), name="broken.jpg")
+    done = manage("regenerate_thumbnails")
+    assert done.returncode == 1
+    assert "1 rendered, 1 failed" in done.stdout
+    assert "unreadable: 1" in done.stdout
+    assert f"{broken.pk} broken.jpg" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_regenerate__force_renders_all(manage: Manage, make_asset: MakeAsset) -> None:
+    freshness.serve(make_asset())
+    make_asset()
+    assert outcomes(manage("regenerate_thumbnails", "--force", "--json")) == (2, 0, 0)
+
+
+def test_regenerate__selects(manage: Manage, make_asset: MakeAsset) -> None:
+    assets = [make_asset(session="A" if n < 2 else "") for n in range(5)]
+    first, last = assets[0].pk, assets[-1].pk
+    ImageAsset.objects.filter(pk=last).update(created_at="2026-03-31T12:00:00Z")
+
+    def selected(*arguments: str) -> int:
+        done = manage("regenerate_thumbnails", "--dry-run", "--json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return int(as_json(done)["total"])
+
+    assert selected() == 5
+    assert selected("--ids", f"{first},{last}") == 2
+    assert selected("--ids", f"{first}-{last + 100}") == 5
+    assert selected("--session", "A") == 2
+    assert selected("--from-date", "2026-03-31", "--to-date", "2026-03-31") == 1
+    assert selected("--session", "A", "--ids", str(first)) == 1
+    assert not Run.objects.exists()
+    assert ImageAsset.objects.missing().count() == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--ids", "99999"], "There is no image with the id 99999"),
+        (["--ids", "5-1"], "ends before it begins"),
+        (["--ids", "1,,2"], "is no id"),
+        (["--ids", "0"], "is no id"),
+        (["--session", "nobody"], "There is no session named 'nobody'"),
+        (["--from-date", "2026-02-30"], "is no date"),
+        (["--from-date", "2026-02-02", "--to-date", "2026-02-01"], "before they begin"),
+        (["--to-date", "1999-01-01"], "No image is meant"),
+        (["--workers", "0"], "is no whole number over 0"),
+        (["--wait"], "goes with --enqueue"),
+        (["--enqueue", "--workers", "2"], "does not go with --enqueue"),
+        (["--frobnicate"], "unrecognized arguments"),
+    ],
+)
+def test_regenerate__wrong_usage_is_one_sentence_and_exit_2(
+    manage: Manage, make_asset: MakeAsset, arguments: list[str], sentence: str
+) -> None:
+    make_asset()
+    done = manage("regenerate_thumbnails", *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Run.objects.exists()
+
+
+def start_long_regeneration(
+    environment: dict[str, str], *arguments: str
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "regenerate_thumbnails", "--force", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def make_many(make_asset: MakeAsset, originals_dir: Path, number: int) -> None:
+    """So many assets, large enough that a run over them can be interrupted."""
+    first = make_asset(pictures.png(pictures.scene(1500, 1500)), name="0.png")
+    for n in range(1, number):
+        os.link(originals_dir / "0.png", originals_dir / f"{n}.png")
+    ImageAsset.objects.bulk_create(
+        ImageAsset(original=f"{n}.png", source_version=first.source_version)
+        for n in range(1, number)
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_regenerate__interrupted_goes_on_where_it_stopped(
+    manage: Manage,
+    make_asset: MakeAsset,
+    originals_dir: Path,
+    process_environment: dict[str, str],
+    number: signal.Signals,
+) -> None:
+    make_many(make_asset, originals_dir, 120)
+    process = start_long_regeneration(process_environment, "--workers", "2")
+    wait_for(lambda: Chunk.objects.filter(rendered__gt=0).exists(), "the first chunk")
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    assert b"the same command goes on" in errors
+    assert not any(is_alive(child) for child in family)
+    run = Run.objects.get()
+    assert run.state == Run.State.PAUSED
+    done_before = run.progress().done
+    assert 0 < done_before < 120
+    again = manage("regenerate_thumbnails", "--force", "--workers", "2")
+    assert again.returncode == 0, again.stderr
+    assert f"Going on with Run {run.pk}: {done_before} of 120" in again.stderr
+    assert Run.objects.count() == 1
+    run.refresh_from_db()
+    assert run.state == Run.State.DONE
+    assert run.progress().rendered == 120
+
+
+def test_regenerate__a_process_of_it_that_dies_is_replaced(
+    make_asset: MakeAsset, originals_dir: Path, process_environment: dict[str, str]
+) -> None:
+    make_many(make_asset, originals_dir, 120)
+    process = start_long_regeneration(process_environment, "--workers", "2")
+    wait_for(lambda: Chunk.objects.filter(rendered__gt=0).exists(), "the first chunk")
+    psutil.Process(process.pid).children()[0].kill()
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    progress = Run.objects.get().progress()
+    assert progress.done == progress.total == 120
+    assert progress.failed == 0
+    assert ImageAsset.objects.fresh().count() == 120
+
+
+def test_regenerate__killed_leaves_no_process_behind(
+    make_asset: MakeAsset, originals_dir: Path, process_environment: dict[str, str]
+) -> None:
+    make_many(make_asset, originals_dir, 120)
+    process = start_long_regeneration(process_environment, "--workers", "2")
+    wait_for(lambda: Chunk.objects.filter(rendered__gt=0).exists(), "the first chunk")
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(is_alive(child) for child in family), "the end of its processes")
+
+
+def test_regenerate__enqueued_and_waited_for(
+    manage: Manage, make_asset: MakeAsset, worker: StartWorker
+) -> None:
+    make_asset()
+    make_asset(pictures.truncated())
+    worker()
+    done = manage("regenerate_thumbnails", "--enqueue", "--wait", "--json")
+    assert outcomes(done) == (1, 0, 1)
+    assert done.returncode == 1
+
+
+def test_regenerate__enqueued_without_a_queue_says_so(
+    manage: Manage, make_asset: MakeAsset, tmp_path: Path
+) -> None:
+    make_asset()
+    done = manage("regenerate_thumbnails", "--enqueue", REDIS_URL=f"unix://{tmp_path}/none.sock")
+    assert done.returncode == 1
+    assert "is saved, but the queue cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- purge_thumbnails -----------------------------------------------------------------------------
+
+
+def test_purge__deletes_what_is_selected(
+    manage: Manage, make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    assets = [make_asset() for _ in range(3)]
+    for asset in assets:
+        freshness.serve(asset)
+    shard = assets[0].thumbnail_name.partition("/")[0]
+    done = manage("purge_thumbnails", "--shard", shard, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert not (thumbnail_dir / assets[0].thumbnail_name).exists()
+    assert ImageAsset.objects.fresh().count() == 2
+    assert manage("purge_thumbnails", "--all", "--yes").returncode == 0
+    assert not list(thumbnail_dir.rglob("*.jpg"))
+    assert ImageAsset.objects.missing().count() == 3
+
+
+def test_purge__dry_run_tells_and_deletes_nothing(manage: Manage, make_asset: MakeAsset) -> None:
+    asset = make_asset()
+    freshness.serve(asset)
+    asset.refresh_from_db()
+    make_asset()
+    report = as_json(manage("purge_thumbnails", "--all", "--dry-run", "--json"))
+    assert report == {"dryRun": True, "total": 2, "files": 1, "bytes": asset.thumbnail_bytes}
+    assert ImageAsset.objects.fresh().count() == 1
+
+
+def test_purge__older_than(manage: Manage, make_asset: MakeAsset) -> None:
+    old, new = make_asset(), make_asset()
+    for asset in (old, new):
+        freshness.serve(asset)
+    ImageAsset.objects.filter(pk=old.pk).update(thumbnail_generated_at="2020-01-01T00:00:00Z")
+    assert manage("purge_thumbnails", "--older-than", "7d", "--yes").returncode == 0
+    old.refresh_from_db()
+    new.refresh_from_db()
+    assert (old.state, new.state) == (State.MISSING, State.FRESH)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Say which thumbnails"),
+        (["--all", "--ids", "1"], "Say which thumbnails"),
+        (["--shard", "zz"], "invalid choice"),
+        (["--older-than", "7"], "is no age in days"),
+        (["--all"], "Nobody is there to be asked"),
+    ],
+)
+def test_purge__wrong_usage_deletes_nothing(
+    manage: Manage, make_asset: MakeAsset, arguments: list[str], sentence: str
+) -> None:
+    freshness.serve(make_asset())
+    done = manage("purge_thumbnails", *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert ImageAsset.objects.fresh().count() == 1
+
+
+# --- thumbnail_stats ------------------------------------------------------------------------------
+
+
+def test_stats__counts_ledger_and_cache(manage: Manage, make_asset: MakeAsset) -> None:
+    fresh, stale, broken = make_asset(), make_asset(), make_asset(pictures.truncated())
+    make_asset()
+    for asset in (fresh, stale):
+        freshness.serve(asset)
+    with pytest.raises(freshness.NoThumbnail):
+        freshness.serve(broken)
+    ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0123456789abcdef")
+    report = as_json(manage("thumbnail_stats", "--json", "--shards"))
+    assert report["assets"] == {"missing": 1, "fresh": 1, "stale": 1, "failed": 1}
+    assert report["failures"] == {"unreadable": 1}
+    assert report["otherRecipes"] == {"0123456789abcdef": 1}
+    assert report["cache"]["files"] == 2
+    assert len(report["shards"]) == 256
+    assert sum(shard["bytes"] for shard in report["shards"].values()) == report["cache"]["bytes"]
+    text = manage("thumbnail_stats", "--shards").stdout
+    assert "Cache: 2 files" in text
+    assert report["recipe"] in text
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("THUMBNAIL_SIZE", "0"),
+        ("THUMBNAIL_SIZE", "wide"),
+        ("THUMBNAIL_QUALITY", "101"),
+        ("THUMBNAIL_MAX_PIXELS", "-1"),
+        ("THUMBNAIL_DIR", "relative/path"),
+        ("DATABASE_URL", "mysql://localhost/x"),
+        ("DATABASE_URL", "nonsense"),
+        ("REDIS_URL", "http://localhost"),
+        ("HTTPS", "perhaps"),
+    ],
+)
+def test_wrong_setting__stops_the_start_and_is_named(manage: Manage, name: str, value: str) -> None:
+    done = manage("thumbnail_stats", **{name: value})
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,235 @@
+"""What the commands share: exit status, the words that select images, and progress."""
+
+import argparse
+import json
+import re
+import sys
+import time
+from datetime import date
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from thumbnails.exceptions import UsageError
+from thumbnails.models import ImageAsset, Run
+from thumbnails.models.runs import Progress
+from thumbnails.upkeep import crew
+from thumbnails.upkeep.selection import Selection
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+"""Exit status; 130 is what shells give a command that Ctrl-C ended."""
+
+PLAIN_SECONDS = 5.0
+"""How often progress is told in plain lines, where there is no terminal."""
+
+EXAMPLES = 5
+
+
+class ThumbnailCommand(BaseCommand):
+    """Tells wrong usage in one sentence, with exit status 2."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except UsageError as error:
+            raise CommandError(str(error), returncode=WRONG_USAGE) from error
+
+    def print_json(self, value: dict[str, Any]) -> None:
+        self.stdout.write(json.dumps(value, indent=2))
+
+    def report(self, run: Run, progress: Progress, *, as_json: bool) -> None:
+        """Tell how a run ended. Raises CommandError (1) where some of it failed."""
+        if as_json:
+            self.print_json(run_as_json(run, progress))
+        else:
+            self.stdout.write(f"{run} is {run.state}: {counts(progress)}.")
+        if progress.failed:
+            if not as_json:
+                self._name_failures(progress)
+            raise CommandError(f"{progress.failed:,} failed.", returncode=FAILED)
+
+    def _name_failures(self, progress: Progress) -> None:
+        for reason, ids in sorted(progress.failures.items()):
+            self.stdout.write(f"{reason}: {len(ids):,}")
+            for asset in ImageAsset.objects.filter(pk__in=ids[:EXAMPLES]):
+                self.stdout.write(f"  {asset.pk} {asset}: {asset.thumbnail_error_detail}")
+            if len(ids) > EXAMPLES:
+                self.stdout.write("  …")
+
+
+def counts(progress: Progress) -> str:
+    """The outcomes that occurred, in words."""
+    found = {
+        "rendered": progress.rendered,
+        "fresh": progress.fresh,
+        "purged": progress.purged,
+        "failed": progress.failed,
+    }
+    return ", ".join(f"{n:,} {word}" for word, n in found.items() if n) or "nothing done"
+
+
+def run_as_json(run: Run, progress: Progress) -> dict[str, Any]:
+    finished = run.finished_at
+    return {
+        "run": run.pk,
+        "kind": run.kind,
+        "state": run.state,
+        "total": progress.total,
+        "rendered": progress.rendered,
+        "fresh": progress.fresh,
+        "purged": progress.purged,
+        "failed": progress.failed,
+        "failures": progress.failures,
+        "createdAt": run.created_at.isoformat(),
+        "finishedAt": finished.isoformat() if finished else None,
+    }
+
+
+class RunCommand(ThumbnailCommand):
+    """A command that works on a run itself and shows how far it is."""
+
+    def work(self, run: Run, *, processes: int, as_json: bool) -> None:
+        """Work on the run to its end and report. Ctrl-C leaves it paused, to be gone on with."""
+        self._tell_what_is_done(run)
+        try:
+            with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
+                progress = crew.work(run, processes=processes, on_progress=bar.show_run)
+        except crew.CrewLost as error:
+            raise CommandError(str(error), returncode=FAILED) from error
+        except crew.Interrupted as error:
+            done = run.progress().done
+            raise CommandError(
+                f"{error} {done:,} of {run.total:,} are done and stay done; the same command "
+                "goes on with the rest.",
+                returncode=INTERRUPTED,
+            ) from error
+        self.report(run, progress, as_json=as_json)
+
+    def _tell_what_is_done(self, run: Run) -> None:
+        done = run.progress().done
+        if done:
+            self.stderr.write(f"Going on with {run}: {done:,} of {run.total:,} are done.")
+
+
+# --- selecting images ---------------------------------------------------------------------------
+
+
+def add_selection(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--ids", type=ids, metavar="1,2,5-9", help="these images; ranges mean those there are"
+    )
+    parser.add_argument("--session", metavar="NAME", help="images of this training session")
+
+
+def add_dates(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--from-date", type=day, metavar="YYYY-MM-DD", help="images created on that day or later"
+    )
+    parser.add_argument(
+        "--to-date", type=day, metavar="YYYY-MM-DD", help="images created on that day or before"
+    )
+
+
+def selection_from(options: dict[str, Any]) -> Selection:
+    singles, ranges = options.get("ids") or (None, None)
+    return Selection(
+        ids=singles,
+        id_ranges=ranges,
+        session=options.get("session"),
+        from_date=options.get("from_date"),
+        to_date=options.get("to_date"),
+        shard=options.get("shard"),
+        older_than_days=options.get("older_than"),
+    )
+
+
+def ids(text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """'1,2,5-9' as single ids and ranges."""
+    singles: list[int] = []
+    ranges: list[tuple[int, int]] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?\s*", part)
+        if match is None:
+            raise argparse.ArgumentTypeError(f"{part!r} is no id and no range of ids like 5-9")
+        first, last = int(match[1]), match[2]
+        if last is None:
+            singles.append(first)
+        elif int(last) < first:
+            raise argparse.ArgumentTypeError(f"the range {part.strip()} ends before it begins")
+        else:
+            ranges.append((first, int(last)))
+    return tuple(singles), tuple(ranges)
+
+
+def day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date like 2026-01-31") from None
+
+
+def days(text: str) -> int:
+    """'7d' as a number of days."""
+    match = re.fullmatch(r"([0-9]{1,5})d", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age in days like 7d")
+    return int(match[1])
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number over 0")
+    return int(text)
+
+
+# --- progress -----------------------------------------------------------------------------------
+
+
+class ProgressBar:
+    """Count, rate, time left and failures: a bar on a terminal, else a line now and then.
+
+    Written to standard error, so that what a command reports stands alone on standard output.
+    """
+
+    PLAIN = "{n_fmt} of {total_fmt} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}"
+
+    def __init__(self, total: int, *, unit: str, quiet: bool = False) -> None:
+        self.total = total
+        self.unit = unit
+        self.started_at = time.monotonic()
+        self.plain_at = self.started_at + PLAIN_SECONDS
+        self.is_plain = not quiet and not sys.stderr.isatty()
+        tqdm.monitor_interval = 0  # its thread would be in the way of processes that fork
+        self.bar = tqdm(
+            total=total, unit=unit, disable=quiet or self.is_plain, dynamic_ncols=True, leave=False
+        )
+
+    def __enter__(self) -> "ProgressBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, done: int, failed: int = 0) -> None:
+        """So many are done by now, of them so many failed."""
+        postfix = f"{failed:,} failed" if failed else ""
+        self.bar.set_postfix_str(postfix, refresh=False)
+        self.bar.update(done - self.bar.n)
+        self.bar.refresh()
+        now = time.monotonic()
+        if self.is_plain and now >= self.plain_at:
+            self.plain_at = now + PLAIN_SECONDS
+            line = tqdm.format_meter(
+                done,
+                self.total,
+                now - self.started_at,
+                unit=self.unit,
+                postfix=postfix,
+                bar_format=self.PLAIN,
+            )
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    def show_run(self, progress: Progress) -> None:
+        self.show(progress.done, progress.failed)

@@ -1,0 +1,57 @@
+"""Record originals from files and folders."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from thumbnails.management.base import FAILED, ProgressBar, ThumbnailCommand
+from thumbnails.upkeep import intake
+from thumbnails.upkeep.intake import Arrival
+
+
+class Command(ThumbnailCommand):
+    help = (
+        "Record the pictures at or below PATH, told by their header and not by their name. A file "
+        "under ORIGINALS_DIR is recorded where it lies, any other is copied there. Run again, it "
+        "adds what is new and updates what has changed."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+        parser.add_argument("--session", default="", metavar="NAME", help="put new ones into it")
+        parser.add_argument("--json", action="store_true", help="report as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        paths: list[Path] = options["paths"]
+        as_json: bool = options["json"]
+        total = sum(1 for _ in intake.find_files(paths))
+        counted: Counter[Arrival] = Counter()
+        refused: list[intake.Arrived] = []
+        with ProgressBar(total, unit="file", quiet=as_json) as bar:
+            arrivals = intake.import_files(intake.find_files(paths), session=options["session"])
+            for done, arrived in enumerate(arrivals, start=1):
+                counted[arrived.arrival] += 1
+                if arrived.arrival == Arrival.REFUSED:
+                    refused.append(arrived)
+                if done % 100 == 0 or done == total:
+                    bar.show(done, len(refused))
+        if as_json:
+            self.print_json(
+                {arrival.value: counted[arrival] for arrival in Arrival}
+                | {
+                    "refusals": [
+                        {"path": str(one.path), "reason": one.reason, "detail": one.detail}
+                        for one in refused
+                    ]
+                }
+            )
+        else:
+            for one in refused:
+                self.stdout.write(f"refused {one.path} ({one.reason}): {one.detail}")
+            self.stdout.write(
+                ", ".join(f"{counted[arrival]:,} {arrival.value}" for arrival in Arrival) + "."
+            )
+        if refused:
+            raise CommandError(f"{len(refused):,} refused.", returncode=FAILED)

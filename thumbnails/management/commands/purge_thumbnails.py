@@ -1,0 +1,64 @@
+"""Delete thumbnails from the cache; they come back when somebody asks for them."""
+
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.template.defaultfilters import filesizeformat
+
+from thumbnails.cache.layout import SHARDS
+from thumbnails.exceptions import UsageError
+from thumbnails.management.base import RunCommand, add_selection, days, selection_from
+from thumbnails.models import Run
+from thumbnails.upkeep import audit, runs
+
+PROCESSES = 1  # deleting files waits for the disk and not for a core
+
+
+class Command(RunCommand):
+    help = "Delete thumbnails from the cache and clear their record. The originals stay."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_selection(parser)
+        parser.add_argument(
+            "--shard", choices=SHARDS, metavar="0a", help="those in this folder of the cache"
+        )
+        parser.add_argument(
+            "--older-than", type=days, metavar="7d", help="those made longer ago than that"
+        )
+        parser.add_argument("--all", action="store_true", help="all of them")
+        parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument("--json", action="store_true", help="report as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        selection = selection_from(options)
+        if selection.is_everything != options["all"]:
+            raise UsageError("Say which thumbnails, or --all for all of them, and not both.")
+        as_json: bool = options["json"]
+        assets, files, size_bytes = audit.purge_plan(selection)
+        if options["dry_run"]:
+            if as_json:
+                self.print_json(
+                    {"dryRun": True, "total": assets, "files": files, "bytes": size_bytes}
+                )
+            else:
+                self.stdout.write(
+                    f"Would delete {files:,} thumbnails ({filesizeformat(size_bytes)}) of "
+                    f"{assets:,} images."
+                )
+            return
+        if assets == 0:
+            self.stdout.write("Nothing to do: no image is meant.")
+            return
+        if not options["yes"]:
+            self._ask(f"Delete {files:,} thumbnails ({filesizeformat(size_bytes)})?")
+        run = runs.for_command(Run.Kind.PURGE, selection)
+        if run is not None:
+            self.work(run, processes=PROCESSES, as_json=as_json)
+
+    def _ask(self, question: str) -> None:
+        if not sys.stdin.isatty():
+            raise UsageError("Nobody is there to be asked: add --yes.")
+        if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+            raise UsageError("Nothing was deleted.")

@@ -1,0 +1,58 @@
+"""The site's thumbnails in numbers."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.template.defaultfilters import filesizeformat
+
+from thumbnails.management.base import ThumbnailCommand
+from thumbnails.upkeep import audit
+
+
+class Command(ThumbnailCommand):
+    help = "Count assets by state, failures by reason, and what lies in the cache."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--shards", action="store_true", help="the cache by shard, too")
+        parser.add_argument("--json", action="store_true", help="report as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        found = audit.statistics()
+        if options["json"]:
+            self.print_json(as_json(found, shards=options["shards"]))
+            return
+        self._rows("Assets", {state.label: n for state, n in found.assets.items()})
+        if found.failures:
+            self._rows("Failures", found.failures)
+        files = sum(use.files for use in found.shards)
+        size = sum(use.size_bytes for use in found.shards)
+        self.stdout.write(f"Cache: {files:,} files, {filesizeformat(size)}")
+        if options["shards"]:
+            for use in found.shards:
+                self.stdout.write(f"  {use.shard} {use.files:8,} {filesizeformat(use.size_bytes)}")
+        self.stdout.write(f"Recipe in force: {found.recipe}")
+        if found.other_recipes:
+            self._rows("Thumbnails of other recipes", found.other_recipes)
+
+    def _rows(self, title: str, numbers: dict[str, int]) -> None:
+        self.stdout.write(f"{title}:")
+        for name, number in numbers.items():
+            self.stdout.write(f"  {name:16} {number:10,}")
+
+
+def as_json(found: audit.Statistics, *, shards: bool) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "assets": {state.value: number for state, number in found.assets.items()},
+        "failures": found.failures,
+        "cache": {
+            "files": sum(use.files for use in found.shards),
+            "bytes": sum(use.size_bytes for use in found.shards),
+        },
+        "recipe": found.recipe,
+        "otherRecipes": found.other_recipes,
+    }
+    if shards:
+        value["shards"] = {
+            use.shard: {"files": use.files, "bytes": use.size_bytes} for use in found.shards
+        }
+    return value
