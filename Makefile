@@ -1,0 +1,58 @@
+# The project's commands; `make` alone lists them. Works with GNU Make 3.81 (macOS) and newer.
+
+# The Python that the virtual environment is made with; another one: make install PYTHON=python3.12
+PYTHON = python3
+# More arguments for the command behind test, bench and thumbnails-regenerate.
+ARGS =
+
+BIN = .venv/bin
+# Touched once everything is installed, so that an interrupted install is not taken for a whole one.
+INSTALLED = .venv/.installed
+
+# `make check` looks at the settings as production has them, whatever the caller's environment or
+# a trial site's var/trial.env say.
+AS_IN_PRODUCTION = SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))')" \
+	ALLOWED_HOSTS=example.org CSRF_TRUSTED_ORIGINS= DEBUG=off HTTPS=on \
+	DATABASE_URL=sqlite://:memory: REDIS_URL=redis://127.0.0.1:6379/0
+
+.DEFAULT_GOAL = help
+.PHONY: help install run test check bench thumbnails-regenerate
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(INSTALLED) ## Create .venv with all that run and test need (PYTHON=python3.12 picks the Python)
+
+# Where requirements changed, pip brings the environment up to date. Without the stamp there is
+# none yet or half of one, and it is made from nothing.
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name a newer one: make install PYTHON=python3.12" >&2; \
+		exit 1; }
+	@if [ -e $@ ]; then rm $@; else $(PYTHON) -m venv --clear .venv; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+run: install ## Run the site with workers and queue, everything kept in var/ (PORT=8000)
+	@exec $(BIN)/python -m thumbsite.trial
+
+test: install ## Run the tests on PostgreSQL, then on SQLite (ARGS="-k name")
+	$(BIN)/python -m pytest --database=postgresql $(ARGS)
+	$(BIN)/python -m pytest --database=sqlite $(ARGS)
+
+check: install ## Check style, types, migrations, production settings and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@echo "manage.py makemigrations --check --dry-run"
+	@$(AS_IN_PRODUCTION) $(BIN)/python manage.py makemigrations --check --dry-run
+	@echo "manage.py check --deploy --fail-level WARNING"
+	@$(AS_IN_PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(BIN)/lint-imports
+
+bench: install ## Measure rendering, importing and regeneration (ARGS="--json FILE")
+	$(BIN)/python -m benchmarks $(ARGS)
+
+thumbnails-regenerate: install ## Render all thumbnails anew, fresh ones too (ARGS="--session NAME")
+	$(BIN)/python manage.py regenerate_thumbnails --force $(ARGS)
