@@ -6,6 +6,7 @@ import sys
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db import OperationalError
 
 from thumbsite import trial
 
@@ -20,6 +21,9 @@ def main() -> None:
     except ImproperlyConfigured as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
+    except OperationalError as error:
+        sys.stderr.write(f"The database does not answer: {error}\n")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,125 @@
+"""The demo originals: 60 that can be rendered, of every kind, and two that cannot."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
+
+from thumbsite import demo_pictures
+from thumbsite.demo_pictures import LANDSCAPE, PORTRAIT, make_demo_pictures
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return make_demo_pictures(tmp_path_factory.mktemp("demo") / "made" / "here")
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference of two pictures' pixels, from 0 to 255."""
+    delta = ImageChops.difference(one.convert("RGB"), other.convert("RGB"))
+    return max(ImageStat.Stat(delta).mean)
+
+
+def named(made: list[Path], part: str) -> list[Path]:
+    return [path for path in made if part in path.name]
+
+
+def test_made__all_are_there_in_order(made: list[Path]) -> None:
+    assert len(made) == 62
+    assert [int(path.name[:2]) for path in made] == list(range(1, 63))
+    assert sorted(made[0].parent.iterdir()) == made
+
+
+def test_made__are_the_same_every_time(made: list[Path], tmp_path: Path) -> None:
+    again = make_demo_pictures(tmp_path)
+    assert [path.name for path in again] == [path.name for path in made]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in made]
+
+
+def test_made__all_but_two_decode(made: list[Path]) -> None:
+    for path in made[:60]:
+        with Image.open(path) as image:
+            image.load()
+
+
+def test_made__one_is_truncated(made: list[Path]) -> None:
+    with Image.open(made[60]) as image, pytest.raises(OSError, match="truncated"):
+        image.load()
+
+
+def test_made__one_is_no_picture(made: list[Path]) -> None:
+    with pytest.raises(OSError, match="cannot identify"):
+        Image.open(made[61])
+
+
+def test_made__has_every_format_and_mode(made: list[Path]) -> None:
+    kinds = set()
+    for path in made[:60]:
+        with Image.open(path) as image:
+            kinds.add((image.format, image.mode))
+    assert kinds >= {
+        *(("JPEG", mode) for mode in ("RGB", "L", "CMYK")),
+        *(("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16")),
+        *(("WEBP", mode) for mode in ("RGB", "RGBA")),
+        *(("AVIF", mode) for mode in ("RGB", "RGBA")),
+        *(("GIF", "P"), ("TIFF", "RGB"), ("BMP", "RGB")),
+    }
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("shape", "size"), [("landscape", LANDSCAPE), ("portrait", PORTRAIT)])
+def test_orientation__is_upright_for_who_heeds_it(
+    made: list[Path], orientation: int, shape: str, size: tuple[int, int]
+) -> None:
+    (path,) = named(made, f"orientation-{orientation}-{shape}")
+    upright = demo_pictures.scene(int(path.name[:2]), size)
+    with Image.open(path) as stored:
+        assert stored.getexif()[demo_pictures.ORIENTATION_TAG] == orientation
+        assert stored.size == (size if orientation < 5 else size[::-1])
+        assert difference(ImageOps.exif_transpose(stored), upright) < 3
+        if orientation > 1:
+            assert difference(stored.resize(size), upright) > 10
+
+
+@pytest.mark.parametrize("part", ["alpha", "palette-transparent", "colour-key"])
+def test_transparency__is_the_sky(made: list[Path], part: str) -> None:
+    paths = named(made, part)
+    assert paths
+    for path in paths:
+        with Image.open(path) as image:
+            alpha = image.convert("RGBA").getchannel("A")
+        assert alpha.getpixel((5, 5)) == pytest.approx(0, abs=3)
+        assert alpha.getpixel((5, alpha.height - 5)) == pytest.approx(255, abs=3)
+
+
+def test_display_p3__is_a_profile_in_the_right_colours(made: list[Path]) -> None:
+    path = named(made, "display-p3.png")[0]
+    with Image.open(path) as image:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        seen = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
+        meant = demo_pictures.scene(int(path.name[:2]), image.size)
+        assert "Display P3" in ImageCms.getProfileDescription(profile)
+        assert seen is not None
+        assert difference(seen, meant) < 2
+        assert difference(image, meant) > 5
+
+
+def test_grey_16_bit__uses_the_whole_range(made: list[Path]) -> None:
+    with Image.open(named(made, "grey-16-bit")[0]) as image:
+        assert image.getextrema()[1] == 65_535
+
+
+def test_names__some_lie(made: list[Path]) -> None:
+    with Image.open(named(made, "jpeg-named.png")[0]) as image:
+        assert image.format == "JPEG"
+    with Image.open(named(made, "png-named.jpg")[0]) as image:
+        assert image.format == "PNG"
+
+
+def test_animations__have_frames(made: list[Path]) -> None:
+    frames = []
+    for path in named(made, "animated"):
+        with Image.open(path) as image:
+            frames.append(getattr(image, "n_frames", 1))
+    assert frames == [3, 3]

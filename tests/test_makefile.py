@@ -1,0 +1,60 @@
+"""The Makefile, as far as it can be tried without installing everything once more."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT
+
+TARGETS = ["help", "install", "run", "test", "check", "bench", "thumbnails-regenerate"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # Not as a part of the make that runs the tests.
+    environment = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+    return subprocess.run(
+        ["make", *arguments],  # noqa: S607  whichever make there is
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help__is_the_default_and_lists_all(checkout: Path) -> None:
+    listed = make(checkout).stdout
+    assert [line.split()[1] for line in listed.splitlines()] == TARGETS
+    assert make(checkout, "help").stdout == listed
+
+
+def test_install__asks_for_a_newer_python(checkout: Path) -> None:
+    old = checkout / "old-python"
+    old.write_text('#!/bin/sh\nif [ "$1" = --version ]; then echo Python 3.9.6; fi\nexit 1\n')
+    old.chmod(0o755)
+    refused = make(checkout, "install", f"PYTHON={old}")
+    assert refused.returncode != 0
+    assert f"Python 3.11 or newer is needed, but {old} is: Python 3.9.6." in refused.stderr
+    assert "make install PYTHON=python3.12" in refused.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_install__is_done_once_until_requirements_change(checkout: Path) -> None:
+    assert make(checkout, "--question", "install").returncode == 1
+    installed = checkout / ".venv" / ".installed"
+    installed.parent.mkdir()
+    installed.touch()
+    assert make(checkout, "--question", "install").returncode == 0
+    later = installed.stat().st_mtime + 1
+    os.utime(checkout / "requirements.txt", (later, later))
+    assert make(checkout, "--question", "install").returncode == 1
