@@ -1,11 +1,13 @@
 """The cache's storage (`STORAGES["thumbnails"]`): whole files or none."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +17,10 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 from thumbnails.cache.layout import SHARDS, asset_id_of
 from thumbnails.exceptions import StorageFailure
 
-TEMPORARY_SUFFIX = ".tmp"
+TEMPORARY_NAME = re.compile(r"\.(?P<thumbnail>[0-9]+\.jpg)\.[0-9a-f]{16}\.tmp")
+LOCKS_FOLDER = ".locks"
+OURS = {*SHARDS, LOCKS_FOLDER}
+"""What may lie in the cache's folder."""
 
 
 class ThumbnailStorage(FileSystemStorage):
@@ -29,7 +34,7 @@ class ThumbnailStorage(FileSystemStorage):
         target = Path(self.path(name))
         # Hidden and beside its target: on the same file system, so that the rename is atomic,
         # and never taken for a thumbnail.
-        temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
         try:
             with self._create(temporary) as file:
                 for part in content.chunks():
@@ -54,13 +59,25 @@ class ThumbnailStorage(FileSystemStorage):
             return path.open("xb")
 
 
+class Kind(StrEnum):
+    """What a file in the cache's folder is, by its name and nature."""
+
+    THUMBNAIL = "thumbnail"
+    TEMPORARY = "temporary"
+    """Half of a thumbnail: its writer is at work on it, or died."""
+    FOREIGN = "foreign"
+    """None of ours: other names, folders and links. Never touched."""
+
+
 @dataclass(frozen=True, slots=True)
 class CachedFile:
-    """A thumbnail found in the cache."""
+    """A file found in the cache's folder."""
 
     name: str
-    asset_id: int
-    size_bytes: int
+    kind: Kind
+    asset_id: int = 0
+    """Of a thumbnail."""
+    size_bytes: int = 0
 
 
 def storage() -> Storage:
@@ -126,38 +143,71 @@ def delete(name: str) -> None:
 
 
 def walk(shard: str) -> Iterator[CachedFile]:
-    """The thumbnails of one shard; other files are passed over. Raises StorageFailure."""
+    """The thumbnails of one shard. Raises StorageFailure."""
+    return (file for file in survey(shard) if file.kind == Kind.THUMBNAIL)
+
+
+def survey(shard: str) -> Iterator[CachedFile]:
+    """Everything that lies in one shard; links are not followed. Raises StorageFailure."""
     if shard not in SHARDS:
         raise ValueError(f"{shard!r} is no shard")
     store = storage()
     try:
         if isinstance(store, FileSystemStorage):
-            yield from _walk_disk(store, shard)
+            yield from _survey_disk(Path(store.path(shard)), shard)
         else:
-            yield from _walk_any(store, shard)
+            for base in store.listdir(shard)[1]:
+                name = f"{shard}/{base}"
+                yield _file(name, store.size(name))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise _failure("listed", shard, error) from error
 
 
-def _walk_disk(store: FileSystemStorage, shard: str) -> Iterator[CachedFile]:
-    with os.scandir(store.path(shard)) as entries:
+def foreign_beside_shards() -> list[CachedFile]:
+    """What lies in the cache's folder and is no shard. Raises StorageFailure."""
+    store = storage()
+    if not isinstance(store, FileSystemStorage):
+        return []
+    try:
+        with os.scandir(store.location) as entries:
+            return [
+                CachedFile(entry.name, Kind.FOREIGN)
+                for entry in entries
+                if entry.name not in OURS or entry.is_symlink()
+            ]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise _failure("listed", ".", error) from error
+
+
+def _survey_disk(folder: Path, shard: str) -> Iterator[CachedFile]:
+    if folder.is_symlink():  # it may lead anywhere
+        return
+    with os.scandir(folder) as entries:
         for entry in entries:
             name = f"{shard}/{entry.name}"
-            asset_id = asset_id_of(name)
-            if asset_id is None or not entry.is_file(follow_symlinks=False):
+            if not entry.is_file(follow_symlinks=False):
+                yield CachedFile(name, Kind.FOREIGN)
                 continue
             with suppress(FileNotFoundError):  # deleted since it was listed
-                yield CachedFile(name, asset_id, entry.stat(follow_symlinks=False).st_size)
+                yield _file(name, entry.stat(follow_symlinks=False).st_size)
 
 
-def _walk_any(store: Storage, shard: str) -> Iterator[CachedFile]:
-    for base in store.listdir(shard)[1]:
-        name = f"{shard}/{base}"
-        asset_id = asset_id_of(name)
-        if asset_id is not None:
-            yield CachedFile(name, asset_id, store.size(name))
+def _file(name: str, size_bytes: int) -> CachedFile:
+    asset_id = asset_id_of(name)
+    if asset_id is not None:
+        return CachedFile(name, Kind.THUMBNAIL, asset_id, size_bytes)
+    return CachedFile(name, Kind.TEMPORARY if _is_temporary(name) else Kind.FOREIGN)
+
+
+def _is_temporary(name: str) -> bool:
+    """As `ThumbnailStorage` names its own: `.12345.jpg.0123456789abcdef.tmp`."""
+    shard, _, base = name.partition("/")
+    match = TEMPORARY_NAME.fullmatch(base)
+    return match is not None and asset_id_of(f"{shard}/{match['thumbnail']}") is not None
 
 
 def _failure(what: str, name: str, error: OSError) -> StorageFailure:

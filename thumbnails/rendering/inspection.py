@@ -55,6 +55,16 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
         )
 
 
+def is_whole(file: BinaryIO, *, max_pixels: int) -> bool:
+    """Whether the picture can be decoded to its end."""
+    try:
+        with translated_errors():
+            open_image(file, max_pixels=max_pixels).load()
+    except ThumbnailError:
+        return False
+    return True
+
+
 def open_image(file: BinaryIO, *, max_pixels: int) -> Image.Image:
     """Pillow's image, its header read. To be called inside `translated_errors`."""
     image = Image.open(file, formats=FORMATS)

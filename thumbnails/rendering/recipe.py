@@ -30,7 +30,12 @@ class Recipe:
 
     def fingerprint(self, source_version: str) -> str:
         """Names the bytes that this recipe makes of that version of an original: 16 hex digits."""
-        return _digest(f"{self.digest}\n{source_version}")
+        return fingerprint_of(self.digest, source_version)
+
+
+def fingerprint_of(recipe_digest: str, source_version: str) -> str:
+    """Names the bytes that the recipe of that digest made of that version of an original."""
+    return _digest(f"{recipe_digest}\n{source_version}")
 
 
 def _digest(text: str) -> str:

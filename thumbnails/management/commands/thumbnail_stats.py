@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from thumbnails.management.base import ThumbnailCommand
-from thumbnails.upkeep import audit
+from thumbnails.upkeep.statistics import Statistics, statistics
 
 
 class Command(ThumbnailCommand):
@@ -17,7 +17,7 @@ class Command(ThumbnailCommand):
         parser.add_argument("--json", action="store_true", help="report as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = audit.statistics()
+        found = statistics()
         if options["json"]:
             self.print_json(as_json(found, shards=options["shards"]))
             return
@@ -40,7 +40,7 @@ class Command(ThumbnailCommand):
             self.stdout.write(f"  {name:16} {number:10,}")
 
 
-def as_json(found: audit.Statistics, *, shards: bool) -> dict[str, Any]:
+def as_json(found: Statistics, *, shards: bool) -> dict[str, Any]:
     value: dict[str, Any] = {
         "assets": {state.value: number for state, number in found.assets.items()},
         "failures": found.failures,

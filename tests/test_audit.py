@@ -1,0 +1,258 @@
+"""The audit: what it finds, what it mends, and what it refuses to delete."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from django.db import connection, transaction
+
+from tests import pictures
+from tests.conftest import MakeAsset, Manage
+from thumbnails.cache import storage as cache
+from thumbnails.exceptions import StorageFailure
+from thumbnails.models import ImageAsset, State
+from thumbnails.upkeep import freshness
+from thumbnails.upkeep.audit import Finding, Report, audit
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def served(make_asset: MakeAsset) -> list[ImageAsset]:
+    """Twenty assets with fresh thumbnails: one of them is less than a tenth."""
+    assets = [make_asset() for _ in range(20)]
+    for asset in assets:
+        freshness.serve(asset)
+    return assets
+
+
+def file_of(asset: ImageAsset, thumbnail_dir: Path) -> Path:
+    return thumbnail_dir / asset.thumbnail_name
+
+
+def found(report: Report) -> dict[Finding, int]:
+    return {finding: number for finding, number in report.found.items() if number}
+
+
+def orphaned(asset: ImageAsset) -> None:
+    """Take the row away as a restored database would: nobody is told."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM thumbnails_imageasset WHERE id = %s", [asset.pk])
+
+
+def test_audit__of_a_true_cache_finds_nothing(served: list[ImageAsset]) -> None:
+    report = audit(deep=True)
+    assert report.files == 20
+    assert found(report) == {}
+    assert report.is_clean
+
+
+def test_orphan__is_deleted_by_fix_only(served: list[ImageAsset], thumbnail_dir: Path) -> None:
+    orphaned(served[0])
+    file = file_of(served[0], thumbnail_dir)
+    report = audit()
+    assert found(report) == {Finding.ORPHAN: 1}
+    assert not report.is_clean
+    assert file.exists()
+    report = audit(fix=True)
+    assert report.is_clean
+    assert not file.exists()
+    assert found(audit()) == {}
+
+
+def test_missing__is_marked_for_the_next_regeneration(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    file_of(served[0], thumbnail_dir).unlink()
+    assert found(audit()) == {Finding.MISSING: 1}
+    assert audit(fix=True).is_clean
+    served[0].refresh_from_db()
+    assert served[0].state == State.MISSING
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 10, 300])
+def test_damaged__is_deleted_and_marked(
+    served: list[ImageAsset], thumbnail_dir: Path, kept_bytes: int
+) -> None:
+    os.truncate(file_of(served[0], thumbnail_dir), kept_bytes)
+    assert found(audit()) == {Finding.DAMAGED: 1}
+    assert audit(fix=True).is_clean
+    served[0].refresh_from_db()
+    assert served[0].state == State.MISSING
+    assert found(audit()) == {}
+
+
+def test_damaged__inside_is_found_by_deep(served: list[ImageAsset], thumbnail_dir: Path) -> None:
+    file = file_of(served[0], thumbnail_dir)
+    content = bytearray(file.read_bytes())
+    start_of_frame = content.index(b"\xff\xc0")
+    content[start_of_frame + 5 : start_of_frame + 9] = b"\x00\x00\x00\x00"
+    file.write_bytes(content)
+    assert found(audit()) == {}
+    assert found(audit(deep=True)) == {Finding.DAMAGED: 1}
+
+
+def test_mismatched__restored_backup_is_rendered_anew(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    backup = file_of(served[1], thumbnail_dir).read_bytes()
+    stamp_of_old_recipe = backup.replace(served[1].fingerprint.encode(), b"0" * 16)
+    file_of(served[0], thumbnail_dir).write_bytes(stamp_of_old_recipe)
+    assert found(audit()) == {Finding.MISMATCHED: 1}
+    assert audit(fix=True).is_clean
+    served[0].refresh_from_db()
+    assert served[0].state == State.MISSING
+    freshness.serve(served[0])
+    assert found(audit()) == {}
+
+
+def test_unrecorded__is_told_and_left_to_the_next_render(served: list[ImageAsset]) -> None:
+    ImageAsset.objects.filter(pk=served[0].pk).update(thumbnail_path="")
+    report = audit(fix=True)
+    assert found(report) == {Finding.UNRECORDED: 1}
+    assert report.is_clean
+
+
+def test_leftover__of_a_dead_writer_is_deleted(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    file = file_of(served[0], thumbnail_dir)
+    left = file.with_name(f".{file.name}.0123456789abcdef.tmp")
+    left.write_bytes(b"half")
+    assert found(audit()) == {Finding.LEFTOVER: 1}
+    assert audit(fix=True).is_clean
+    assert not left.exists()
+
+
+def test_foreign__is_told_and_never_touched(
+    served: list[ImageAsset], thumbnail_dir: Path, tmp_path: Path
+) -> None:
+    shard = file_of(served[0], thumbnail_dir).parent
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "1.jpg").write_text("mine")
+    free_shard = next(
+        thumbnail_dir / name
+        for name in (f"{n:02x}" for n in range(256))
+        if not (thumbnail_dir / name).exists()
+    )
+    free_shard.symlink_to(outside)
+    mine = [
+        shard / "notes.txt",
+        shard / "0001.jpg",
+        shard / "12345.jpg.bak",
+        shard / ".12345.jpg.tmp",
+        thumbnail_dir / "README",
+    ]
+    for path in mine:
+        path.write_text("mine")
+    (shard / "999999999.jpg").symlink_to(outside / "1.jpg")
+    (shard / "folder.jpg").mkdir()
+    report = audit(fix=True)
+    assert found(report) == {Finding.FOREIGN: 8}
+    assert report.is_clean
+    assert all(path.read_text() == "mine" for path in [*mine, outside / "1.jpg"])
+    assert free_shard.is_symlink()
+
+
+# --- what it refuses ------------------------------------------------------------------------------
+
+
+def test_fix__refuses_without_any_asset(served: list[ImageAsset], thumbnail_dir: Path) -> None:
+    for asset in served:
+        orphaned(asset)
+    report = audit(fix=True, allow_share=1.0)
+    assert "no images at all" in report.refusal
+    assert not report.is_clean
+    assert len(list(thumbnail_dir.rglob("*.jpg"))) == 20
+
+
+def test_fix__refuses_more_than_a_tenth_unless_allowed(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    for asset in served[:3]:
+        orphaned(asset)
+    report = audit(fix=True)
+    assert "3 of 20 files would go" in report.refusal
+    assert len(list(thumbnail_dir.rglob("*.jpg"))) == 20
+    report = audit(fix=True, allow_share=0.15)
+    assert report.is_clean
+    assert len(list(thumbnail_dir.rglob("*.jpg"))) == 17
+
+
+def test_fix__refuses_where_the_storage_errs(
+    served: list[ImageAsset], thumbnail_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphaned(served[0])
+    survey = cache.survey
+    bad_shard = served[1].thumbnail_name[:2]
+
+    def failing(shard: str) -> object:
+        if shard == bad_shard:
+            raise StorageFailure("Input/output error")
+        return survey(shard)
+
+    monkeypatch.setattr(cache, "survey", failing)
+    report = audit(fix=True)
+    assert report.errors == ["Input/output error"]
+    assert "did not tell everything" in report.refusal
+    assert file_of(served[0], thumbnail_dir).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_command__reports_and_exits_by_what_is_left(
+    manage: Manage, served: list[ImageAsset]
+) -> None:
+    assert manage("audit_thumbnails").returncode == 0
+    orphaned(served[0])
+    told = manage("audit_thumbnails", "--json")
+    assert told.returncode == 1
+    assert json.loads(told.stdout)["found"]["orphan"] == 1
+    mended = manage("audit_thumbnails", "--fix")
+    assert mended.returncode == 0, mended.stderr
+    assert "1 thumbnails of no image" in mended.stdout
+    wrong = manage("audit_thumbnails", "--allow-share", "2")
+    assert wrong.returncode == 2
+    assert "is no share" in wrong.stderr
+
+
+# --- deleting assets ------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deleted_asset__takes_its_thumbnail_along_after_commit(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    files = [file_of(asset, thumbnail_dir) for asset in served]
+    with transaction.atomic():
+        served[0].delete()
+        assert files[0].exists()
+    assert not files[0].exists()
+    ImageAsset.objects.filter(pk__in=[asset.pk for asset in served[1:4]]).delete()
+    assert [file.exists() for file in files[:5]] == [False, False, False, False, True]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deleted_asset__rolled_back_keeps_its_thumbnail(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    file = file_of(served[0], thumbnail_dir)
+    with transaction.atomic():
+        served[0].delete()
+        transaction.set_rollback(True)
+    assert file.exists()
+
+
+def test_deleted_asset__while_it_was_rendered_leaves_no_orphan(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset, other = make_asset(), make_asset(pictures.png())
+    changes = [freshness.refresh(asset), freshness.refresh(other)]
+    orphaned(asset)
+    freshness.write_down(changes)
+    assert not file_of(asset, thumbnail_dir).exists()
+    assert file_of(other, thumbnail_dir).exists()
+    assert found(audit()) == {}

@@ -1,0 +1,84 @@
+"""Hold ledger and cache against each other, and clean up safely."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from thumbnails.cache.layout import SHARDS
+from thumbnails.management.base import FAILED, ProgressBar, ThumbnailCommand, share
+from thumbnails.upkeep.audit import SHARE_AT_MOST, Finding, Report, audit
+
+MEANINGS = {
+    Finding.ORPHAN: "thumbnails of no image",
+    Finding.MISSING: "thumbnails that the ledger has and the cache does not",
+    Finding.DAMAGED: "empty or damaged files",
+    Finding.MISMATCHED: "files that the ledger did not have made, as from a backup",
+    Finding.UNRECORDED: "files that the next render takes over or replaces",
+    Finding.LEFTOVER: "temporary files whose writer died",
+    Finding.FOREIGN: "foreign files, never touched",
+}
+
+
+class Command(ThumbnailCommand):
+    help = (
+        "Find orphans, missing, damaged and mismatched thumbnails. Exit status 1 where something "
+        "is left to be seen to."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--fix",
+            action="store_true",
+            help="delete orphans, damaged and left-over files; mark what the next "
+            "regenerate_thumbnails is to mend",
+        )
+        parser.add_argument("--deep", action="store_true", help="decode every file")
+        parser.add_argument(
+            "--allow-share",
+            type=share,
+            default=SHARE_AT_MOST,
+            metavar="0.5",
+            help="with --fix: delete up to this share of the files (default: %(default)s)",
+        )
+        parser.add_argument("--json", action="store_true", help="report as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        as_json: bool = options["json"]
+        with ProgressBar(len(SHARDS), unit="shard", quiet=as_json) as bar:
+            report = audit(
+                fix=options["fix"],
+                deep=options["deep"],
+                allow_share=options["allow_share"],
+                on_shard=bar.show,
+            )
+        if as_json:
+            self.print_json(
+                {
+                    "files": report.files,
+                    "found": report.found,
+                    "examples": report.examples,
+                    "fixed": report.fixed,
+                    "refusal": report.refusal,
+                    "errors": report.errors,
+                }
+            )
+        else:
+            self._tell(report)
+        if not report.is_clean:
+            raise CommandError(
+                report.refusal or "Something is left to be seen to.", returncode=FAILED
+            )
+
+    def _tell(self, report: Report) -> None:
+        for finding, number in report.found.items():
+            if number == 0:
+                continue
+            self.stdout.write(f"{number:,} {MEANINGS[finding]}:")
+            names = report.examples[finding]
+            self.stdout.write("  " + ", ".join(names) + (" …" if number > len(names) else ""))
+        for error in report.errors:
+            self.stdout.write(error)
+        fixed = f", {report.fixed:,} seen to" if report.fixed else ""
+        self.stdout.write(
+            f"{report.files:,} thumbnails, {sum(report.found.values()):,} findings{fixed}."
+        )
