@@ -216,7 +216,11 @@ def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: M
     make_asset()
     broken = make_asset(pictures.truncated(), name="broken.jpg")
     run = runs.start(
-        Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all images", by_command=True
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        scope_text="all images",
+        origin=Run.Origin.COMMAND,
+        attended=True,
     )
     for chunk in run.chunks.all():
         runs.work_chunk(chunk.pk)
@@ -232,7 +236,11 @@ def test_run__can_be_seen_by_all_who_may_start_one_and_edited_by_nobody(
 ) -> None:
     make_asset()
     run = runs.start(
-        Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", by_command=True
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        scope_text="all",
+        origin=Run.Origin.COMMAND,
+        attended=True,
     )
     url = f"/admin/thumbnails/run/{run.pk}/change/"
     user = User.objects.create_user("viewer", is_staff=True)
@@ -244,3 +252,81 @@ def test_run__can_be_seen_by_all_who_may_start_one_and_edited_by_nobody(
     assert client.post(url, {"state": "done"}).status_code == HTTPStatus.FORBIDDEN
     assert client.get("/admin/thumbnails/run/add/").status_code == HTTPStatus.FORBIDDEN
     assert client.get("/admin/thumbnails/run/").status_code == HTTPStatus.OK
+
+
+def make_run(make_asset: MakeAsset, *, worked_on: bool) -> Run:
+    make_asset()
+    make_asset(pictures.truncated(), name="broken.jpg")
+    run = runs.start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        scope_text="all",
+        origin=Run.Origin.COMMAND,
+        attended=True,
+    )
+    if worked_on:
+        for chunk in run.chunks.all():
+            runs.work_chunk(chunk.pk)
+        run.refresh_from_db()
+    return run
+
+
+def press(client: Client, run: Run, verb: str, **data: str) -> Any:
+    return client.post(f"/admin/thumbnails/run/{run.pk}/act/{verb}/", data, follow=True)
+
+
+def test_run__cancel_and_resume(
+    staff_client: Client, make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    run = make_run(make_asset, worked_on=False)
+    page = text_of(press(staff_client, run, "cancel"))
+    assert f"Run {run.pk} is cancelled" in page
+    assert f"/admin/thumbnails/run/{run.pk}/act/resume/" in page
+    assert f"/admin/thumbnails/run/{run.pk}/act/cancel/" not in page
+    run.refresh_from_db()
+    assert run.state == Run.State.CANCELLED
+    press(staff_client, run, "resume")
+    run.refresh_from_db()
+    assert run.state == Run.State.RUNNING
+    assert not run.is_attended
+
+
+def test_run__retry_is_over_just_what_failed(
+    staff_client: Client, staff: User, make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    run = make_run(make_asset, worked_on=True)
+    page = text_of(press(staff_client, run, "retry", reason="unreadable"))
+    new = Run.objects.first()
+    assert new is not None
+    assert new != run
+    assert (new.total, new.started_by, new.origin) == (1, staff, Run.Origin.ADMIN)
+    assert "what failed as unreadable" in page
+    assert "Nothing failed as too large" in text_of(
+        press(staff_client, run, "retry", reason="too_large")
+    )
+    assert "There is no reason" in text_of(press(staff_client, run, "retry", reason="x"))
+
+
+def test_run__illegal_acts_are_told_and_change_nothing(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    run = make_run(make_asset, worked_on=True)
+    assert "is done and cannot be cancelled" in text_of(press(staff_client, run, "cancel"))
+    run.refresh_from_db()
+    assert run.state == Run.State.DONE
+    assert press(staff_client, run, "explode").status_code == HTTPStatus.NOT_FOUND
+    get = staff_client.get(f"/admin/thumbnails/run/{run.pk}/act/cancel/")
+    assert get.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+
+def test_run__acts_need_the_permission_of_its_kind(client: Client, make_asset: MakeAsset) -> None:
+    run = make_run(make_asset, worked_on=False)
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=["view_run", "purge_thumbnails"])
+    )
+    client.force_login(user)
+    assert press(client, run, "cancel").status_code == HTTPStatus.FORBIDDEN
+    assert "/act/cancel/" not in text_of(client.get(f"/admin/thumbnails/run/{run.pk}/change/"))
+    run.refresh_from_db()
+    assert run.state == Run.State.RUNNING

@@ -232,7 +232,12 @@ def test_run__keeps_nobody_out(
 ) -> None:
     make_asset()
     make_asset(pictures.truncated())
-    run = runs.start(Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all images")
+    run = runs.start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        origin=Run.Origin.ADMIN,
+        scope_text="all images",
+    )
     for chunk in run.chunks.all():
         runs.work_chunk(chunk.pk)
     page = logged_in

@@ -15,6 +15,7 @@ import pytest
 
 from tests import pictures
 from tests.conftest import MakeAsset, Manage, StartWorker
+from tests.servers import QueueServer
 from tests.waiting import is_alive, wait_for
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.upkeep import freshness
@@ -104,6 +105,8 @@ def test_regenerate__selects(manage: Manage, make_asset: MakeAsset) -> None:
         (["--to-date", "1999-01-01"], "No image is meant"),
         (["--workers", "0"], "is no whole number over 0"),
         (["--wait"], "goes with --enqueue"),
+        (["--rate", "fast"], "is no rate"),
+        (["--rate", "0/s"], "is no rate"),
         (["--enqueue", "--workers", "2"], "does not go with --enqueue"),
         (["--frobnicate"], "unrecognized arguments"),
     ],
@@ -246,7 +249,8 @@ def test_purge__dry_run_tells_and_deletes_nothing(manage: Manage, make_asset: Ma
     asset.refresh_from_db()
     make_asset()
     report = as_json(manage("purge_thumbnails", "--all", "--dry-run", "--json"))
-    assert report == {"dryRun": True, "total": 2, "files": 1, "bytes": asset.thumbnail_bytes}
+    assert report["states"] == {"missing": 1, "fresh": 1, "stale": 0, "failed": 0}
+    assert report["bytes"] == asset.thumbnail_bytes
     assert ImageAsset.objects.fresh().count() == 1
 
 
@@ -279,6 +283,54 @@ def test_purge__wrong_usage_deletes_nothing(
     assert done.returncode == 2
     assert sentence in done.stderr
     assert ImageAsset.objects.fresh().count() == 1
+
+
+# --- thumbnail_runs -------------------------------------------------------------------------------
+
+
+def test_runs__list_show_and_retry(
+    manage: Manage, make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    make_asset()
+    make_asset(pictures.truncated(), name="broken.jpg")
+    manage("regenerate_thumbnails")
+    run = Run.objects.get()
+    assert f"{run.pk} " in manage("thumbnail_runs").stdout
+    shown = manage("thumbnail_runs", "show", run.pk).stdout
+    assert "1 rendered, 1 failed" in shown
+    assert "broken.jpg" in shown
+    assert as_json(manage("thumbnail_runs", "show", run.pk, "--json"))["failed"] == 1
+    assert manage("thumbnail_runs", "retry", run.pk, "--reason", "unreadable").returncode == 0
+    assert Run.objects.count() == 2
+    assert manage("thumbnail_runs", "cancel", run.pk + 1).returncode == 0
+    assert manage("thumbnail_runs", "resume", run.pk + 1).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["show", "99999"], "There is no run 99999"),
+        (["cancel", "x"], "is no whole number"),
+        (["explode", "1"], "invalid choice"),
+        (["cancel", "RUN"], "is done and cannot be cancelled"),
+        (["resume", "RUN"], "is done and cannot be resumed"),
+        (["retry", "RUN"], "Nothing failed in"),
+        (["retry", "RUN", "--reason", "laziness"], "invalid"),
+    ],
+)
+def test_runs__wrong_usage_is_one_sentence_and_exit_2(
+    manage: Manage, make_asset: MakeAsset, arguments: list[str], sentence: str
+) -> None:
+    make_asset()
+    manage("regenerate_thumbnails")
+    run = Run.objects.get()
+    done = manage("thumbnail_runs", *(str(run.pk) if a == "RUN" else a for a in arguments))
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    run.refresh_from_db()
+    assert run.state == Run.State.DONE
+    assert Run.objects.count() == 1
 
 
 # --- thumbnail_stats ------------------------------------------------------------------------------

@@ -9,15 +9,19 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from django.core.files.storage import storages
 from django.db import connections
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset
-from thumbnails.exceptions import UsageError
+from thumbnails.cache.flight import marked
+from thumbnails.cache.storage import ThumbnailStorage
+from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.upkeep import freshness, runs
+from thumbnails.upkeep.labour import Labour
 
 pytestmark = pytest.mark.django_db
 
@@ -25,7 +29,12 @@ pytestmark = pytest.mark.django_db
 def start(kind: Run.Kind = Run.Kind.REGENERATE, *, force: bool = False) -> Run:
     """Over all assets; nobody is told, so the test works on it."""
     return runs.start(
-        kind, ImageAsset.objects.all(), scope_text="all", force=force, by_command=True
+        kind,
+        ImageAsset.objects.all(),
+        origin=Run.Origin.COMMAND,
+        scope_text="all",
+        force=force,
+        attended=True,
     )
 
 
@@ -207,13 +216,17 @@ def test_claim__of_many_at_once_one_wins(make_asset: MakeAsset) -> None:
     assert sorted(won) == sorted(chunk_ids)
 
 
-def test_stop__keeps_what_is_done_and_goes_on_with_the_rest(make_asset: MakeAsset) -> None:
+def test_stop__keeps_what_is_done_and_goes_on_with_the_rest(
+    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assets = [make_asset() for _ in range(5)]
     run = start()
     Chunk.objects.all().delete()
     chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
+    labour = Labour()
     asked = iter([False, False, True])
-    runs.work_chunk(chunk.pk, should_stop=lambda: next(asked))
+    monkeypatch.setattr(labour, "should_stop", lambda: next(asked))
+    runs.work_chunk(chunk.pk, labour=labour)
     assert run.progress().rendered == 2
     assert ImageAsset.objects.fresh().count() == 2
     assert runs.work_chunk(chunk.pk) is True
@@ -228,11 +241,11 @@ def test_paused_or_cancelled_run__gives_no_chunk(make_asset: MakeAsset) -> None:
     runs.pause(run, "because")
     work(run)
     assert (run.state, run.pause_reason, run.progress().done) == (Run.State.PAUSED, "because", 0)
-    runs.resume(run, by_command=True)
+    runs.take_over(run)
     runs.cancel(run)
     work(run)
     assert (run.state, run.progress().done) == (Run.State.CANCELLED, 0)
-    runs.resume(run, by_command=True)
+    runs.take_over(run)
     work(run)
     assert (run.state, run.progress().done) == (Run.State.DONE, 1)
 
@@ -242,7 +255,7 @@ def test_transitions__the_illegal_ones_are_refused_and_change_nothing(
 ) -> None:
     make_asset()
     work(run := start())
-    for act in (runs.cancel, runs.resume, lambda run: runs.pause(run, "")):
+    for act in (runs.cancel, runs.resume, runs.take_over, lambda run: runs.pause(run, "")):
         with pytest.raises(UsageError, match="is done"):
             act(run)
     run.refresh_from_db()
@@ -268,3 +281,136 @@ def test_chunk__queries_do_not_grow_with_its_assets(
     with django_assert_max_num_queries(20):
         runs.work_chunk(chunk.pk)
     assert run.progress().rendered == 30
+
+
+# --- Storages that fail ---------------------------------------------------------------------------
+
+
+def test_storage_errors_in_a_row__pause_the_run_and_mark_none_of_them(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    assets = [make_asset() for _ in range(12)]
+    run = start()
+    Chunk.objects.all().delete()
+    chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
+    thumbnail_dir.write_text("in the way")
+    runs.work_chunk(chunk.pk)
+    run.refresh_from_db()
+    assert run.state == Run.State.PAUSED
+    assert "5 storage errors in a row" in run.pause_reason
+    assert run.progress().done == 0
+    assert not ImageAsset.objects.exclude(thumbnail_error="").exists()
+    thumbnail_dir.unlink()
+    runs.take_over(run)
+    runs.work_chunk(chunk.pk)
+    run.refresh_from_db()
+    assert run.state == Run.State.DONE
+    assert run.progress().rendered == 12
+
+
+def test_storage_errors_in_a_row__are_counted_over_small_chunks(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    for _ in range(12):
+        make_asset()
+    run = start()
+    assert run.chunks.count() == 12
+    thumbnail_dir.write_text("in the way")
+    work(run)
+    assert run.state == Run.State.PAUSED
+    assert run.progress().failed == runs.STORAGE_ERRORS_AT_MOST - 1
+
+
+def test_lost_mount__pauses_instead_of_calling_every_original_gone(
+    make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    for _ in range(12):
+        make_asset()
+    run = start()
+    originals_dir.rename(originals_dir.with_name("elsewhere"))
+    originals_dir.mkdir()
+    work(run)
+    assert run.state == Run.State.PAUSED
+    assert run.progress().failed < runs.STORAGE_ERRORS_AT_MOST
+
+
+def test_single_storage_errors__do_not_pause(make_asset: MakeAsset, thumbnail_dir: Path) -> None:
+    assets = [make_asset() for _ in range(40)]
+    # A file stands where the shard's folder should be: for few assets only.
+    thumbnail_dir.mkdir()
+    (thumbnail_dir / assets[3].thumbnail_name[:2]).write_text("in the way")
+    work(run := start())
+    assert run.state == Run.State.DONE
+    assert run.progress().failed >= 1
+    assert run.progress().done == 40
+
+
+def test_space__too_little_is_refused_before_the_start(
+    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_asset()
+    monkeypatch.setattr("thumbnails.upkeep.planning.free_bytes", lambda: 1000)
+    with pytest.raises(UsageError, match="--ignore-space"):
+        start()
+    assert not Run.objects.exists()
+    runs.start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        origin=Run.Origin.COMMAND,
+        scope_text="all",
+        attended=True,
+        ignore_space=True,
+    )
+
+
+# --- Pictures that kill ---------------------------------------------------------------------------
+
+
+def die_over(asset: ImageAsset) -> None:
+    """Leave behind what a process leaves that dies while it renders the asset."""
+    with marked(f"{asset.pk}-{asset.fingerprint}"):
+        mark = deaths_file(asset).read_bytes()
+    deaths_file(asset).write_bytes(mark)
+
+
+def deaths_file(asset: ImageAsset) -> Path:
+    store = storages["thumbnails"]
+    assert isinstance(store, ThumbnailStorage)
+    return Path(store.location) / ".locks" / "marks" / f"{asset.pk}-{asset.fingerprint}"
+
+
+def test_poison__second_death_names_the_culprit(make_asset: MakeAsset) -> None:
+    asset, neighbour = make_asset(), make_asset()
+    die_over(asset)
+    die_over(asset)
+    work(run := start())
+    assert run.progress().failures == {"crashed": [asset.pk]}
+    assert run.progress().rendered == 1
+    neighbour.refresh_from_db()
+    assert neighbour.state == State.FRESH
+    # It is not tried again by a run over all, nor by the public...
+    work(run := start())
+    assert run.progress().failures == {"crashed": [asset.pk]}
+    asset.refresh_from_db()
+    with pytest.raises(freshness.NoThumbnail):
+        freshness.serve(asset)
+    # ... until somebody says so.
+    retried = runs.retry(run, origin=Run.Origin.COMMAND, reason=Reason.CRASHED, attended=True)
+    work(retried)
+    assert retried.progress().rendered == 1
+
+
+def test_poison__first_death_may_be_anybodys(make_asset: MakeAsset) -> None:
+    asset = make_asset()
+    die_over(asset)
+    work(run := start())
+    assert run.progress().rendered == 1
+    assert not deaths_file(asset).exists()
+
+
+def test_retry__of_nothing_is_refused(make_asset: MakeAsset) -> None:
+    make_asset()
+    work(run := start())
+    with pytest.raises(UsageError, match="Nothing failed in"):
+        runs.retry(run, origin=Run.Origin.COMMAND)
+    assert Run.objects.count() == 1

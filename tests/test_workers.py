@@ -26,7 +26,9 @@ def test_run__is_worked_on_by_a_worker(
         make_asset()
     make_asset(pictures.truncated())
     worker()
-    run = runs.start(Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all")
+    run = runs.start(
+        Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", origin=Run.Origin.ADMIN
+    )
     wait_for(lambda: is_over(run), "the end of the run")
     assert run.state == Run.State.DONE
     assert (run.progress().rendered, run.progress().failed) == (3, 1)
@@ -39,7 +41,9 @@ def test_queue_down__the_run_is_saved_and_goes_on_later(
     make_asset()
     queue_server.kill()
     with pytest.raises(runs.NotDispatched) as caught:
-        runs.start(Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all")
+        runs.start(
+            Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", origin=Run.Origin.ADMIN
+        )
     run = caught.value.run
     assert Run.objects.get() == run
     assert run.chunks.count() == 1

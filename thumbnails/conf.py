@@ -20,6 +20,8 @@ class ThumbnailSettings:
     """THUMBNAIL_QUALITY: of the JPEG, 1 to 95 (Pillow's useful range)."""
     max_pixels: int
     """THUMBNAIL_MAX_PIXELS: an original with more is refused before it is decoded."""
+    render_seconds: int
+    """THUMBNAIL_RENDER_SECONDS: a worker that takes longer over one picture is killed."""
 
 
 def _whole_number(name: str, default: int, lowest: int, highest: int) -> int:
@@ -41,6 +43,7 @@ def current() -> ThumbnailSettings:
         size_px=_whole_number("THUMBNAIL_SIZE", 256, 1, 4096),
         quality=_whole_number("THUMBNAIL_QUALITY", 85, 1, 95),
         max_pixels=_whole_number("THUMBNAIL_MAX_PIXELS", 200_000_000, 1, 10**10),
+        render_seconds=_whole_number("THUMBNAIL_RENDER_SECONDS", 30, 1, 3600),
     )
 
 

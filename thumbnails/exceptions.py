@@ -54,5 +54,11 @@ class StorageFailure(ThumbnailError):
     reason = Reason.STORAGE_ERROR
 
 
+class Crashed(ThumbnailError):
+    """The original killed or hung the process that rendered it, twice in a row."""
+
+    reason = Reason.CRASHED
+
+
 class UsageError(Exception):
     """Somebody asked for what cannot be done; the message says so in one sentence."""

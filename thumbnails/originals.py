@@ -43,6 +43,17 @@ def _version(size_bytes: int, modified_microseconds: int) -> str:
     return f"{size_bytes}-{modified_microseconds}"
 
 
+def are_all_gone() -> bool:
+    """The storage's folder is missing or empty, as that of a disk which is not mounted is."""
+    store = storage()
+    if not isinstance(store, FileSystemStorage):
+        return False
+    try:
+        return next(Path(store.location).iterdir(), None) is None
+    except OSError:
+        return True
+
+
 @contextmanager
 def opened(name: str) -> Iterator[BinaryIO]:
     """The original for reading. Raises as `source_version` does."""

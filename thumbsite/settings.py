@@ -36,6 +36,7 @@ X_FRAME_OPTIONS = "DENY"
 THUMBNAIL_SIZE = environment.integer("THUMBNAIL_SIZE", 256)
 THUMBNAIL_QUALITY = environment.integer("THUMBNAIL_QUALITY", 85)
 THUMBNAIL_MAX_PIXELS = environment.integer("THUMBNAIL_MAX_PIXELS", 200_000_000)
+THUMBNAIL_RENDER_SECONDS = environment.integer("THUMBNAIL_RENDER_SECONDS", 30)
 THUMBNAIL_DIR = environment.path("THUMBNAIL_DIR", Path("/tmp/thumbnails"))  # noqa: S108  the contract
 ORIGINALS_DIR = environment.path("ORIGINALS_DIR", VAR_DIR / "originals")
 
@@ -78,6 +79,9 @@ RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": -1}
     for name in ("thumbnails-now", "thumbnails-bulk", "default")
 }
+
+# Tends the runs, so that they go on after any crash.
+RQ = {"WORKER_CLASS": "thumbnails.workers.ThumbnailWorker"}
 
 # --- Files --------------------------------------------------------------------------------------
 STATIC_URL = "/static/"

@@ -209,6 +209,7 @@ class ImageAssetAdmin(AssetAdmin):
             run = runs.start(
                 kind,
                 queryset,
+                origin=Run.Origin.ADMIN,
                 scope={"filters": dict(request.GET.lists())} if _is_across(request) else {},
                 scope_text=_scope_text(request),
                 force=force,
@@ -218,7 +219,8 @@ class ImageAssetAdmin(AssetAdmin):
             self.message_user(request, str(error), messages.ERROR)
         except runs.NotDispatched as error:
             text = (
-                "{} is saved, but the queue cannot be reached: the workers do not know of it yet."
+                "{} is saved, but the queue cannot be reached. It goes on by itself when queue "
+                "and workers are back."
             )
             self.message_user(request, format_html(text, _link(error.run)), messages.WARNING)
         else:

@@ -9,17 +9,20 @@ from datetime import date
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
 from thumbnails.exceptions import UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep import crew
+from thumbnails.upkeep.planning import Plan
 from thumbnails.upkeep.selection import Selection
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 """Exit status; 130 is what shells give a command that Ctrl-C ended."""
 
+WATCH_SECONDS = 0.5
 PLAIN_SECONDS = 5.0
 """How often progress is told in plain lines, where there is no terminal."""
 
@@ -46,10 +49,10 @@ class ThumbnailCommand(BaseCommand):
             self.stdout.write(f"{run} is {run.state}: {counts(progress)}.")
         if progress.failed:
             if not as_json:
-                self._name_failures(progress)
+                self.name_failures(progress)
             raise CommandError(f"{progress.failed:,} failed.", returncode=FAILED)
 
-    def _name_failures(self, progress: Progress) -> None:
+    def name_failures(self, progress: Progress) -> None:
         for reason, ids in sorted(progress.failures.items()):
             self.stdout.write(f"{reason}: {len(ids):,}")
             for asset in ImageAsset.objects.filter(pk__in=ids[:EXAMPLES]):
@@ -67,6 +70,15 @@ def counts(progress: Progress) -> str:
         "failed": progress.failed,
     }
     return ", ".join(f"{n:,} {word}" for word, n in found.items() if n) or "nothing done"
+
+
+def duration(seconds: float) -> str:
+    """For people: '3 h 20 min', '12 min', '40 s'."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def run_as_json(run: Run, progress: Progress) -> dict[str, Any]:
@@ -105,6 +117,46 @@ class RunCommand(ThumbnailCommand):
                 returncode=INTERRUPTED,
             ) from error
         self.report(run, progress, as_json=as_json)
+
+    def watch(self, run: Run, *, as_json: bool) -> None:
+        """Show the progress of a run that the workers do, until it is over, and report.
+
+        Ctrl-C ends the watching and not the run.
+        """
+        try:
+            with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
+                while run.state == Run.State.RUNNING:
+                    bar.show_run(run.progress())
+                    time.sleep(WATCH_SECONDS)
+                    run.refresh_from_db()
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"No longer watching; {run} goes on.", returncode=INTERRUPTED
+            ) from None
+        self.report(run, run.progress(), as_json=as_json)
+
+    def tell_plan(self, verb: str, plan: Plan, *, as_json: bool) -> None:
+        """What a dry run tells."""
+        if as_json:
+            self.print_json(
+                {
+                    "dryRun": True,
+                    "total": plan.total,
+                    "states": {state.value: number for state, number in plan.states.items()},
+                    "bytes": plan.size_bytes,
+                    "seconds": None if plan.seconds is None else round(plan.seconds, 1),
+                }
+            )
+            return
+        if plan.total == 0:
+            self.stdout.write("Nothing to do.")
+            return
+        states = ", ".join(f"{n:,} {state.value}" for state, n in plan.states.items() if n)
+        took = "" if plan.seconds is None else f", about {duration(plan.seconds)} by the last runs"
+        self.stdout.write(
+            f"Would {verb} the thumbnails of {plan.total:,} images ({states}): "
+            f"about {filesizeformat(plan.size_bytes)}{took}."
+        )
 
     def _tell_what_is_done(self, run: Run) -> None:
         done = run.progress().done
@@ -175,6 +227,25 @@ def days(text: str) -> int:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no age in days like 7d")
     return int(match[1])
+
+
+def rate(text: str) -> float:
+    """'50/s', '2.5/s' or '100/m' as images a second."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([smh])", text)
+    per_second = float(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if not 0 < per_second <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate like 50/s, 100/m or 1000/h")
+    return per_second
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1, like 0.5")
+    return value
 
 
 def positive(text: str) -> int:

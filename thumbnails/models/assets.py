@@ -169,8 +169,10 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         """Created on that day or before."""
         return self.filter(created_at__lte=timezone.make_aware(datetime.combine(day, time.max)))
 
-    def write_down(self, changes: Iterable[Change]) -> None:
+    def write_down(self, changes: Iterable[Change]) -> list[int]:
         """Write what the tries came to, in one transaction and one statement per kind.
+
+        Gives the ids of those that are not in the ledger any more.
 
         Django's own bulk_update grows a CASE per row and column and costs more than rendering a
         small picture; an executemany over a prepared UPDATE costs a tenth.
@@ -183,7 +185,8 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
                 row = [*values.values(), change.asset_id]
                 rows_by_columns.setdefault(tuple(values), []).append(row)
         if not rows_by_columns:
-            return
+            return []
+        updated = 0
         concrete = {field.name: field for field in self.model._meta.concrete_fields}
         connection = connections[router.db_for_write(self.model)]
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
@@ -201,6 +204,12 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
                         for row in rows
                     ],
                 )
+                updated += cursor.rowcount
+        ids = [row[-1] for rows in rows_by_columns.values() for row in rows]
+        if updated == len(ids):
+            return []
+        known = set(self.filter(pk__in=ids).values_list("pk", flat=True))
+        return [asset_id for asset_id in ids if asset_id not in known]
 
 
 def _columns(change: Change) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from thumbnails.models.assets import Change, Outcome
 
-LEASE = timedelta(seconds=60)
-"""How long a chunk belongs to whoever claimed it, from the last sign of life."""
+LEASE = timedelta(seconds=15)
+"""How long a chunk belongs to whoever claimed it, and a run to the command that works on it, from
+the last sign of life. Twice as long as anybody is ever silent who is still alive."""
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -24,9 +25,20 @@ class RunQuerySet(models.QuerySet["Run"]):
         if to in (Run.State.DONE, Run.State.CANCELLED):
             also["finished_at"] = timezone.now()
         elif to == Run.State.RUNNING:
-            also |= {"finished_at": None, "pause_reason": ""}
+            also |= {"finished_at": None, "pause_reason": "", "storage_errors": 0}
         legal = self.filter(pk=run_id, state__in=Run.TRANSITIONS[to])
         return bool(legal.update(state=to, **also))
+
+    def running(self) -> Self:
+        return self.filter(state=Run.State.RUNNING)
+
+    def unattended(self) -> Self:
+        """Running, and the workers' business: no command is at work on them, or none any more."""
+        return self.running().exclude(attended_until__gte=timezone.now())
+
+    def attend(self, run_id: int) -> bool:
+        """A command's sign of life. False: the run is not running any more."""
+        return bool(self.running().filter(pk=run_id).update(attended_until=timezone.now() + LEASE))
 
     def settle(self, run_id: int) -> bool:
         """Call the run done if its last chunk is. True for the one caller who made it so."""
@@ -41,6 +53,12 @@ class Run(models.Model):
     class Kind(models.TextChoices):
         REGENERATE = "regenerate"
         PURGE = "purge"
+
+    class Origin(models.TextChoices):
+        """The door that it came through."""
+
+        ADMIN = "admin"
+        COMMAND = "command"
 
     class State(models.TextChoices):
         RUNNING = "running"
@@ -69,8 +87,14 @@ class Run(models.Model):
     started_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
     )
-    by_command = models.BooleanField(default=False)
-    """Worked on by the command that started it; otherwise by the queue's workers."""
+    origin = models.CharField(max_length=10, choices=Origin.choices)
+    attended_until = models.DateTimeField(null=True)
+    """A command works on it itself, by its last sign of life; otherwise the queue's workers do."""
+    rate = models.FloatField("images a second at most", null=True)
+    next_slot_at = models.DateTimeField(null=True)
+    """With a rate: when the next image may be begun, by whichever worker."""
+    storage_errors = models.PositiveIntegerField(default=0)
+    """In a row, up to now."""
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -81,6 +105,18 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return f"Run {self.pk}"
+
+    LARGE = 500
+    """With more assets a run lets smaller ones overtake it and gives way to the site's requests."""
+
+    @property
+    def is_large(self) -> bool:
+        return self.total > self.LARGE
+
+    @property
+    def is_attended(self) -> bool:
+        """A command is at work on it, by its last sign of life."""
+        return self.attended_until is not None and self.attended_until >= timezone.now()
 
     @property
     def is_over(self) -> bool:
@@ -128,17 +164,13 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
             Q(lease_until=None) | Q(lease_until__lt=timezone.now())
         )
 
-    def at_work(self) -> Self:
-        """Somebody is at work on them, by their lease."""
-        return self.filter(finished_at=None, lease_until__gte=timezone.now())
-
     def claim(self, chunk_id: int, token: UUID) -> "Chunk | None":
         """Take the chunk for LEASE; None where it is finished, taken, or its run is not running.
 
         One guarded UPDATE. The run is looked up in a subquery of its own: were the chunk's own
         condition inside one, PostgreSQL would check it against the state before another claim.
         """
-        running = Run.objects.filter(state=Run.State.RUNNING).values("pk")
+        running = Run.objects.running().values("pk")
         claimed = (
             self.open()
             .filter(pk=chunk_id, run__in=running)
@@ -196,28 +228,37 @@ class Chunk(models.Model):
         """Count what the next assets of the slice came to, and keep the lease a while longer.
 
         Counts nothing and says False when the lease went to somebody else: then they count.
+        Writes sums and adds nothing in the database, so after a broken connection it may be
+        called again with the same changes.
         """
         counted = list(changes)
-        by_outcome = Counter(change.outcome for change in counted)
-        for change in counted:
-            if change.reason is not None:
-                self.failures.setdefault(change.reason, []).append(change.asset_id)
-        self.position += len(counted)
-        for outcome, number in by_outcome.items():
-            setattr(self, outcome.value, getattr(self, outcome.value) + number)
-        finished = self.position == len(self.asset_ids)
-        return self._write(
-            position=self.position,
-            failures=self.failures,
-            **{outcome.value: getattr(self, outcome.value) for outcome in by_outcome},
-            lease_until=None if finished else timezone.now() + LEASE,
-            finished_at=timezone.now() if finished else None,
+        columns: dict[str, Any] = {"position": self.position + len(counted)}
+        for outcome, number in Counter(change.outcome for change in counted).items():
+            columns[outcome.value] = getattr(self, outcome.value) + number
+        failed = [change for change in counted if change.reason is not None]
+        if failed:
+            columns["failures"] = {reason: list(ids) for reason, ids in self.failures.items()}
+            for change in failed:
+                columns["failures"].setdefault(change.reason, []).append(change.asset_id)
+        finished = columns["position"] == len(self.asset_ids)
+        lease: dict[str, Any] = (
+            {"finished_at": timezone.now(), "lease_until": None}
+            if finished
+            else {"lease_until": timezone.now() + LEASE}
         )
+        if not self._mine().update(**columns, **lease):
+            return False
+        for name, value in columns.items():
+            setattr(self, name, value)
+        return True
+
+    def renew(self) -> bool:
+        """Keep the lease a while longer. False: it went to somebody else."""
+        return bool(self._mine().update(lease_until=timezone.now() + LEASE))
 
     def release(self) -> None:
         """Let somebody else go on with it at once."""
-        self._write(lease_until=None)
+        self._mine().update(lease_until=None)
 
-    def _write(self, **columns: Any) -> bool:
-        mine = Chunk.objects.filter(pk=self.pk, lease_token=self.lease_token, finished_at=None)
-        return bool(mine.update(**columns))
+    def _mine(self) -> "ChunkQuerySet":
+        return Chunk.objects.filter(pk=self.pk, lease_token=self.lease_token, finished_at=None)

@@ -7,19 +7,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from uuid import UUID, uuid4
+from functools import partial
+from uuid import UUID
 
 from django.db import connections
 
-from thumbnails.models import Chunk, Run
+from thumbnails.models import Run
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep import runs
+from thumbnails.upkeep.labour import OwnProcess, give_up, name_next_process
+from thumbnails.upkeep.outage import outlasting_outages
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 DEATHS_AT_MOST = 10
-"""So many processes may die before the command gives up on the run."""
+"""So many processes may die, and no image be done, before the command gives up on the run."""
 GRACE_SECONDS = 30
 """How long a process may take to finish its picture once it is told to stop."""
 
@@ -42,15 +45,15 @@ def work(run: Run, *, processes: int, on_progress: Callable[[Progress], None]) -
 
     Each process does chunk after chunk, as a worker of the queue does. Ctrl-C or SIGTERM pauses
     the run, lets each process finish its picture and raises Interrupted. A process that dies is
-    replaced, and its chunk is open again at once; after too many deaths the run is paused and
-    CrewLost raised.
+    replaced, and its chunk is open again at once; where nothing but dying goes on the run is
+    paused and CrewLost raised.
     """
     crew: dict[int, UUID] = {}
-    deaths = 0
+    deaths = done = 0
     with _interruptible():
         try:
-            while not _is_over(run):
-                while len(crew) < processes:
+            while outlasting_outages(partial(Run.objects.attend, run.pk)):
+                while len(crew) < processes and outlasting_outages(run.chunks.open().exists):
                     pid, token = _fork(run)
                     crew[pid] = token
                 time.sleep(POLL_SECONDS)
@@ -58,58 +61,43 @@ def work(run: Run, *, processes: int, on_progress: Callable[[Progress], None]) -
                     token = crew.pop(pid)
                     if died:
                         deaths += 1
-                        logger.warning(
-                            "A process at work on %s died; another takes its place.", run
-                        )
-                        Chunk.objects.give_up(token)
+                        logger.warning("A process at %s died; another takes its place", run)
+                        outlasting_outages(partial(give_up, token))
                 if deaths > DEATHS_AT_MOST:
-                    raise CrewLost(f"{deaths} processes died at work on {run}; it is paused.")
-                on_progress(run.progress())
+                    raise CrewLost(f"{deaths} processes in a row died at {run}; it is paused.")
+                progress = outlasting_outages(run.progress)
+                if progress.done > done:
+                    done, deaths = progress.done, 0
+                on_progress(progress)
         except (Interrupted, CrewLost) as error:
             runs.pause_if_running(run, str(error))
             raise
         finally:
             _dismiss(crew)
+            Run.objects.filter(pk=run.pk).update(attended_until=None)
             run.refresh_from_db()
     progress = run.progress()
     on_progress(progress)
     return progress
 
 
-def _is_over(run: Run) -> bool:
-    """Also where somebody paused or cancelled it elsewhere."""
-    return not Run.objects.filter(pk=run.pk, state=Run.State.RUNNING).exists()
-
-
 def _fork(run: Run) -> tuple[int, UUID]:
-    token = uuid4()
+    token = name_next_process()
     connections.close_all()  # two processes must not talk through one connection
     sys.stdout.flush()
     sys.stderr.flush()
-    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        os._exit(_be_one_of_the_crew(run, token, parent))
+        os._exit(_be_one_of_the_crew(run))
     return pid, token
 
 
-def _be_one_of_the_crew(run: Run, token: UUID, parent: int) -> int:
-    told_to_stop = False
-
-    def stop(*_: object) -> None:
-        nonlocal told_to_stop
-        told_to_stop = True
-
+def _be_one_of_the_crew(run: Run) -> int:
     try:
-        signal.signal(signal.SIGTERM, stop)
         # Ctrl-C reaches the whole group; the parent decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        runs.work_open_chunks(
-            run.pk,
-            token=token,
-            # An orphan stops too: whoever killed the command wanted it to end.
-            should_stop=lambda: told_to_stop or os.getppid() != parent,
-        )
+        process = OwnProcess()
+        runs.work_open_chunks(run.pk, token=process.token, labour=process)
         connections.close_all()
     except BaseException:
         logger.exception("A process at work on %s failed", run)
@@ -141,7 +129,7 @@ def _dismiss(crew: dict[int, UUID]) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        Chunk.objects.give_up(token)
+        give_up(token)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """One asset: make its thumbnail true, hand it out, or take it away."""
 
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, cast
@@ -9,14 +10,20 @@ from django.utils import timezone
 
 from thumbnails import conf, originals
 from thumbnails.cache import storage as cache
-from thumbnails.cache.flight import flight
-from thumbnails.exceptions import Reason, StorageFailure, ThumbnailError
+from thumbnails.cache.flight import deaths, flight, forget_deaths, marked
+from thumbnails.cache.layout import name_for
+from thumbnails.exceptions import Crashed, Reason, StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, State, recipe_in_force
 from thumbnails.models.assets import DETAIL_LENGTH, NO_THUMBNAIL, Change, Record
 from thumbnails.rendering import Facts, Rendering, inspect, read_stamp, render
 
 # The place failed, not the picture: trying again costs little and may well succeed.
 PASSING = (Reason.SOURCE_MISSING, Reason.STORAGE_ERROR)
+
+Limit = Callable[[], AbstractContextManager[None]]
+
+DEATHS_AT_MOST = 2
+"""The first death may be anybody's; the second over the same original is its doing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +56,16 @@ def serve(asset: ImageAsset) -> Served:
 
 
 def _serve_anew(asset: ImageAsset) -> Served:
-    with flight(asset.pk):
+    with flight(asset.pk) as alone:
+        if not alone:
+            raise NoThumbnail
         asset.refresh_from_db()  # whoever was inside before us may have done it
         if (content := _read_fresh(asset)) is not None:
             return Served(content=content)
         if not _worth_a_try(asset):
             raise NoThumbnail
         change = _made_true(asset)
-        ImageAsset.objects.write_down([change])
+        write_down([change])
     asset.refresh_from_db()
     if change.unstored is not None:
         return Served(content=change.unstored.content, stored=False)
@@ -66,24 +75,40 @@ def _serve_anew(asset: ImageAsset) -> Served:
     return Served(content=content)
 
 
-def refresh(asset: ImageAsset, *, rendered_since: datetime | None = None) -> Change:
-    """Make the asset's thumbnail true, for one of many: the caller writes the change down.
+def refresh(
+    asset: ImageAsset,
+    *,
+    rendered_since: datetime | None = None,
+    try_crashed: bool = False,
+    limit: Limit = nullcontext,
+) -> Change:
+    """Make the asset's thumbnail true, for one of many: the caller calls `write_down`.
 
-    A fresh one is left alone, unless `rendered_since` asks for one made since then. Raises
-    nothing over a bad original or a storage that errs: the change says so.
+    A fresh one is left alone, unless `rendered_since` asks for one made since then; so is one
+    that crashed, unless `try_crashed`. Raises nothing over a bad original or a storage that
+    errs: the change says so. `limit` is entered while the original is decoded.
     """
+    if asset.thumbnail_error == Reason.CRASHED and not try_crashed and not _worth_a_try(asset):
+        return Change(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
     with flight(asset.pk):
-        return _made_true(asset, rendered_since=rendered_since)
+        return _made_true(asset, rendered_since=rendered_since, limit=limit)
 
 
 def purge(asset: ImageAsset) -> Change:
-    """Delete the asset's thumbnail, for one of many: the caller writes the change down."""
+    """Delete the asset's thumbnail, for one of many: the caller calls `write_down`."""
     with flight(asset.pk):
         try:
             cache.delete(asset.thumbnail_name)
         except StorageFailure as error:
             return Change(asset_id=asset.pk, outcome=Outcome.FAILED, reason=error.reason)
     return Change(asset_id=asset.pk, outcome=Outcome.PURGED, record=NO_THUMBNAIL)
+
+
+def write_down(changes: Sequence[Change]) -> None:
+    """Put the changes into the ledger. A thumbnail of an asset deleted meanwhile is deleted."""
+    for asset_id in ImageAsset.objects.write_down(changes):
+        with suppress(StorageFailure):
+            cache.delete(name_for(asset_id))
 
 
 def _read_fresh(asset: ImageAsset) -> bytes | None:
@@ -108,7 +133,9 @@ def _worth_a_try(asset: ImageAsset) -> bool:
         return True  # and then the try finds its reason
 
 
-def _made_true(asset: ImageAsset, *, rendered_since: datetime | None = None) -> Change:
+def _made_true(
+    asset: ImageAsset, *, rendered_since: datetime | None = None, limit: Limit = nullcontext
+) -> Change:
     """Render the thumbnail unless it is true already. The file is in place when this returns.
 
     The file comes first and the ledger after it: a crash between the two leaves a fresh file
@@ -127,17 +154,17 @@ def _made_true(asset: ImageAsset, *, rendered_since: datetime | None = None) -> 
                 return Change(asset_id=asset.pk, outcome=Outcome.FRESH)
             if (record := _found_in_cache(asset, rendered_since)) is not None:
                 return Change(asset_id=asset.pk, outcome=Outcome.FRESH, record=record)
+        fingerprint = recipe.fingerprint(source_version)
+        attempt = f"{asset.pk}-{fingerprint}"
+        if deaths(attempt) >= DEATHS_AT_MOST:
+            forget_deaths(attempt)
+            raise Crashed(f"Rendering {name} killed or hung its process {DEATHS_AT_MOST} times.")
         max_pixels = conf.current().max_pixels
-        with originals.opened(name) as file:
+        with marked(attempt), limit(), originals.opened(name) as file:
             if changed:
                 facts = inspect(file, max_pixels=max_pixels)
                 file.seek(0)
-            rendering = render(
-                file,
-                recipe,
-                fingerprint=recipe.fingerprint(source_version),
-                max_pixels=max_pixels,
-            )
+            rendering = render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels)
         cache.write(asset.thumbnail_name, rendering.content)
     except ThumbnailError as error:
         if error.reason not in PASSING:

@@ -1,5 +1,6 @@
 """The queue: it carries the chunks of runs to the workers, and nothing is lost with it."""
 
+import secrets
 from collections.abc import Iterable
 
 import django_rq
@@ -9,9 +10,6 @@ from rq.queue import Queue
 NOW, BULK = "thumbnails-now", "thumbnails-bulk"
 """Workers serve them in this order, so that a click on a few overtakes a rebuild."""
 
-SMALL_RUN = 500
-"""A run of at most so many assets goes to NOW."""
-
 WORK_CHUNK = "thumbnails.jobs.work_chunk"
 """By its dotted path: jobs are above us, and nothing imports upward."""
 
@@ -20,14 +18,15 @@ class QueueDown(Exception):
     """The queue's server cannot be reached."""
 
 
-def enqueue(chunk_ids: Iterable[int], *, run_total: int) -> None:
+def enqueue(chunk_ids: Iterable[int], *, bulk: bool) -> None:
     """One job a chunk. Raises QueueDown; then some of them may be enqueued, which harms nothing."""
-    queue: Queue = django_rq.get_queue(NOW if run_total <= SMALL_RUN else BULK)
+    queue: Queue = django_rq.get_queue(BULK if bulk else NOW)
     jobs = [
         Queue.prepare_data(
             WORK_CHUNK,
             (chunk_id,),
-            job_id=f"chunk-{chunk_id}",
+            # Tells the chunk, and is another one each time: rq keeps what it knows of a dead job.
+            job_id=f"chunk-{chunk_id}-{secrets.token_hex(4)}",
             # The lease decides when a chunk is lost, and the ledger keeps what came of it.
             timeout=-1,
             result_ttl=0,
@@ -37,5 +36,27 @@ def enqueue(chunk_ids: Iterable[int], *, run_total: int) -> None:
     ]
     try:
         queue.enqueue_many(jobs)
+    except RedisError as error:
+        raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
+def enqueued_chunks() -> set[int]:
+    """The ids of the chunks that wait in the queue. Raises QueueDown."""
+    try:
+        return {
+            int(job_id.split("-")[1])
+            for name in (NOW, BULK)
+            for job_id in django_rq.get_queue(name).job_ids
+            if job_id.startswith("chunk-")
+        }
+    except RedisError as error:
+        raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
+def is_my_turn_to_tend(seconds: float) -> bool:
+    """True for one of all who ask within so many seconds. Raises QueueDown."""
+    try:
+        connection = django_rq.get_connection(NOW)
+        return bool(connection.set("thumbnails:tending", "1", nx=True, px=int(seconds * 1000)))
     except RedisError as error:
         raise QueueDown(f"The queue cannot be reached: {error}") from error

@@ -1,71 +1,98 @@
 """Runs over many assets: start, work, stop and go on."""
 
+import logging
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from django.db import transaction
+from django.utils import timezone
 
-from thumbnails.exceptions import UsageError
+from thumbnails import originals
+from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Outcome, Run, recipe_in_force
 from thumbnails.models.assets import Change, ImageAssetQuerySet
-from thumbnails.upkeep import audit, freshness, queue
+from thumbnails.models.runs import LEASE
+from thumbnails.upkeep import audit, freshness, planning, queue
+from thumbnails.upkeep.labour import Labour
+from thumbnails.upkeep.outage import outlasting_outages
+from thumbnails.upkeep.pace import Pace
 from thumbnails.upkeep.selection import Selection
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
+logger = logging.getLogger(__name__)
+
 CHUNKS_AT_LEAST = 32
 """So many chunks a run has where it can: all workers stay busy to its end."""
 CHUNK_AT_MOST = 200
 FLUSH_SECONDS = 1.0
-"""How often a chunk's results are written down: what a crash can make to be done again."""
+"""How often a chunk's results are written down: what a crash can make to be looked at again."""
+LOOK_SECONDS = 0.2
+STORAGE_ERRORS_AT_MOST = 5
+"""In a row: then the place is at fault and not the pictures, and the run pauses itself."""
 
 
 class NotDispatched(Exception):
-    """The run is saved, but the queue cannot be reached: nobody is told to work on it."""
+    """The run is saved, but the queue cannot be reached: it waits for the workers to find it."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(f"{run} is saved, but the queue cannot be reached.")
+        super().__init__(
+            f"{run} is saved, but the queue cannot be reached. "
+            "It goes on by itself when queue and workers are back."
+        )
         self.run = run
+
+
+# --- starting -----------------------------------------------------------------------------------
 
 
 def start(
     kind: Run.Kind,
     assets: ImageAssetQuerySet,
     *,
+    origin: Run.Origin,
     scope_text: str,
     scope: dict[str, Any] | None = None,
     force: bool = False,
     by: "User | None" = None,
-    by_command: bool = False,
+    rate: float | None = None,
     note: str = "",
+    attended: bool = False,
+    ignore_space: bool = False,
 ) -> Run:
     """Record a run over these assets, as they are now, and hand it to the workers.
 
-    With `by_command` nothing is enqueued: the caller works on it. Raises UsageError where there
-    are no assets, and NotDispatched where the queue cannot be reached.
+    `attended`: the caller works on it and nothing is enqueued. `rate` in images a second, over
+    all who work on it. Raises UsageError where there are no assets, or plainly no room for
+    their thumbnails unless `ignore_space`; NotDispatched where the queue cannot be reached.
     """
     with transaction.atomic():
         total = assets.count()
         if total == 0:
             raise UsageError("There is nothing to do: no image is meant.")
+        if kind == Run.Kind.REGENERATE and not ignore_space:
+            planning.check_space(assets)
         run = Run.objects.create(
             kind=kind,
+            origin=origin,
             force=force,
             scope=scope or {},
             scope_text=scope_text[:300],
             recipe=recipe_in_force().digest,
             started_by=by,
-            by_command=by_command,
-            note=note,
+            rate=rate,
+            note=note[:300],
+            attended_until=_soon() if attended else None,
         )
         run.total = _freeze(run, assets, chunk_size=_chunk_size(total))
         run.save(update_fields=["total"])
-    if not by_command:
-        _dispatch(run)
+    if not attended:
+        dispatch(run)
     return run
 
 
@@ -92,89 +119,243 @@ def _freeze(run: Run, assets: ImageAssetQuerySet, *, chunk_size: int) -> int:
     return total
 
 
-def _dispatch(run: Run) -> None:
+def dispatch(run: Run) -> None:
     """Give the run's open chunks to the workers, once the transaction around us is through."""
 
     def enqueue() -> None:
         ids = run.chunks.open().order_by("number").values_list("pk", flat=True)
         try:
-            queue.enqueue(ids.iterator(), run_total=run.total)
+            queue.enqueue(ids.iterator(), bulk=run.is_large)
         except queue.QueueDown as error:
             raise NotDispatched(run) from error
 
     transaction.on_commit(enqueue)
 
 
-def work_chunk(
-    chunk_id: int, *, token: UUID | None = None, should_stop: Callable[[], bool] = lambda: False
-) -> bool:
-    """Do what is left of a chunk. True: it came to its end here.
+def for_workers(
+    kind: Run.Kind, selection: Selection, *, origin: Run.Origin, **how: Any
+) -> Run | None:
+    """A new run over what the selection has to have done, handed to the workers.
+
+    None where nothing is to do. `how` and what is raised as for `start`; UsageError also where
+    the selection means no image.
+    """
+    return _start_selected(kind, selection, origin=origin, **how)
+
+
+def for_command(
+    kind: Run.Kind, selection: Selection, *, force: bool = False, **how: Any
+) -> Run | None:
+    """The run that a command has to work on itself: the one it left unfinished, or a new one.
+
+    None where nothing is to do. `how` and what is raised as for `start`; UsageError also where
+    the selection means no image, or where the same command's run is under way already.
+    """
+    unfinished = (
+        Run.objects.filter(kind=kind, force=force, scope=selection.as_json())
+        .filter(origin=Run.Origin.COMMAND, state__in=(Run.State.RUNNING, Run.State.PAUSED))
+        .first()
+    )
+    if unfinished is not None:
+        _wait_until_unattended(unfinished)
+        goes_on = force or kind == Run.Kind.PURGE
+        if goes_on and unfinished.recipe == recipe_in_force().digest:
+            take_over(unfinished)
+            return unfinished
+        # What it rendered is fresh now: a new run over what is not goes on where it stopped.
+        cancel(unfinished)
+    return _start_selected(
+        kind, selection, origin=Run.Origin.COMMAND, force=force, attended=True, **how
+    )
+
+
+def _wait_until_unattended(run: Run) -> None:
+    """A command that was killed leaves a lease behind. Raises UsageError where one is alive."""
+    last_sign = run.attended_until
+    while run.is_attended:
+        time.sleep(LOOK_SECONDS)
+        run.refresh_from_db()
+        if run.attended_until != last_sign and run.is_attended:
+            raise UsageError(
+                f"The same is under way already, as run {run.pk}: "
+                f"see manage.py thumbnail_runs watch {run.pk}"
+            )
+
+
+def _start_selected(
+    kind: Run.Kind, selection: Selection, *, force: bool = False, **how: Any
+) -> Run | None:
+    assets = selection.existing_assets()
+    if kind == Run.Kind.REGENERATE and not force:
+        audit.note_lost_files(assets)
+        assets = assets.not_fresh()
+        if not assets.exists():
+            return None
+    return start(
+        kind,
+        assets,
+        scope=selection.as_json(),
+        scope_text=str(selection),
+        force=force,
+        **how,
+    )
+
+
+def retry(
+    run: Run,
+    *,
+    origin: Run.Origin,
+    reason: Reason | None = None,
+    by: "User | None" = None,
+    attended: bool = False,
+) -> Run:
+    """A new run over just those that failed in that one, all or those of one reason.
+
+    Also those that crashed are tried again. Raises UsageError where none failed, NotDispatched.
+    """
+    failures = run.progress().failures
+    ids = [i for why, some in failures.items() if reason in (None, why) for i in some]
+    words = f" as {reason.label}" if reason else ""
+    if run.kind != Run.Kind.REGENERATE:
+        raise UsageError(f"{run} is a purge: start another one instead.")
+    if not ids:
+        raise UsageError(f"Nothing failed{words} in {run}.")
+    return start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.filter(pk__in=ids),
+        origin=origin,
+        scope={"retry_of": run.pk, "reason": reason},
+        scope_text=f"what failed{words} in {run}",
+        by=by,
+        attended=attended,
+    )
+
+
+# --- working ------------------------------------------------------------------------------------
+
+
+def work_chunk(chunk_id: int, *, token: UUID | None = None, labour: Labour | None = None) -> bool:
+    """Do what is left of a chunk. True: it was claimed and worked on here.
 
     Claims it first, so a chunk that is finished, taken, or of a run that is not running is left
-    alone. Stops between two assets when `should_stop` says so or the run was paused or
-    cancelled; what was done by then stays done and counted. `token` names the process that
-    works, so that another can give up its chunks when it dies.
+    alone. Stops between two assets when `labour` says so; what was done by then stays done and
+    counted. `token` names the process that works, so that its chunks can be given up for it when
+    it dies.
     """
-    chunk = Chunk.objects.claim(chunk_id, token or uuid4())
+    token = token or uuid4()
+    labour = labour or Labour()
+    chunk = outlasting_outages(lambda: Chunk.objects.claim(chunk_id, token))
     if chunk is None:
         return False
-    finished = False
-    try:
-        finished = _work(chunk, should_stop)
-    finally:
-        if not finished:
-            chunk.release()
-    Run.objects.settle(chunk.run_id)
+    with labour.at(chunk):
+        try:
+            _work(chunk, labour)
+        finally:
+            outlasting_outages(chunk.release)
+    outlasting_outages(lambda: Run.objects.settle(chunk.run_id))
     return True
 
 
-def _work(chunk: Chunk, should_stop: Callable[[], bool]) -> bool:
+def _work(chunk: Chunk, labour: Labour) -> None:
     run = chunk.run
     ids = chunk.asset_ids[chunk.position :]
-    assets = ImageAsset.objects.in_bulk(ids)
+    assets = outlasting_outages(lambda: ImageAsset.objects.in_bulk(ids))
+    pace = Pace(run, labour.should_stop)
     changes: list[Change] = []
     flush_at = time.monotonic() + FLUSH_SECONDS
     for asset_id in ids:
+        if labour.should_stop():
+            break
         if time.monotonic() >= flush_at:
             if not _flush(chunk, changes) or not _is_running(run.pk):
-                return False
+                return
             changes = []
             flush_at = time.monotonic() + FLUSH_SECONDS
-        if should_stop():
-            _flush(chunk, changes)
-            return False
-        changes.append(_do_one(run, asset_id, assets.get(asset_id)))
-    return _flush(chunk, changes)
+        pace.wait()
+        changes.append(_do_one(run, asset_id, assets.get(asset_id), labour))
+        if undone := _storage_fails(run, changes):
+            _flush(chunk, changes[:-undone])
+            return
+    _flush(chunk, changes)
 
 
-def _do_one(run: Run, asset_id: int, asset: ImageAsset | None) -> Change:
+def _do_one(run: Run, asset_id: int, asset: ImageAsset | None, labour: Labour) -> Change:
     purging = run.kind == Run.Kind.PURGE
     if asset is None:  # deleted since the scope was frozen: nothing is left to do for it
         return Change(asset_id=asset_id, outcome=Outcome.PURGED if purging else Outcome.FRESH)
     if purging:
         return freshness.purge(asset)
-    return freshness.refresh(asset, rendered_since=run.created_at if run.force else None)
+    return freshness.refresh(
+        asset,
+        rendered_since=run.created_at if run.force else None,
+        try_crashed=run.force or "retry_of" in run.scope,
+        limit=labour.one_picture,
+    )
 
 
 def _flush(chunk: Chunk, changes: list[Change]) -> bool:
     """Write down and count. False where the chunk went to somebody else, who will count."""
-    with transaction.atomic():
-        ImageAsset.objects.write_down(changes)
-        return chunk.count(changes)
+
+    def write() -> bool:
+        with transaction.atomic():
+            freshness.write_down(changes)
+            _note_storage_errors(chunk.run, changes)
+            return chunk.count(changes)
+
+    return outlasting_outages(write)
 
 
 def _is_running(run_id: int) -> bool:
-    return Run.objects.filter(pk=run_id, state=Run.State.RUNNING).exists()
+    return outlasting_outages(Run.objects.running().filter(pk=run_id).exists)
 
 
-def work_open_chunks(run_id: int, *, token: UUID, should_stop: Callable[[], bool]) -> None:
+def _is_trouble(change: Change) -> bool:
+    """The place failed and not the picture: a full disk, a lost mount."""
+    return change.reason == Reason.STORAGE_ERROR or (
+        change.reason == Reason.SOURCE_MISSING and originals.are_all_gone()
+    )
+
+
+def _troubles_in_a_row(changes: list[Change]) -> int:
+    return sum(1 for _ in takewhile(_is_trouble, reversed(changes)))
+
+
+def _note_storage_errors(run: Run, changes: list[Change]) -> None:
+    """Keep the count over chunks: small ones end before it gets far."""
+    row = _troubles_in_a_row(changes)
+    if row and row == len(changes):
+        row += run.storage_errors
+    if changes and row != run.storage_errors:
+        Run.objects.filter(pk=run.pk).update(storage_errors=row)
+        run.storage_errors = row
+
+
+def _storage_fails(run: Run, changes: list[Change]) -> int:
+    """Pause the run if the storage failed too often in a row; gives how many are to be undone."""
+    row = _troubles_in_a_row(changes)
+    before = run.storage_errors if row == len(changes) else 0
+    if not row or row + before < STORAGE_ERRORS_AT_MOST:
+        return 0
+    record = changes[-1].record
+    detail = record.thumbnail_error_detail if record else "The cache cannot be written."
+    reason = f"{row + before} storage errors in a row. {detail}"
+    outlasting_outages(lambda: pause_if_running(run, reason))
+    logger.error("%s paused itself: %s", run, reason)
+    return row
+
+
+def work_open_chunks(run_id: int, *, token: UUID, labour: Labour) -> None:
     """Do chunk after chunk of a run until none is open."""
-    while not should_stop():
-        open_chunks = Chunk.objects.open().filter(run=run_id).order_by("number")
-        chunk_id = open_chunks.values_list("pk", flat=True).first()
-        if chunk_id is None or not _is_running(run_id):
+    while not labour.should_stop() and _is_running(run_id):
+        chunk_id = outlasting_outages(
+            lambda: Chunk.objects.open().filter(run=run_id).values_list("pk", flat=True).first()
+        )
+        if chunk_id is None:
             return
-        work_chunk(chunk_id, token=token, should_stop=should_stop)
+        work_chunk(chunk_id, token=token, labour=labour)
+
+
+# --- stopping and going on ----------------------------------------------------------------------
 
 
 def pause(run: Run, reason: str) -> None:
@@ -192,67 +373,29 @@ def cancel(run: Run) -> None:
     _move(run, Run.State.CANCELLED, "cancelled")
 
 
-def resume(run: Run, *, by_command: bool = False) -> None:
-    """Go on with what is left. Raises UsageError where it is running or done, NotDispatched."""
-    _move(run, Run.State.RUNNING, "resumed", by_command=by_command)
-    if not by_command:
-        _dispatch(run)
+def resume(run: Run) -> None:
+    """Let the workers go on with what is left.
+
+    Raises UsageError where it is running or done, NotDispatched.
+    """
+    _move(run, Run.State.RUNNING, "resumed", attended_until=None)
+    dispatch(run)
+
+
+def take_over(run: Run) -> None:
+    """Go on with a run oneself. Raises UsageError where it is done or cancelled."""
+    if run.state != Run.State.RUNNING:
+        _move(run, Run.State.RUNNING, "resumed", attended_until=_soon())
+    elif not Run.objects.attend(run.pk):
+        raise UsageError(f"{run} is not running any more.")
 
 
 def _move(run: Run, to: Run.State, participle: str, **also: Any) -> None:
-    if not Run.objects.move(run.pk, to, **also):
-        run.refresh_from_db()
-        raise UsageError(f"{run} is {run.state} and cannot be {participle}.")
+    moved = Run.objects.move(run.pk, to, **also)
     run.refresh_from_db()
+    if not moved:
+        raise UsageError(f"{run} is {run.state} and cannot be {participle}.")
 
 
-def for_workers(kind: Run.Kind, selection: Selection, *, force: bool = False) -> Run | None:
-    """A new run over what the selection has to have done, handed to the workers.
-
-    None where nothing is to do. Raises UsageError where the selection means no image, and
-    NotDispatched.
-    """
-    return _start_selected(kind, selection, force=force, by_command=False)
-
-
-def for_command(kind: Run.Kind, selection: Selection, *, force: bool = False) -> Run | None:
-    """The run that a command has to work on itself: the one it left unfinished, or a new one.
-
-    None where nothing is to do. Raises UsageError where the selection means no image, or where
-    the same command is at work already.
-    """
-    unfinished = (
-        Run.objects.filter(kind=kind, force=force, scope=selection.as_json(), by_command=True)
-        .filter(state__in=(Run.State.RUNNING, Run.State.PAUSED))
-        .first()
-    )
-    if unfinished is not None:
-        if unfinished.chunks.at_work().exists():
-            raise UsageError(f"The same command is at work already, as {unfinished}.")
-        goes_on = force or kind == Run.Kind.PURGE
-        if goes_on and unfinished.recipe == recipe_in_force().digest:
-            if unfinished.state == Run.State.PAUSED:
-                resume(unfinished, by_command=True)
-            return unfinished
-        # What it rendered is fresh now: a new run over what is not goes on where it stopped.
-        cancel(unfinished)
-    return _start_selected(kind, selection, force=force, by_command=True)
-
-
-def _start_selected(
-    kind: Run.Kind, selection: Selection, *, force: bool, by_command: bool
-) -> Run | None:
-    assets = selection.existing_assets()
-    if kind == Run.Kind.REGENERATE and not force:
-        audit.note_lost_files(assets)
-        assets = assets.not_fresh()
-        if not assets.exists():
-            return None
-    return start(
-        kind,
-        assets,
-        scope=selection.as_json(),
-        scope_text=str(selection),
-        force=force,
-        by_command=by_command,
-    )
+def _soon() -> datetime:
+    return timezone.now() + LEASE

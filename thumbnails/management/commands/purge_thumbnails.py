@@ -10,7 +10,7 @@ from thumbnails.cache.layout import SHARDS
 from thumbnails.exceptions import UsageError
 from thumbnails.management.base import RunCommand, add_selection, days, selection_from
 from thumbnails.models import Run
-from thumbnails.upkeep import audit, runs
+from thumbnails.upkeep import planning, runs
 
 PROCESSES = 1  # deleting files waits for the disk and not for a core
 
@@ -35,27 +35,18 @@ class Command(RunCommand):
         selection = selection_from(options)
         if selection.is_everything != options["all"]:
             raise UsageError("Say which thumbnails, or --all for all of them, and not both.")
-        as_json: bool = options["json"]
-        assets, files, size_bytes = audit.purge_plan(selection)
+        plan = planning.plan_purge(selection)
         if options["dry_run"]:
-            if as_json:
-                self.print_json(
-                    {"dryRun": True, "total": assets, "files": files, "bytes": size_bytes}
-                )
-            else:
-                self.stdout.write(
-                    f"Would delete {files:,} thumbnails ({filesizeformat(size_bytes)}) of "
-                    f"{assets:,} images."
-                )
-            return
-        if assets == 0:
-            self.stdout.write("Nothing to do: no image is meant.")
+            self.tell_plan("delete", plan, as_json=options["json"])
             return
         if not options["yes"]:
-            self._ask(f"Delete {files:,} thumbnails ({filesizeformat(size_bytes)})?")
+            self._ask(
+                f"Delete the thumbnails of {plan.total:,} images "
+                f"({filesizeformat(plan.size_bytes)})?"
+            )
         run = runs.for_command(Run.Kind.PURGE, selection)
         if run is not None:
-            self.work(run, processes=PROCESSES, as_json=as_json)
+            self.work(run, processes=PROCESSES, as_json=options["json"])
 
     def _ask(self, question: str) -> None:
         if not sys.stdin.isatty():

@@ -1,6 +1,5 @@
 """Make thumbnails true: all that are missing, stale or failed, or a selection, or all anew."""
 
-import time
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -8,19 +7,16 @@ from django.core.management.base import CommandError, CommandParser
 from thumbnails.exceptions import UsageError
 from thumbnails.management.base import (
     FAILED,
-    INTERRUPTED,
-    ProgressBar,
     RunCommand,
     add_dates,
     add_selection,
     positive,
+    rate,
     selection_from,
 )
 from thumbnails.models import Run
-from thumbnails.upkeep import audit, crew, runs
+from thumbnails.upkeep import crew, planning, runs
 from thumbnails.upkeep.selection import Selection
-
-WAIT_SECONDS = 0.5
 
 
 class Command(RunCommand):
@@ -41,6 +37,12 @@ class Command(RunCommand):
         parser.add_argument(
             "--workers", type=positive, metavar="N", help="processes (default: one a core)"
         )
+        parser.add_argument(
+            "--rate", type=rate, metavar="50/s", help="so many images a second at most"
+        )
+        parser.add_argument(
+            "--ignore-space", action="store_true", help="start though the disk seems too small"
+        )
         parser.add_argument("--json", action="store_true", help="report as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -49,29 +51,19 @@ class Command(RunCommand):
         if options["workers"] and options["enqueue"]:
             raise UsageError("--workers does not go with --enqueue, whose workers run already.")
         selection = selection_from(options)
+        as_json: bool = options["json"]
         if options["dry_run"]:
-            self._dry_run(selection, force=options["force"], as_json=options["json"])
-        elif options["enqueue"]:
-            self._enqueue(selection, options)
-        else:
-            run = runs.for_command(Run.Kind.REGENERATE, selection, force=options["force"])
-            if run is None:
-                self._nothing_to_do(as_json=options["json"])
-            else:
-                processes = options["workers"] or crew.available_cores()
-                self.work(run, processes=processes, as_json=options["json"])
-
-    def _dry_run(self, selection: Selection, *, force: bool, as_json: bool) -> None:
-        plan = audit.plan(selection, force=force)
-        by_state = {state.value: number for state, number in plan.items()}
-        total = sum(by_state.values())
-        if as_json:
-            self.print_json({"dryRun": True, "total": total, "states": by_state})
+            plan = planning.plan_regeneration(selection, force=options["force"])
+            self.tell_plan("render", plan, as_json=as_json)
             return
-        kinds = ", ".join(f"{number:,} {state}" for state, number in by_state.items() if number)
-        self.stdout.write(
-            f"Would render {total:,} thumbnails ({kinds})." if total else "Nothing to do."
-        )
+        how = {name: options[name] for name in ("force", "rate", "ignore_space")}
+        if options["enqueue"]:
+            self._enqueue(selection, how, wait=options["wait"], as_json=as_json)
+        elif run := runs.for_command(Run.Kind.REGENERATE, selection, **how):
+            processes = options["workers"] or crew.available_cores()
+            self.work(run, processes=processes, as_json=as_json)
+        else:
+            self._nothing_to_do(as_json=as_json)
 
     def _nothing_to_do(self, *, as_json: bool) -> None:
         if as_json:
@@ -79,30 +71,18 @@ class Command(RunCommand):
         else:
             self.stdout.write("Nothing to do: every thumbnail is fresh.")
 
-    def _enqueue(self, selection: Selection, options: dict[str, Any]) -> None:
-        as_json = options["json"]
+    def _enqueue(
+        self, selection: Selection, how: dict[str, Any], *, wait: bool, as_json: bool
+    ) -> None:
         try:
-            run = runs.for_workers(Run.Kind.REGENERATE, selection, force=options["force"])
+            run = runs.for_workers(Run.Kind.REGENERATE, selection, origin=Run.Origin.COMMAND, **how)
         except runs.NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
         if run is None:
             self._nothing_to_do(as_json=as_json)
-        elif options["wait"]:
-            self._wait(run, as_json=as_json)
+        elif wait:
+            self.watch(run, as_json=as_json)
         elif as_json:
             self.report(run, run.progress(), as_json=True)
         else:
             self.stdout.write(f"{run} is enqueued: {run.total:,} images.")
-
-    def _wait(self, run: Run, *, as_json: bool) -> None:
-        try:
-            with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
-                while run.state == Run.State.RUNNING:
-                    time.sleep(WAIT_SECONDS)
-                    bar.show_run(run.progress())
-                    run.refresh_from_db()
-        except KeyboardInterrupt:
-            raise CommandError(
-                f"No longer waiting; the workers go on with {run}.", returncode=INTERRUPTED
-            ) from None
-        self.report(run, run.progress(), as_json=as_json)

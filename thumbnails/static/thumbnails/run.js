@@ -11,7 +11,8 @@
       const answer = await fetch(location.href);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const newer = page.getElementById("run-report");
-      if (newer) report.replaceWith(newer);
+      if (newer?.dataset.over === "yes") location.reload(); // other buttons stand there now
+      else if (newer) report.replaceWith(newer);
     } catch { /* the server may be restarting: ask again */ }
     follow();
   }, 1500);

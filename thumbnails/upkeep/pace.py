@@ -1,0 +1,50 @@
+"""A run's rate, held over all who work on it."""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils import timezone
+
+from thumbnails.models import Run
+from thumbnails.upkeep.outage import outlasting_outages
+
+RESERVED_SECONDS = 0.25
+"""So much of the run's time a worker takes at once: few questions, and no long burst."""
+NAP_SECONDS = 0.25
+
+
+class Pace:
+    """For one worker at one chunk: when it may begin the next image."""
+
+    def __init__(self, run: Run, should_stop: Callable[[], bool]) -> None:
+        self._run = run
+        self._should_stop = should_stop
+        self._reserved = 0
+        self._begin_at = 0.0
+
+    def wait(self) -> None:
+        """Return when the next image may be begun, or when the worker is to stop."""
+        rate = self._run.rate
+        if rate is None:
+            return
+        if self._reserved == 0:
+            self._reserved = max(1, int(rate * RESERVED_SECONDS))
+            wait_seconds = outlasting_outages(self._reserve)
+            self._begin_at = time.monotonic() + wait_seconds
+        while (nap := self._begin_at - time.monotonic()) > 0 and not self._should_stop():
+            time.sleep(min(nap, NAP_SECONDS))
+        self._reserved -= 1
+        self._begin_at += 1 / rate
+
+    def _reserve(self) -> float:
+        """Take the run's next slots; gives the seconds until the first of them."""
+        rate = self._run.rate or 1.0
+        now = timezone.now()
+        with transaction.atomic():
+            run = Run.objects.select_for_update().get(pk=self._run.pk)
+            begin = max(run.next_slot_at or now, now)
+            run.next_slot_at = begin + timedelta(seconds=self._reserved / rate)
+            run.save(update_fields=["next_slot_at"])
+        return (begin - now).total_seconds()

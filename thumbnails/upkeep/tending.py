@@ -1,0 +1,36 @@
+"""Looking after the runs: whatever was lost on the way is found here and goes on.
+
+The database is the record and the queue only carries. So a chunk whose worker died, a job that
+was lost with the queue's data, a run whose command was killed or that nobody called done: all of
+them are conditions on rows, and whoever lives can see to them.
+"""
+
+import logging
+
+from thumbnails.models import Run
+from thumbnails.upkeep import queue
+
+logger = logging.getLogger(__name__)
+
+TEND_SECONDS = 5.0
+"""How often. With LEASE it bounds how long a run stands still after any crash: 20 seconds."""
+ENQUEUED_AT_MOST = 1000
+"""Of one run at a time: the rest follows while those are worked on."""
+
+
+def tend() -> None:
+    """Hand to the workers what is open and not in the queue; call done what is. Raises QueueDown.
+
+    One of all who call it within TEND_SECONDS does it. Reading a run's progress never does.
+    """
+    if not queue.is_my_turn_to_tend(TEND_SECONDS * 0.9):
+        return
+    waiting = queue.enqueued_chunks()
+    for run in Run.objects.unattended():
+        if Run.objects.settle(run.pk):
+            continue
+        ids = run.chunks.open().order_by("number").values_list("pk", flat=True)
+        lost = [chunk_id for chunk_id in ids if chunk_id not in waiting][:ENQUEUED_AT_MOST]
+        if lost:
+            queue.enqueue(lost, bulk=run.is_large)
+            logger.info("%s: %d chunks are handed to the workers again", run, len(lost))
