@@ -4,13 +4,13 @@ The files are walked first and the database is asked after. The other order woul
 that was made in between for an orphan.
 """
 
+import io
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from itertools import islice
-from typing import BinaryIO, cast
 
 from django.utils import timezone
 
@@ -147,16 +147,13 @@ def _audit_shard(
 
 def _look_at(file: CachedFile, *, deep: bool) -> str | None:
     """The file's stamp; None where it is damaged. Raises StorageFailure."""
-    opened = cache.open_file(file.name)
-    if opened is None:
+    content = cache.read(file.name)
+    if content is None:
         return None
-    with opened:
-        stream = cast(BinaryIO, opened.file)
-        stamp = read_stamp(stream)
-        if stamp is not None and deep:
-            stream.seek(0)
-            return stamp if is_whole(stream, max_pixels=conf.current().max_pixels) else None
-        return stamp
+    stamp = read_stamp(io.BytesIO(content))
+    if deep and not is_whole(io.BytesIO(content), max_pixels=conf.current().max_pixels):
+        return None
+    return stamp
 
 
 def _assets_of(files: list[CachedFile]) -> dict[int, ImageAsset]:

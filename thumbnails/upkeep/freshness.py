@@ -1,10 +1,10 @@
 """One asset: make its thumbnail true, hand it out, or take it away."""
 
+import io
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import BinaryIO, cast
 
 from django.utils import timezone
 
@@ -215,26 +215,21 @@ def _found_in_cache(asset: ImageAsset, rendered_since: datetime | None) -> Recor
 
     Somebody else made it a moment ago, or a crash came between the file and the ledger.
     """
-    found = cache.open_file(asset.thumbnail_name)
-    if found is None:
+    content = cache.read(asset.thumbnail_name)
+    if content is None or read_stamp(io.BytesIO(content)) != asset.fingerprint:
         return None
-    with found:
-        file = cast(BinaryIO, found.file)
-        if read_stamp(file) != asset.fingerprint:
-            return None
-        made_at = cache.modified_at(asset.thumbnail_name)
-        if made_at is None or (rendered_since is not None and made_at < rendered_since):
-            return None
-        file.seek(0)
-        facts = inspect(file, max_pixels=conf.current().max_pixels)
-        return _record(
-            asset,
-            width=facts.width,
-            height=facts.height,
-            size_bytes=found.size,
-            source_version=asset.source_version,
-            generated_at=made_at,
-        )
+    made_at = cache.modified_at(asset.thumbnail_name)
+    if made_at is None or (rendered_since is not None and made_at < rendered_since):
+        return None
+    facts = inspect(io.BytesIO(content), max_pixels=conf.current().max_pixels)
+    return _record(
+        asset,
+        width=facts.width,
+        height=facts.height,
+        size_bytes=len(content),
+        source_version=asset.source_version,
+        generated_at=made_at,
+    )
 
 
 def _record(
