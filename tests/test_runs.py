@@ -16,11 +16,12 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset
+from tests.servers import QueueServer
 from thumbnails.cache.flight import marked
 from thumbnails.cache.storage import ThumbnailStorage
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Run, State
-from thumbnails.upkeep import freshness, runs
+from thumbnails.upkeep import freshness, runs, tending
 from thumbnails.upkeep.labour import Labour
 
 pytestmark = pytest.mark.django_db
@@ -319,6 +320,36 @@ def test_storage_errors_in_a_row__are_counted_over_small_chunks(
     work(run)
     assert run.state == Run.State.PAUSED
     assert run.progress().failed == runs.STORAGE_ERRORS_AT_MOST - 1
+
+
+def test_paused_by_itself__is_tried_again_and_pauses_at_the_first_error(
+    make_asset: MakeAsset, thumbnail_dir: Path, queue_server: QueueServer
+) -> None:
+    for _ in range(12):
+        make_asset()
+    run = start()
+    thumbnail_dir.write_text("in the way")
+    work(run)
+    failed = run.progress().failed
+    queue_server.flush()
+    tending.tend()
+    run.refresh_from_db()
+    assert run.state == Run.State.PAUSED  # not yet
+    Run.objects.update(resume_at=timezone.now())
+    queue_server.flush()
+    tending.tend()
+    run.refresh_from_db()
+    assert run.state == Run.State.RUNNING
+    work(run)
+    assert run.state == Run.State.PAUSED
+    assert run.progress().failed == failed
+    thumbnail_dir.unlink()
+    Run.objects.update(resume_at=timezone.now())
+    queue_server.flush()
+    tending.tend()
+    work(run)
+    assert run.state == Run.State.DONE
+    assert run.progress().rendered == 12 - failed
 
 
 def test_lost_mount__pauses_instead_of_calling_every_original_gone(

@@ -47,9 +47,10 @@ class ThumbnailCommand(BaseCommand):
             self.print_json(run_as_json(run, progress))
         else:
             self.stdout.write(f"{run} is {run.state}: {counts(progress)}.")
+            self.name_failures(progress)
+        if run.state == Run.State.PAUSED:
+            raise CommandError(run.pause_reason, returncode=FAILED)
         if progress.failed:
-            if not as_json:
-                self.name_failures(progress)
             raise CommandError(f"{progress.failed:,} failed.", returncode=FAILED)
 
     def name_failures(self, progress: Progress) -> None:
@@ -93,6 +94,7 @@ def run_as_json(run: Run, progress: Progress) -> dict[str, Any]:
         "purged": progress.purged,
         "failed": progress.failed,
         "failures": progress.failures,
+        "pauseReason": run.pause_reason,
         "createdAt": run.created_at.isoformat(),
         "finishedAt": finished.isoformat() if finished else None,
     }

@@ -23,9 +23,9 @@ class RunQuerySet(models.QuerySet["Run"]):
     def move(self, run_id: int, to: "Run.State", **also: Any) -> bool:
         """Go to a state from where that is legal; False where it is not, and nothing changed."""
         if to in (Run.State.DONE, Run.State.CANCELLED):
-            also["finished_at"] = timezone.now()
+            also |= {"finished_at": timezone.now(), "resume_at": None}
         elif to == Run.State.RUNNING:
-            also |= {"finished_at": None, "pause_reason": "", "storage_errors": 0}
+            also |= {"finished_at": None, "pause_reason": "", "resume_at": None}
         legal = self.filter(pk=run_id, state__in=Run.TRANSITIONS[to])
         return bool(legal.update(state=to, **also))
 
@@ -35,6 +35,10 @@ class RunQuerySet(models.QuerySet["Run"]):
     def unattended(self) -> Self:
         """Running, and the workers' business: no command is at work on them, or none any more."""
         return self.running().exclude(attended_until__gte=timezone.now())
+
+    def due_again(self) -> Self:
+        """Paused by themselves a while ago."""
+        return self.filter(state=Run.State.PAUSED, resume_at__lte=timezone.now())
 
     def attend(self, run_id: int) -> bool:
         """A command's sign of life. False: the run is not running any more."""
@@ -95,6 +99,8 @@ class Run(models.Model):
     """With a rate: when the next image may be begun, by whichever worker."""
     storage_errors = models.PositiveIntegerField(default=0)
     """In a row, up to now."""
+    resume_at = models.DateTimeField(null=True)
+    """Paused by itself: when the workers try again."""
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     finished_at = models.DateTimeField(null=True)
 

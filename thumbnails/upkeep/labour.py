@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -11,15 +12,18 @@ from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.db.models import QuerySet
 
 from thumbnails import conf
 from thumbnails.models import Chunk, Run
 from thumbnails.models.runs import LEASE
+from thumbnails.upkeep.outage import outlasting_outages
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
-"""How often somebody looks whether the run was paused or cancelled."""
+LOOK_SECONDS = 0.05
+"""How often at most it looks whether the run was paused or cancelled: after each photo, and not
+after each of many small pictures, where looking would cost more than a hundredth of the time."""
 RENEW_SECONDS = LEASE.total_seconds() / 4
 NICENESS = 10
 """Of processes that work on a large run: the site's own requests come first."""
@@ -70,6 +74,8 @@ class OwnProcess(Labour):
         self.token = UUID(named) if named else uuid4()
         self._parent = os.getppid()
         self._told_to_stop = False
+        self._run: QuerySet[Run] | None = None
+        self._look_at = 0.0
         self._lost = threading.Event()
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -78,7 +84,12 @@ class OwnProcess(Labour):
         self._told_to_stop = True
 
     def should_stop(self) -> bool:
-        return self._told_to_stop or self._lost.is_set() or os.getppid() != self._parent
+        if self._told_to_stop or self._lost.is_set() or os.getppid() != self._parent:
+            return True
+        if self._run is not None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_SECONDS
+            return not outlasting_outages(self._run.exists)
+        return False
 
     @contextmanager
     def at(self, chunk: Chunk) -> Iterator[None]:
@@ -86,6 +97,7 @@ class OwnProcess(Labour):
         if chunk.run.is_large:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        self._run = Run.objects.running().filter(pk=chunk.run_id)
         done = threading.Event()
         attendant = threading.Thread(target=self._attend, args=(chunk, done), daemon=True)
         attendant.start()
@@ -96,17 +108,11 @@ class OwnProcess(Labour):
             attendant.join()
 
     def _attend(self, chunk: Chunk, done: threading.Event) -> None:
-        """Renew the lease and look after the run, however long one picture takes."""
-        since_renewal = 0.0
+        """Renew the lease, however long one picture takes."""
         try:
-            while not done.wait(LOOK_SECONDS):
-                since_renewal += LOOK_SECONDS
+            while not done.wait(RENEW_SECONDS):
                 try:
-                    if since_renewal >= RENEW_SECONDS:
-                        since_renewal = 0.0
-                        if not chunk.renew():
-                            self._lost.set()
-                    if not Run.objects.running().filter(pk=chunk.run_id).exists():
+                    if not chunk.renew():
                         self._lost.set()
                 except DatabaseError:
                     # It is away for a while: whoever works here will notice as well.

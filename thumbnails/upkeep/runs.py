@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -35,6 +35,8 @@ FLUSH_SECONDS = 1.0
 LOOK_SECONDS = 0.2
 STORAGE_ERRORS_AT_MOST = 5
 """In a row: then the place is at fault and not the pictures, and the run pauses itself."""
+PROBATION = timedelta(seconds=60)
+"""How long a run stays paused that paused itself, before the workers try it again."""
 
 
 class NotDispatched(Exception):
@@ -339,7 +341,16 @@ def _storage_fails(run: Run, changes: list[Change]) -> int:
     record = changes[-1].record
     detail = record.thumbnail_error_detail if record else "The cache cannot be written."
     reason = f"{row + before} storage errors in a row. {detail}"
-    outlasting_outages(lambda: pause_if_running(run, reason))
+    outlasting_outages(
+        lambda: Run.objects.move(
+            run.pk,
+            Run.State.PAUSED,
+            pause_reason=reason[:300],
+            resume_at=timezone.now() + PROBATION,
+            # The next error in a row, after it went on, pauses it again at once.
+            storage_errors=STORAGE_ERRORS_AT_MOST,
+        )
+    )
     logger.error("%s paused itself: %s", run, reason)
     return row
 
@@ -360,7 +371,7 @@ def work_open_chunks(run_id: int, *, token: UUID, labour: Labour) -> None:
 
 def pause(run: Run, reason: str) -> None:
     """Stop it where it is; `resume` goes on. Raises UsageError where it is not running."""
-    _move(run, Run.State.PAUSED, "paused", pause_reason=reason[:300])
+    _move(run, Run.State.PAUSED, "paused", pause_reason=reason[:300], resume_at=None)
 
 
 def pause_if_running(run: Run, reason: str) -> None:

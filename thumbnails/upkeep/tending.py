@@ -25,6 +25,9 @@ def tend() -> None:
     """
     if not queue.is_my_turn_to_tend(TEND_SECONDS * 0.9):
         return
+    for run in Run.objects.due_again():
+        if Run.objects.move(run.pk, Run.State.RUNNING, attended_until=None):
+            logger.info("%s is tried again", run)
     waiting = queue.enqueued_chunks()
     for run in Run.objects.unattended():
         if Run.objects.settle(run.pk):
