@@ -132,6 +132,8 @@ def delete(name: str) -> None:
     """Remove a thumbnail; one that is not there is no error. Raises StorageFailure."""
     try:
         storage().delete(name)
+    except NotADirectoryError:  # a file stands where its folder would be
+        return
     except OSError as error:
         raise _failure("deleted", name, error) from error
 

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -71,6 +72,11 @@ def counts(progress: Progress) -> str:
         "failed": progress.failed,
     }
     return ", ".join(f"{n:,} {word}" for word, n in found.items() if n) or "nothing done"
+
+
+def printable(path: Path) -> str:
+    """The path with what is no text in it spelled out, as terminals cannot show it."""
+    return str(path).encode(errors="backslashreplace").decode()
 
 
 def duration(seconds: float) -> str:

@@ -1,9 +1,10 @@
 """What an original's header tells, without decoding its pixels."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -12,11 +13,15 @@ from thumbnails.exceptions import StorageFailure, ThumbnailError, TooLarge, Unre
 
 # Damaged metadata is common and no reason not to show a picture: what matters raises.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# Our own limit comes with a reason.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # An explicit list: Pillow knows formats that run other programs (EPS) or that nobody keeps
 # photos in, and each decoder is one more thing that a hostile file can reach.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")
 UPRIGHT = 1
+TURNED = range(5, 9)
+"""Orientations whose stored pixels lie on their side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +49,13 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
         image = open_image(file, max_pixels=max_pixels)
         # The base class's method reads what the header brought; PNG's own would decode the
         # picture to look behind it.
-        orientation = orientation_of(Image.Image.getexif(image))
+        orientation = orientation_of(partial(Image.Image.getexif, image))
+        width, height = image.size
+        if image.format == "TIFF" and orientation in TURNED:
+            width, height = height, width  # Pillow tells a TIFF's size upright
         return Facts(
-            width=image.width,
-            height=image.height,
+            width=width,
+            height=height,
             # A phone's JPEG with a depth map or a second picture behind the first.
             format="JPEG" if image.format == "MPO" else str(image.format),
             mode=image.mode,
@@ -75,9 +83,14 @@ def open_image(file: BinaryIO, *, max_pixels: int) -> Image.Image:
     return image
 
 
-def orientation_of(exif: Image.Exif) -> int:
-    """The EXIF orientation; 1 where there is none or the value means nothing."""
-    value = exif.get(ExifTags.Base.Orientation)
+def orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
+    """The EXIF orientation; 1 where there is none, or it means nothing, or EXIF is damaged."""
+    try:
+        value = read_exif().get(ExifTags.Base.Orientation)
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001  damaged EXIF raises anything and harms no pixel
+        return UPRIGHT
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
@@ -90,7 +103,7 @@ def translated_errors() -> Iterator[None]:
         raise
     except UnidentifiedImageError:
         raise Unsupported("Not a picture in one of " + ", ".join(FORMATS) + ".") from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(str(error)) from error
     except MemoryError as error:
         raise TooLarge("Not enough memory to decode it.") from error

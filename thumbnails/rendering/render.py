@@ -58,7 +58,7 @@ def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int)
         if not _decode_reduced(image, recipe.size_px):
             image.load()
             full_size = image.size  # TIFF sets itself upright while it loads
-        orientation = orientation_of(image.getexif())
+        orientation = orientation_of(image.getexif)
         profile = image.info.get("icc_profile")
 
         image = _with_plain_pixels(image)
@@ -109,12 +109,20 @@ def _with_plain_pixels(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8 bits; Pillow's own conversion clips everything over 255 to white."""
+    """16-bit grey to 8 bits; Pillow's own conversion clips everything over 255 to white.
+
+    One of its greys may stand for transparency (PNG's tRNS).
+    """
     wide = image.convert("I")
-    return wide.point(lambda value: value * (1 / 257)).convert("L")
+    grey = wide.point([value // 257 for value in range(65536)], "L")
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return grey
+    opaque = wide.point([0 if value == key else 255 for value in range(65536)], "L")
+    return Image.merge("LA", (grey, opaque))
 
 
-def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
     """Converted from its colour profile: to L or RGB, with its alpha if it had one.
 
     A profile that cannot be used, or none, means that grey is grey and RGB is sRGB.
@@ -122,7 +130,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     opaque = image if alpha is None else image.convert(image.mode.removesuffix("A"))
     converted = None
-    if profile:
+    if isinstance(profile, bytes):
         with suppress(ImageCms.PyCMSError, OSError, ValueError):
             converted = ImageCms.applyTransform(opaque, _to_srgb(profile, opaque.mode))
     if converted is None:

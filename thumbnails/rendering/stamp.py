@@ -22,7 +22,7 @@ def read_stamp(file: BinaryIO) -> str | None:
     fingerprint = None
     while (head := file.read(4)) and len(head) == 4 and head[0] == 0xFF:
         marker, length = head[1], int.from_bytes(head[2:]) - 2
-        if marker == START_OF_SCAN:
+        if marker == START_OF_SCAN or length < 0:
             break
         content = file.read(length)
         if marker == COMMENT and content.startswith(PREFIX):

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -27,6 +29,10 @@ from thumbnails.rendering import Facts, inspect
 
 BATCH = 500
 """Files that share one question to the database and one transaction."""
+
+
+PART_NAME = re.compile(r"\.import-[0-9a-f]{16}\.part")
+"""Half of a copy: an import is at work on it, or died."""
 
 
 class Arrival(StrEnum):
@@ -67,10 +73,12 @@ def find_files(paths: Iterable[Path]) -> Iterator[Found]:
     root = _originals_root()
     cache_root = _cache_root()
     for given in paths:
-        path = given.resolve()
-        if not path.exists():
-            raise UsageError(f"There is no file or folder {given}.")
-        for file in _files_below(path, cache_root):
+        path = _existing(given)
+        for file in _files_below(path):
+            if cache_root is not None and file.is_relative_to(cache_root):
+                continue
+            if PART_NAME.fullmatch(file.name) and file.is_relative_to(root):
+                continue
             if file.is_relative_to(root):
                 yield Found(file, file.relative_to(root).as_posix())
             else:
@@ -83,7 +91,7 @@ def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[Arriv
     A file outside the originals' folder is copied there. Nothing is decoded. Raises UsageError
     for what is asked wrongly, and nothing over a bad file: it is refused.
     """
-    group = TrainingSession.objects.get_or_create(name=session)[0] if session else None
+    group = _session(session) if session else None
     remaining = iter(files)
     while batch := list(islice(remaining, BATCH)):
         yield from _import_batch(batch, group)
@@ -119,7 +127,7 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[A
         asset = known.get(found.name)
         try:
             version = originals.version_of(found.path)
-            if asset is not None and asset.source_version == version:
+            if asset is not None and asset.source_version == version and _is_in(found):
                 arrived.append(Arrived(path=found.path, arrival=Arrival.KNOWN))
                 continue
             facts = _look_at(found)
@@ -156,6 +164,8 @@ def _look_at(found: Found) -> Facts:
     if len(found.name) > NAME_LENGTH:
         raise Unsupported(f"The file's name has more than {NAME_LENGTH} characters.")
     try:
+        if found.path.exists() and not (found.path.is_file() or found.path.is_dir()):
+            raise Unsupported("Neither a file nor a folder.")
         with found.path.open("rb") as file:
             facts = inspect(file, max_pixels=conf.current().max_pixels)
         _bring_in(found)
@@ -169,10 +179,19 @@ def _bring_in(found: Found) -> None:
     if target == found.path:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    # With its modification time: that is half of what tells on the next import if it changed.
-    shutil.copy2(found.path, part)
-    part.replace(target)
+    part = target.with_name(f".import-{secrets.token_hex(8)}.part")
+    try:
+        # With its modification time: that is half of what tells on the next import if it changed.
+        shutil.copy2(found.path, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _is_in(found: Found) -> bool:
+    """Whether the original is there: a copy may have been lost."""
+    target = _originals_root() / found.name
+    return target == found.path or target.exists()
 
 
 def _set(asset: ImageAsset, facts: Facts, source_version: str) -> None:
@@ -181,14 +200,35 @@ def _set(asset: ImageAsset, facts: Facts, source_version: str) -> None:
     asset.source_version = source_version
 
 
-def _files_below(path: Path, cache_root: Path | None) -> Iterator[Path]:
+def _existing(given: Path) -> Path:
+    try:
+        path = given.resolve()
+        if path.exists():
+            return path
+    except (OSError, RuntimeError):  # too long a name, links in a circle
+        pass
+    raise UsageError(f"There is no file or folder {given}.")
+
+
+def _files_below(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    for folder, folders, files in os.walk(path):
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if here / name != cache_root)
-        yield from (here / name for name in sorted(files))
+    closed: list[Path] = []
+    for folder, folders, files in os.walk(
+        path, onerror=lambda error: closed.append(Path(error.filename))
+    ):
+        folders.sort()
+        yield from (Path(folder) / name for name in sorted(files))
+    # Folders that cannot be listed are told as what cannot be read.
+    yield from closed
+
+
+def _session(name: str) -> TrainingSession:
+    longest = TrainingSession._meta.get_field("name").max_length
+    if not _is_text(name) or len(name) > (longest or 0):
+        raise UsageError(f"A session's name is valid text of at most {longest} characters.")
+    return TrainingSession.objects.get_or_create(name=name)[0]
 
 
 def _copied_name(file: Path, given: Path) -> str:

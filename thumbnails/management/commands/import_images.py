@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from thumbnails.management.base import FAILED, ProgressBar, ThumbnailCommand
+from thumbnails.management.base import FAILED, ProgressBar, ThumbnailCommand, printable
 from thumbnails.upkeep import intake
 from thumbnails.upkeep.intake import Arrival
 
@@ -49,7 +49,7 @@ class Command(ThumbnailCommand):
             )
         else:
             for one in refused:
-                self.stdout.write(f"refused {one.path} ({one.reason}): {one.detail}")
+                self.stdout.write(f"refused {printable(one.path)} ({one.reason}): {one.detail}")
             self.stdout.write(
                 ", ".join(f"{counted[arrival]:,} {arrival.value}" for arrival in Arrival) + "."
             )

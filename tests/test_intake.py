@@ -1,0 +1,773 @@
+"""Originals come to be known: once, by their header, and nothing bad among them stops the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from PIL import Image, ImageFile
+from pytest_django import Settings
+
+from tests import permissions, pictures
+from tests.conftest import MakeAsset, Manage
+from tests.processes import COMMAND_SECONDS, ROOT
+from tests.programs import program
+from thumbnails import originals
+from thumbnails.exceptions import Reason, Unsupported, UsageError
+from thumbnails.models import ImageAsset, State, TrainingSession
+from thumbnails.models.assets import NAME_LENGTH
+from thumbnails.upkeep import freshness, intake
+from thumbnails.upkeep.intake import Arrival, Arrived
+
+pytestmark = pytest.mark.django_db
+
+ADDED, UPDATED, KNOWN, REFUSED = Arrival
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder that is not below ORIGINALS_DIR."""
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    return folder
+
+
+def put(path: Path, data: bytes | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pictures.jpeg() if data is None else data)
+    return path
+
+
+def change(path: Path, data: bytes) -> None:
+    """Write it anew, a minute later."""
+    later_ns = path.stat().st_mtime_ns + 60 * 10**9
+    path.write_bytes(data)
+    os.utime(path, ns=(later_ns, later_ns))
+
+
+def imported(*paths: Path, session: str = "") -> list[Arrived]:
+    return list(intake.import_files(intake.find_files(paths), session=session))
+
+
+def arrivals(*paths: Path, session: str = "") -> dict[str, Arrival]:
+    return {one.path.name: one.arrival for one in imported(*paths, session=session)}
+
+
+def names() -> set[str]:
+    return set(ImageAsset.objects.values_list("original", flat=True))
+
+
+def the_copy(asset: ImageAsset, originals_dir: Path) -> Path:
+    return originals_dir / str(asset.original.name)
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# --- Once -----------------------------------------------------------------------------------------
+
+
+def test_import__adds_each_once(originals_dir: Path) -> None:
+    for name in ("b.jpg", "a.jpg", "2026/11/c.jpg"):
+        put(originals_dir / name)
+    first = imported(originals_dir)
+    assert [(one.path.name, one.arrival) for one in first] == [
+        ("a.jpg", ADDED),
+        ("b.jpg", ADDED),
+        ("c.jpg", ADDED),
+    ]
+    assert names() == {"a.jpg", "b.jpg", "2026/11/c.jpg"}
+    put(originals_dir / "d.jpg")
+    assert arrivals(originals_dir) == {
+        "a.jpg": KNOWN,
+        "b.jpg": KNOWN,
+        "c.jpg": KNOWN,
+        "d.jpg": ADDED,
+    }
+    assert ImageAsset.objects.count() == 4
+
+
+def test_import__takes_a_file_that_is_named_twice_once(originals_dir: Path) -> None:
+    path = put(originals_dir / "a.jpg")
+    assert [one.arrival for one in imported(path, originals_dir)] == [ADDED, KNOWN]
+    assert ImageAsset.objects.count() == 1
+
+
+def test_import__records_what_the_header_says(originals_dir: Path) -> None:
+    put(originals_dir / "a.jpg", pictures.jpeg(pictures.scene(80, 60), orientation=6, mode="L"))
+    imported(originals_dir)
+    asset = ImageAsset.objects.get()
+    facts = (asset.width, asset.height, asset.format, asset.mode, asset.orientation)
+    assert facts == (60, 80, "JPEG", "L", 6)
+    assert asset.source_version == originals.source_version("a.jpg")
+    assert asset.state == State.MISSING
+
+
+def test_import__updates_what_changed(originals_dir: Path, make_asset: MakeAsset) -> None:
+    asset = make_asset(pictures.jpeg(pictures.scene(64, 48)), name="a.jpg")
+    other = make_asset(name="b.jpg")
+    freshness.serve(asset)
+    freshness.serve(other)
+    assert ImageAsset.objects.fresh().count() == 2
+    change(originals_dir / "a.jpg", pictures.png(pictures.scene(30, 90), mode="L"))
+    assert arrivals(originals_dir) == {"a.jpg": UPDATED, "b.jpg": KNOWN}
+    changed = ImageAsset.objects.stale().get()
+    assert changed.pk == asset.pk
+    assert (changed.width, changed.height, changed.format, changed.mode) == (30, 90, "PNG", "L")
+    assert changed.thumbnail_path == asset.thumbnail_name
+    assert arrivals(originals_dir) == {"a.jpg": KNOWN, "b.jpg": KNOWN}
+
+
+def test_import__updates_what_changed_in_time_only(
+    originals_dir: Path, make_asset: MakeAsset
+) -> None:
+    make_asset(pictures.gif(), name="a.gif")
+    change(originals_dir / "a.gif", pictures.gif())
+    assert arrivals(originals_dir) == {"a.gif": UPDATED}
+
+
+def test_import__keeps_what_it_knows_of_a_file_that_became_bad(
+    originals_dir: Path, make_asset: MakeAsset
+) -> None:
+    asset = make_asset(name="a.jpg")
+    change(originals_dir / "a.jpg", pictures.TEXT)
+    assert arrivals(originals_dir) == {"a.jpg": REFUSED}
+    again = ImageAsset.objects.get()
+    assert (again.pk, again.format, again.source_version) == (
+        asset.pk,
+        "JPEG",
+        asset.source_version,
+    )
+
+
+@pytest.mark.parametrize(("first", "then"), [(ADDED, KNOWN), (KNOWN, KNOWN), (UPDATED, KNOWN)])
+def test_import__asks_the_database_the_same_for_any_number(
+    originals_dir: Path, first: Arrival, then: Arrival
+) -> None:
+    counts = []
+    for number in (1, 40):
+        folder = originals_dir / str(number)
+        paths = [put(folder / f"{n}.bmp", pictures.bmp()) for n in range(number)]
+        if first != ADDED:
+            imported(folder)
+        if first == UPDATED:
+            for path in paths:
+                change(path, pictures.bmp())
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            assert set(arrivals(folder).values()) == {first}
+        assert set(arrivals(folder).values()) == {then}
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+
+
+def test_import__asks_the_database_once_for_each_batch(
+    originals_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        put(originals_dir / f"{number:02}.bmp", pictures.bmp())
+
+    def queries_with_batches_of(size: int) -> int:
+        monkeypatch.setattr(intake, "BATCH", size)
+        with CaptureQueriesContext(connection) as queries:
+            assert [one.arrival for one in imported(originals_dir)] == [KNOWN] * 12
+        return len(queries)
+
+    monkeypatch.setattr(intake, "BATCH", 5)
+    assert [one.arrival for one in imported(originals_dir)] == [ADDED] * 12
+    assert ImageAsset.objects.count() == 12
+    assert queries_with_batches_of(4) == 3 * queries_with_batches_of(12)
+
+
+# --- By the header --------------------------------------------------------------------------------
+
+
+def test_import__goes_by_the_header_and_not_by_the_name(originals_dir: Path) -> None:
+    put(originals_dir / "notes.txt", pictures.png())
+    put(originals_dir / "no-ending", pictures.webp())
+    put(originals_dir / "wrong.jpg", pictures.gif())
+    put(originals_dir / "picture.jpg", pictures.TEXT)
+    assert arrivals(originals_dir) == {
+        "no-ending": ADDED,
+        "notes.txt": ADDED,
+        "picture.jpg": REFUSED,
+        "wrong.jpg": ADDED,
+    }
+    assert dict(ImageAsset.objects.values_list("original", "format")) == {
+        "no-ending": "WEBP",
+        "notes.txt": "PNG",
+        "wrong.jpg": "GIF",
+    }
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pictures.jpeg,
+        pictures.mpo,
+        pictures.png,
+        pictures.gif,
+        pictures.webp,
+        pictures.avif,
+        pictures.tiff,
+        pictures.bmp,
+    ],
+)
+def test_import__decodes_nothing(
+    build: Callable[[], bytes], originals_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decoding(_: ImageFile.ImageFile) -> None:
+        pytest.fail("a picture was decoded")
+
+    data = build()
+    put(originals_dir / "a", data)
+    kind = type(Image.open(BytesIO(data)))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoding)
+    monkeypatch.setattr(kind, "load", decoding)
+    assert arrivals(originals_dir) == {"a": ADDED}
+
+
+@pytest.mark.parametrize("build", [pictures.jpeg, pictures.png, pictures.gif, pictures.bmp])
+def test_import__adds_a_truncated_picture(build: Callable[..., bytes], originals_dir: Path) -> None:
+    """Its header is whole; what is wrong comes to light when it is rendered."""
+    put(originals_dir / "a", pictures.truncated(build(pictures.scene(640, 480))))
+    assert arrivals(originals_dir) == {"a": ADDED}
+
+
+# --- Refused --------------------------------------------------------------------------------------
+
+BAD = {
+    "text.jpg": (pictures.TEXT, Reason.UNSUPPORTED, "Not a picture"),
+    "empty.jpg": (pictures.EMPTY, Reason.UNSUPPORTED, "Not a picture"),
+    "vector.jpg": (pictures.eps(), Reason.UNSUPPORTED, "Not a picture"),
+    "layers.jpg": (pictures.psd(), Reason.UNSUPPORTED, "Not a picture"),
+    "huge.png": (pictures.bomb(), Reason.TOO_LARGE, "pixels"),
+    "large.png": (pictures.bomb(20_000, 15_000), Reason.TOO_LARGE, "pixels"),
+}
+"""Each with why it is refused; the last has more pixels than allowed, but not twice as many."""
+
+
+def test_import__refuses_the_bad_and_takes_the_rest(outside: Path, originals_dir: Path) -> None:
+    for name, (data, _, _) in BAD.items():
+        put(outside / name, data)
+    put(outside / "good.jpg")
+    found = {one.path.name: one for one in imported(outside)}
+    assert found.pop("good.jpg").arrival == ADDED
+    assert {name: (one.arrival, one.reason) for name, one in found.items()} == {
+        name: (REFUSED, reason) for name, (_, reason, _) in BAD.items()
+    }
+    for name, (_, _, words) in BAD.items():
+        assert words in found[name].detail
+    assert ImageAsset.objects.count() == 1
+    assert [Path(name).name for name in files_below(originals_dir)] == ["good.jpg"]
+
+
+def test_import__refuses_more_pixels_than_the_site_decodes(
+    originals_dir: Path, settings: Settings
+) -> None:
+    settings.THUMBNAIL_MAX_PIXELS = 64 * 48 - 1
+    put(originals_dir / "a.png", pictures.png())
+    (one,) = imported(originals_dir)
+    assert one.reason == Reason.TOO_LARGE
+    assert "64 × 48" in one.detail
+
+
+def test_import__refuses_what_went_since_it_was_listed(originals_dir: Path) -> None:
+    gone, stays = put(originals_dir / "gone.jpg"), put(originals_dir / "stays.jpg")
+    files = list(intake.find_files([originals_dir]))
+    gone.unlink()
+    found = list(intake.import_files(files))
+    assert [(one.path, one.arrival, one.reason) for one in found] == [
+        (gone, REFUSED, Reason.SOURCE_MISSING),
+        (stays, ADDED, None),
+    ]
+    assert "gone.jpg" in found[0].detail
+
+
+def test_import__refuses_what_it_may_not_read(originals_dir: Path) -> None:
+    put(originals_dir / "good.jpg")
+    secret, locked = originals_dir / "secret.jpg", originals_dir / "locked"
+    put(secret).chmod(0)
+    put(locked / "a.jpg").parent.chmod(0)
+    with permissions.binding():
+        found = {one.path: one for one in imported(originals_dir)}
+    locked.chmod(0o700)
+    assert found.pop(originals_dir / "good.jpg").arrival == ADDED
+    # A folder that cannot be listed is not passed over in silence.
+    assert found.keys() == {secret, locked}
+    for one in found.values():
+        assert (one.arrival, one.reason) == (REFUSED, Reason.STORAGE_ERROR)
+        assert "Permission denied" in one.detail
+
+
+def name_of_latin_1() -> str:
+    return os.fsdecode("Köln.jpg".encode("latin-1"))
+
+
+@pytest.mark.parametrize("place", ["outside", "originals_dir"])
+def test_import__refuses_a_name_that_is_no_text(
+    place: str, request: pytest.FixtureRequest, originals_dir: Path
+) -> None:
+    folder: Path = request.getfixturevalue(place)
+    put(folder / name_of_latin_1())
+    put(folder / "Köln.jpg")
+    found = {one.path.name: one for one in imported(folder)}
+    assert found["Köln.jpg"].arrival == ADDED
+    refused = found[name_of_latin_1()]
+    assert (refused.arrival, refused.reason) == (REFUSED, Reason.UNSUPPORTED)
+    assert "UTF-8" in refused.detail
+    assert ImageAsset.objects.count() == 1
+
+
+@pytest.mark.parametrize("place", ["outside", "originals_dir"])
+def test_import__refuses_a_name_that_is_too_long(
+    place: str, request: pytest.FixtureRequest, originals_dir: Path
+) -> None:
+    folder: Path = request.getfixturevalue(place)
+    deep = folder.joinpath(*["d" * 99] * 5)
+    put(deep / "long.jpg")
+    (one,) = imported(folder)
+    assert (one.arrival, one.reason) == (REFUSED, Reason.UNSUPPORTED)
+    assert f"{NAME_LENGTH} characters" in one.detail
+    assert not ImageAsset.objects.exists()
+
+
+def test_import__takes_a_name_as_long_as_can_be(originals_dir: Path) -> None:
+    deep = originals_dir.joinpath(*["d" * 99] * 4)
+    path = put(deep / ("ü" * 96 + ".jpg"))
+    assert len(str(path.relative_to(originals_dir))) == NAME_LENGTH
+    assert [one.arrival for one in imported(originals_dir)] == [ADDED]
+    assert [one.arrival for one in imported(originals_dir)] == [KNOWN]
+
+
+def test_import__copies_a_file_whose_name_is_as_long_as_the_disk_allows(outside: Path) -> None:
+    put(outside / ("n" * 251 + ".jpg"))
+    assert [(one.arrival, one.detail) for one in imported(outside)] == [(ADDED, "")]
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Fails what waits for ever."""
+
+    def too_long(*_: object) -> None:
+        pytest.fail(f"nothing happened for {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_import__refuses_what_is_no_file(
+    originals_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(originals_dir / "pipe.jpg")
+    # A socket's path must be short.
+    monkeypatch.chdir(originals_dir)
+    with socket.socket(socket.AF_UNIX) as listening, at_most(seconds=20):
+        listening.bind("socket.jpg")
+        put(originals_dir / "file.jpg")
+        found = arrivals(originals_dir)
+    assert found == {"file.jpg": ADDED, "pipe.jpg": REFUSED, "socket.jpg": REFUSED}
+
+
+# --- From elsewhere -------------------------------------------------------------------------------
+
+
+def test_copy__has_the_same_bytes_and_time(outside: Path, originals_dir: Path) -> None:
+    data = pictures.jpeg(orientation=8, comment=b"kept")
+    source = put(outside / "2026" / "a b.jpg", data)
+    os.utime(source, ns=(1, 1_600_000_000_123_456_000))
+    assert arrivals(outside) == {"a b.jpg": ADDED}
+    asset = ImageAsset.objects.get()
+    copy = the_copy(asset, originals_dir)
+    assert copy.read_bytes() == source.read_bytes() == data
+    assert copy.name == "a b.jpg"
+    assert asset.source_version == originals.source_version(str(asset.original.name))
+    assert files_below(originals_dir) == [str(asset.original.name)]
+
+
+def test_copy__is_made_once(outside: Path, originals_dir: Path) -> None:
+    put(outside / "a.jpg")
+    imported(outside)
+    copy = the_copy(ImageAsset.objects.get(), originals_dir)
+    before = copy.stat()
+    assert arrivals(outside) == {"a.jpg": KNOWN}
+    # And a file among the originals is recorded where it lies, a copy too.
+    assert arrivals(originals_dir) == {"a.jpg": KNOWN}
+    assert copy.stat().st_ino == before.st_ino
+    assert ImageAsset.objects.count() == 1
+
+
+def test_copy__follows_its_source(outside: Path, originals_dir: Path) -> None:
+    source = put(outside / "a.jpg", pictures.jpeg())
+    imported(outside)
+    asset = ImageAsset.objects.get()
+    freshness.serve(asset)
+    newer = pictures.jpeg(pictures.scene(30, 90))
+    change(source, newer)
+    assert arrivals(outside) == {"a.jpg": UPDATED}
+    changed = ImageAsset.objects.stale().get()
+    assert (changed.pk, changed.width, changed.height) == (asset.pk, 30, 90)
+    assert the_copy(changed, originals_dir).read_bytes() == newer
+
+
+def test_copy__of_a_source_that_became_bad_stays(outside: Path, originals_dir: Path) -> None:
+    source = put(outside / "a.jpg", pictures.jpeg())
+    imported(outside)
+    change(source, pictures.TEXT)
+    assert arrivals(outside) == {"a.jpg": REFUSED}
+    assert the_copy(ImageAsset.objects.get(), originals_dir).read_bytes() == pictures.jpeg()
+
+
+def test_copy__that_was_lost_is_brought_back(outside: Path, originals_dir: Path) -> None:
+    put(outside / "a.jpg")
+    imported(outside)
+    copy = the_copy(ImageAsset.objects.get(), originals_dir)
+    copy.unlink()
+    imported(outside)
+    assert copy.read_bytes() == pictures.jpeg()
+    assert ImageAsset.objects.count() == 1
+
+
+def test_copy__of_a_folder_of_the_same_name_overwrites_nothing(
+    tmp_path: Path, originals_dir: Path
+) -> None:
+    one = put(tmp_path / "phone" / "DCIM" / "1.jpg", pictures.jpeg(pictures.scene(20, 10)))
+    two = put(tmp_path / "camera" / "DCIM" / "1.jpg", pictures.jpeg(pictures.scene(10, 20)))
+    for source in (one, two):
+        assert arrivals(source.parent) == {"1.jpg": ADDED}
+    sizes = {
+        pictures.opened(the_copy(asset, originals_dir).read_bytes()).size: (
+            asset.width,
+            asset.height,
+        )
+        for asset in ImageAsset.objects.all()
+    }
+    assert sizes == {(20, 10): (20, 10), (10, 20): (10, 20)}
+
+
+def test_copy__of_a_file_is_the_same_as_of_its_folder(outside: Path) -> None:
+    path = put(outside / "a.jpg")
+    put(outside / "b.jpg")
+    assert arrivals(path) == {"a.jpg": ADDED}
+    assert arrivals(outside) == {"a.jpg": KNOWN, "b.jpg": ADDED}
+
+
+def test_copy__keeps_the_folders_below(outside: Path) -> None:
+    put(outside / "2026" / "1.jpg")
+    put(outside / "2027" / "1.jpg")
+    assert [one.arrival for one in imported(outside)] == [ADDED, ADDED]
+    assert ImageAsset.objects.count() == 2
+
+
+@contextmanager
+def largest_file(size_bytes: int) -> Iterator[None]:
+    """As on a full disk, but only for larger files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_copy__that_fails_half_way_leaves_nothing(outside: Path, originals_dir: Path) -> None:
+    large = put(outside / "large.jpg")
+    os.truncate(large, 80_000_000)
+    put(outside / "small.jpg")
+    with largest_file(40_000_000):
+        found = {one.path.name: one for one in imported(outside)}
+    assert found["small.jpg"].arrival == ADDED
+    assert (found["large.jpg"].arrival, found["large.jpg"].reason) == (
+        REFUSED,
+        Reason.STORAGE_ERROR,
+    )
+    assert "File too large" in found["large.jpg"].detail
+    assert [Path(name).name for name in files_below(originals_dir)] == ["small.jpg"]
+
+
+DIE_HALF_WAY = """
+import os, shutil
+from django.core.management import call_command
+
+def copy_half(source, target):
+    with open(source, "rb") as file:
+        content = file.read()
+    with open(target, "wb") as file:
+        file.write(content[: len(content) // 2])
+        file.flush()
+        os.kill(os.getpid(), 9)
+
+shutil.copy2 = copy_half
+call_command("import_images", sys.argv[1])
+"""
+
+
+def test_copy__that_was_killed_half_way_is_no_original(
+    outside: Path, originals_dir: Path, process_environment: dict[str, str]
+) -> None:
+    put(outside / "a.jpg", pictures.jpeg(pictures.scene(640, 480)))
+    died = subprocess.run(
+        program(DIE_HALF_WAY, outside), cwd=ROOT, env=process_environment, check=False
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert imported(originals_dir) == []
+    assert arrivals(outside) == {"a.jpg": ADDED}
+    assert [Path(name).name for name in names()] == ["a.jpg"]
+
+
+def test_copy__with_a_file_in_the_way_is_refused(outside: Path, originals_dir: Path) -> None:
+    put(outside / "a.jpg")
+    (originals_dir / "imported").write_bytes(b"")
+    (one,) = imported(outside)
+    assert (one.arrival, one.reason) == (REFUSED, Reason.STORAGE_ERROR)
+    assert not ImageAsset.objects.exists()
+
+
+# --- Which files ----------------------------------------------------------------------------------
+
+
+def test_walk__follows_no_links_to_folders(outside: Path, tmp_path: Path) -> None:
+    put(outside / "a.jpg")
+    put(tmp_path / "elsewhere" / "b.jpg")
+    (outside / "link").symlink_to(tmp_path / "elsewhere")
+    (outside / "loop").symlink_to(outside)
+    (outside / "deeper").mkdir()
+    (outside / "deeper" / "up").symlink_to("..")
+    assert arrivals(outside) == {"a.jpg": ADDED}
+
+
+def test_walk__follows_the_link_that_is_asked_for(outside: Path, tmp_path: Path) -> None:
+    put(outside / "a.jpg")
+    (tmp_path / "link").symlink_to(outside)
+    assert arrivals(tmp_path / "link") == {"a.jpg": ADDED}
+    assert arrivals(outside) == {"a.jpg": KNOWN}
+
+
+def test_walk__takes_a_link_to_a_file_for_the_file(outside: Path, tmp_path: Path) -> None:
+    target = put(tmp_path / "elsewhere" / "b.jpg")
+    (outside / "link.jpg").symlink_to(target)
+    (outside / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+    (outside / "itself.jpg").symlink_to(outside / "itself.jpg")
+    found = {one.path.name: one for one in imported(outside)}
+    assert found["link.jpg"].arrival == ADDED
+    assert found["dangling.jpg"].reason == Reason.SOURCE_MISSING
+    assert found["itself.jpg"].arrival == REFUSED
+
+
+def test_walk__passes_over_the_cache(tmp_path: Path, make_asset: MakeAsset) -> None:
+    """Also where originals and cache lie below the same folder."""
+    asset = make_asset(name="a.jpg")
+    freshness.serve(asset)
+    assert arrivals(tmp_path) == {"a.jpg": KNOWN}
+    assert names() == {"a.jpg"}
+
+
+def test_walk__passes_over_the_cache_that_is_asked_for(
+    thumbnail_dir: Path, make_asset: MakeAsset
+) -> None:
+    asset = make_asset(name="a.jpg")
+    freshness.serve(asset)
+    shard = (thumbnail_dir / asset.thumbnail_name).parent
+    assert arrivals(thumbnail_dir) == {}
+    assert arrivals(shard) == {}
+    assert names() == {"a.jpg"}
+
+
+def test_walk__of_an_empty_folder_finds_nothing(outside: Path) -> None:
+    assert imported(outside) == []
+
+
+def test_walk__knows_the_originals_behind_a_link(
+    originals_dir: Path, tmp_path: Path, settings: Settings
+) -> None:
+    (tmp_path / "link").symlink_to(originals_dir)
+    storage = {**settings.STORAGES["originals"], "OPTIONS": {"location": tmp_path / "link"}}
+    settings.STORAGES = {**settings.STORAGES, "originals": storage}
+    put(originals_dir / "a.jpg")
+    assert arrivals(originals_dir) == {"a.jpg": ADDED}
+    assert arrivals(tmp_path / "link") == {"a.jpg": KNOWN}
+    assert names() == {"a.jpg"}
+
+
+@pytest.mark.parametrize("case", ["missing", "dangling", "loop", "too-long", "below-a-file"])
+def test_walk__of_a_path_that_is_not_there_is_wrong_usage(tmp_path: Path, case: str) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "missing")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    put(tmp_path / "file")
+    path = tmp_path / {"too-long": "n" * 300, "below-a-file": "file/a.jpg"}.get(case, case)
+    with pytest.raises(UsageError) as caught:
+        imported(path)
+    assert str(path) in str(caught.value)
+
+
+def test_walk__of_originals_in_no_folder_is_wrong_usage(outside: Path, settings: Settings) -> None:
+    in_memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+    settings.STORAGES = {**settings.STORAGES, "originals": in_memory}
+    with pytest.raises(UsageError, match="kept in a folder"):
+        imported(outside)
+
+
+# --- Sessions -------------------------------------------------------------------------------------
+
+
+def test_session__takes_the_new_ones(originals_dir: Path) -> None:
+    put(originals_dir / "a.jpg")
+    imported(originals_dir)
+    put(originals_dir / "b.jpg")
+    put(originals_dir / "c.jpg")
+    imported(originals_dir, session="November")
+    imported(originals_dir, session="November")
+    session = TrainingSession.objects.get()
+    assert session.name == "November"
+    assert {str(asset) for asset in session.assets.all()} == {"b.jpg", "c.jpg"}
+
+
+def test_session__is_none_without_a_name(originals_dir: Path) -> None:
+    put(originals_dir / "a.jpg")
+    imported(originals_dir)
+    assert ImageAsset.objects.get().session is None
+    assert not TrainingSession.objects.exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 201, os.fsdecode(b"K\xf6ln")], ids=["long", "no-text"])
+def test_session__of_an_impossible_name_is_wrong_usage(originals_dir: Path, name: str) -> None:
+    put(originals_dir / "a.jpg")
+    with pytest.raises(UsageError, match="session"):
+        imported(originals_dir, session=name)
+    assert not ImageAsset.objects.exists()
+
+
+# --- One file -------------------------------------------------------------------------------------
+
+
+def test_import_file__gives_the_asset(outside: Path) -> None:
+    path = put(outside / "a.jpg")
+    asset = intake.import_file(path, session="November")
+    assert asset.width == 64
+    assert str(asset.session) == "November"
+    assert intake.import_file(path) == asset
+
+
+def test_import_file__raises_where_it_is_refused(outside: Path) -> None:
+    with pytest.raises(Unsupported, match="Not a picture"):
+        intake.import_file(put(outside / "a.jpg", pictures.TEXT))
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def test_command__tells_what_became_of_each(
+    manage: Manage, originals_dir: Path, outside: Path
+) -> None:
+    put(originals_dir / "a.jpg")
+    put(outside / "b.jpg")
+    done = manage("import_images", originals_dir, outside, "--session", "November")
+    assert (done.returncode, done.stdout) == (0, "2 added, 0 updated, 0 known, 0 refused.\n")
+    assert TrainingSession.objects.get().assets.count() == 2
+    change(originals_dir / "a.jpg", pictures.jpeg(pictures.scene(9, 9)))
+    again = manage("import_images", originals_dir, outside)
+    # The copy of b.jpg lies among the originals, and so is met twice.
+    assert (again.returncode, again.stdout) == (0, "0 added, 1 updated, 2 known, 0 refused.\n")
+
+
+def test_command__names_the_refused_with_their_reasons(manage: Manage, outside: Path) -> None:
+    for name, (data, _, _) in BAD.items():
+        put(outside / name, data)
+    put(outside / "good.jpg")
+    done = manage("import_images", outside)
+    assert done.returncode == 1
+    *refusals, summary = done.stdout.splitlines()
+    assert summary == "1 added, 0 updated, 0 known, 6 refused."
+    assert len(refusals) == len(BAD)
+    for line, name in zip(refusals, sorted(BAD), strict=True):
+        assert line.startswith(f"refused {outside / name} ({BAD[name][1]}): ")
+    assert done.stderr.strip() == "CommandError: 6 refused."
+
+
+def test_command__reports_as_json(manage: Manage, originals_dir: Path) -> None:
+    put(originals_dir / "good.jpg")
+    bad = put(originals_dir / "text.jpg", pictures.TEXT)
+    done = manage("import_images", originals_dir, "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    (refusal,) = report.pop("refusals")
+    assert report == {"added": 1, "updated": 0, "known": 0, "refused": 1}
+    assert (refusal["path"], refusal["reason"]) == (str(bad), "unsupported")
+    assert refusal["detail"].startswith("Not a picture")
+
+
+@pytest.mark.parametrize("arguments", [["--json"], []], ids=["json", "plain"])
+def test_command__can_name_a_file_whose_name_is_no_text(
+    manage: Manage, outside: Path, arguments: list[str]
+) -> None:
+    put(outside / name_of_latin_1())
+    put(outside / "good.jpg")
+    # As in most people's terminals; in the C locale Python writes what it cannot encode as it is.
+    done = manage("import_images", outside, *arguments, PYTHONIOENCODING="utf-8")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "ln.jpg" in done.stdout
+    assert ImageAsset.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["/nowhere/at/all"], "There is no file or folder /nowhere/at/all."),
+        ([], "the following arguments are required: PATH"),
+        ([".", "--frobnicate"], "unrecognized arguments"),
+    ],
+)
+def test_command__tells_wrong_usage(manage: Manage, arguments: list[str], sentence: str) -> None:
+    done = manage("import_images", *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_command__imports_nothing_where_one_path_is_not_there(
+    manage: Manage, originals_dir: Path
+) -> None:
+    put(originals_dir / "a.jpg")
+    done = manage("import_images", originals_dir, originals_dir / "missing")
+    assert done.returncode == 2
+    assert not ImageAsset.objects.exists()
+
+
+def test_command__may_run_several_times_at_once(
+    outside: Path, originals_dir: Path, process_environment: dict[str, str]
+) -> None:
+    content = pictures.jpeg() + bytes(5_000_000)  # so that copying takes a moment
+    for number in range(20):
+        put(outside / f"{number}.jpg", content)
+    command = [sys.executable, "manage.py", "import_images", str(outside)]
+    running = [
+        subprocess.Popen(
+            command, cwd=ROOT, env=process_environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=COMMAND_SECONDS)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0], said
+    assert names() == set(files_below(originals_dir))
+    assert len(names()) == 20
+    assert all((originals_dir / name).read_bytes() == content for name in names())
