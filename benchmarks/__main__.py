@@ -1,0 +1,84 @@
+"""The command line: prints a table, writes JSON, and ends with 1 where a bound is missed."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.report import Section
+from benchmarks.site import NothingToMeasure, Site
+
+FAILED = 1
+
+
+def main() -> int:
+    options = _options()
+    started_at = time.monotonic()
+    sections: list[Section] = []
+    _say(report.heading())
+    try:
+        for section in _measured(quick=options.quick):
+            sections.append(section)
+            _say(section.as_text())
+    except NothingToMeasure as error:
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+    seconds = time.monotonic() - started_at
+    if options.json:
+        found = report.as_json(sections, quick=options.quick, seconds=seconds)
+        options.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    return _conclude(sections, seconds)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure speed and memory against their bounds; 1 where one is missed.",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="measure less, within a minute; bounds that need more are not judged",
+    )
+    options = parser.parse_args()
+    if options.json and not options.json.absolute().parent.is_dir():
+        parser.error(f"there is no folder for {options.json}")  # now, and not after minutes
+    return options
+
+
+def _measured(*, quick: bool) -> Iterator[Section]:
+    with tempfile.TemporaryDirectory(prefix="thumbnails-benchmarks-") as folder:
+        home = Path(folder)
+        here = Site(home / "here")
+        here.adopt()
+        # It imports models, which cannot be done before Django is set up.
+        from benchmarks import suite  # noqa: PLC0415
+
+        yield from suite.measure(home, here, suite.QUICK if quick else suite.WHOLE)
+
+
+def _conclude(sections: list[Section], seconds: float) -> int:
+    bounded = [row for section in sections for row in section.rows if row.bound is not None]
+    missed = [row.key for row in bounded if row.met is False]
+    unjudged = [row.key for row in bounded if row.met is None]
+    met = len(bounded) - len(missed) - len(unjudged)
+    _say(f"{met} of {len(bounded)} bounds are met. Measured in {seconds:.0f} s.")
+    if missed:
+        _say(f"Missed: {', '.join(missed)}")
+    if unjudged:
+        _say(f"Not judged: {', '.join(unjudged)}")
+    return FAILED if missed else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Queries of pages that show thumbnails: those that fetch the page's rows and no others."""
+
+import warnings
+from http import HTTPStatus
+
+from django.db import connection
+from django.template import Context, Engine
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from benchmarks.report import Bound, Row, Section
+from benchmarks.site import NothingToMeasure
+from thumbnails.models import ImageAsset
+from thumbnails.views import PER_PAGE
+
+URLS = 100
+GALLERY_QUERIES = 2
+"""How many images there are, for the pager, and the rows of the page."""
+PAGE_QUERIES = 1
+"""The rows."""
+
+TEMPLATE = "{% for asset in assets %}<img src='{{ asset.thumbnail_url }}'>{% endfor %}"
+
+
+def measure() -> Section:
+    """Over the images of this process's site, which must have at least URLS."""
+    client = _client()
+    _render_some(client)
+    return Section(
+        title="Queries of a page",
+        rows=[
+            Row(
+                key="pages.gallery_queries",
+                label=f"the gallery, {PER_PAGE} thumbnails; {GALLERY_QUERIES} are the page's own",
+                value=_gallery_queries(client),
+                unit="",
+                digits=0,
+                bound=Bound(at_most=GALLERY_QUERIES),
+            ),
+            Row(
+                key="pages.url_queries",
+                label=f"a page of {URLS} thumbnail URLs; {PAGE_QUERIES} is the page's own",
+                value=_url_queries(),
+                unit="",
+                digits=0,
+                bound=Bound(at_most=PAGE_QUERIES),
+            ),
+        ],
+    )
+
+
+def _render_some(client: Client) -> None:
+    """Every other image gets its thumbnail, so that the pages show fresh and missing ones."""
+    for asset in ImageAsset.objects.order_by("-pk")[: URLS * 2 : 2]:
+        response = client.get(asset.thumbnail_url)
+        if response.status_code != HTTPStatus.OK:
+            raise NothingToMeasure(f"{asset.thumbnail_url} answers {response.status_code}.")
+
+
+def _gallery_queries(client: Client) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        response = client.get("/")
+    _check(response.content.decode(), PER_PAGE)
+    return len(queries)
+
+
+def _client() -> Client:
+    client = Client()
+    with warnings.catch_warnings():
+        # Nobody collects static files for a measurement; WhiteNoise finds the apps' own.
+        warnings.filterwarnings("ignore", "No directory at", UserWarning)
+        client.handler.load_middleware()
+    return client
+
+
+def _url_queries() -> int:
+    template = Engine().from_string(TEMPLATE)
+    with CaptureQueriesContext(connection) as queries:
+        page = template.render(Context({"assets": ImageAsset.objects.order_by("-pk")[:URLS]}))
+    _check(page, URLS)
+    return len(queries)
+
+
+def _check(page: str, thumbnails: int) -> None:
+    found = page.count("<img ")
+    if found != thumbnails:
+        raise NothingToMeasure(f"A page shows {found} thumbnails instead of {thumbnails}.")

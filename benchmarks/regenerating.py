@@ -1,0 +1,183 @@
+"""The whole command over photos: what it costs besides rendering, and what a second core brings."""
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks.meters import Usage, metered
+from benchmarks.rendering import this_renderer
+from benchmarks.report import Bound, Row, Section
+from benchmarks.site import Site
+
+COMMAND = ("regenerate_thumbnails", "--force")
+
+CPU_AT_MOST = Bound(at_most=1.15)
+GAIN_AT_LEAST = Bound(at_least=1.8)
+
+QUIET_CORES = 0.1
+"""A wall time is quiet where other programs kept no more than this of the machine busy."""
+BUSY_CORES = 0.25
+"""Above it, wall times tell more of the other programs than of the command: no verdict."""
+MORE_ROUNDS = 1
+"""So often a wall time is taken once more where none is quiet; the bound plays no part in that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuRound:
+    """CPU of the command, and of rendering the same photos around it and nothing else."""
+
+    command: Usage
+    alone_before: Usage
+    """Half of the photos; the others follow after the command, so that a drift hits both alike."""
+    alone_after: Usage
+
+    @property
+    def alone_seconds(self) -> float:
+        return self.alone_before.cpu_seconds + self.alone_after.cpu_seconds
+
+    @property
+    def ratio(self) -> float:
+        return self.command.cpu_seconds / self.alone_seconds
+
+
+def measure(
+    home: Path, photos: Sequence[Path], *, count: int, rounds: int, cores: int, judged: bool
+) -> Section:
+    """`judged` is False where there are fewer photos than the bounds are meant for."""
+    site = Site.create(home)
+    site.add_originals(photos, count=count)
+    site.manage("import_images", str(site.originals))
+    paths = sorted(path for path in site.originals.rglob("*") if path.is_file())
+    cpu: list[CpuRound] = []
+    two: list[Usage] = []
+    for _ in range(rounds):
+        cpu.append(_measure_cpu(site, paths))
+        if cores > 1:
+            two.append(_command(site, workers=2))
+    rows = _cpu_rows(cpu, judged=judged)
+    if cores > 1:
+        one = _quiet(site, 1, [one.command for one in cpu])
+        rows += _gain_rows(one, _quiet(site, 2, two), judged=judged)
+        rows.append(_machines_gain(paths[: count // 4]))
+    else:
+        rows.append(_gain_row(None, note="skipped: there is one core"))
+    return Section(title=f"regenerate_thumbnails --force, {count:,} photos", rows=rows)
+
+
+def _measure_cpu(site: Site, paths: Sequence[Path]) -> CpuRound:
+    half = len(paths) // 2
+    return CpuRound(
+        alone_before=_render_all(paths[:half]),
+        command=_command(site, workers=1),
+        alone_after=_render_all(paths[half:]),
+    )
+
+
+def _quiet(site: Site, workers: int, usages: list[Usage]) -> Usage:
+    """The least of the quiet wall times; after MORE_ROUNDS, the least disturbed one."""
+    for _ in range(MORE_ROUNDS):
+        if any(usage.others_cores <= QUIET_CORES for usage in usages):
+            break
+        usages.append(_command(site, workers=workers))
+    quiet = [usage for usage in usages if usage.others_cores <= QUIET_CORES]
+    if quiet:
+        return min(quiet, key=lambda usage: usage.wall_seconds)
+    return min(usages, key=lambda usage: usage.others_cores)
+
+
+def _command(site: Site, *, workers: int) -> Usage:
+    with metered(other_programs=True) as usage:
+        site.manage(*COMMAND, f"--workers={workers}")
+    return usage
+
+
+def _render_all(paths: Sequence[Path]) -> Usage:
+    with metered() as usage:
+        for path in paths:
+            this_renderer(path)
+    return usage
+
+
+def _render_by_two(paths: Sequence[Path]) -> Usage:
+    # Forked, as the command's own processes are: they start at once and have all modules.
+    context = multiprocessing.get_context("fork")
+    with metered(other_programs=True) as usage, ProcessPoolExecutor(2, context) as pool:
+        for _ in pool.map(this_renderer, paths, chunksize=8):
+            pass
+    return usage
+
+
+def _cpu_rows(rounds: Sequence[CpuRound], *, judged: bool) -> list[Row]:
+    return [
+        Row(
+            key="regenerating.alone_cpu_s",
+            label="CPU of rendering alone, in one process",
+            value=median(one.alone_seconds for one in rounds),
+            unit="s",
+        ),
+        Row(
+            key="regenerating.command_cpu_s",
+            label="CPU of the command with all its processes, --workers 1",
+            value=median(one.command.cpu_seconds for one in rounds),
+            unit="s",
+        ),
+        Row(
+            key="regenerating.command_over_alone",
+            label="the command against rendering alone",
+            value=median(one.ratio for one in rounds),
+            unit="×",
+            digits=2,
+            bound=CPU_AT_MOST,
+            judged=judged,
+        ),
+    ]
+
+
+def _gain_rows(one: Usage, two: Usage, *, judged: bool) -> list[Row]:
+    busy = max(one.others_cores, two.others_cores) > BUSY_CORES
+    note = "not judged: the machine was too busy with other programs" if busy else ""
+    gain = one.wall_seconds / two.wall_seconds
+    return [
+        _wall_row("one", one),
+        _wall_row("two", two),
+        _gain_row(gain, note=note, judged=judged and not busy),
+    ]
+
+
+def _machines_gain(paths: Sequence[Path]) -> Row:
+    """Of rendering alone: what a second core brings on this machine at best."""
+    one, two = _render_all(paths), _render_by_two(paths)
+    return Row(
+        key="regenerating.machines_gain",
+        label="the gain of rendering alone: what the machine itself gives",
+        value=one.wall_seconds / two.wall_seconds,
+        unit="×",
+        digits=2,
+        note=f"others kept {max(one.others_cores, two.others_cores):.2f} cores busy",
+    )
+
+
+def _wall_row(workers: str, usage: Usage) -> Row:
+    return Row(
+        key=f"regenerating.{workers}_wall_s",
+        label=f"wall time of the command, {workers} at work",
+        value=usage.wall_seconds,
+        unit="s",
+        note=f"{usage.cpu_seconds:.1f} s of CPU; others kept {usage.others_cores:.2f} cores busy",
+    )
+
+
+def _gain_row(gain: float | None, *, note: str, judged: bool = True) -> Row:
+    return Row(
+        key="regenerating.two_workers_gain",
+        label="the gain of two",
+        value=gain,
+        unit="×",
+        digits=2,
+        bound=GAIN_AT_LEAST,
+        judged=judged,
+        note=note,
+    )

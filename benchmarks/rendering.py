@@ -1,0 +1,183 @@
+"""CPU per thumbnail, and how near its pixels are to what the old service made."""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from unittest import mock
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from benchmarks.meters import cpu_milliseconds
+from benchmarks.report import Bound, Row, Section
+from thumbnails.rendering import Recipe, fit_inside, render
+
+RECIPE = Recipe()
+MAX_PIXELS = 200_000_000
+FINGERPRINT = "0123456789abcdef"
+FLOOR_GAP = 2.0
+"""The floor decodes to at least so many times the thumbnail's size."""
+
+Work = Callable[[Path], object]
+
+
+# --- What is compared ---------------------------------------------------------------------------
+
+
+def this_renderer(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return render(file, RECIPE, fingerprint=FINGERPRINT, max_pixels=MAX_PIXELS).content
+
+
+def old_order(path: Path) -> bytes:
+    """As the old service did it: the full picture is loaded, set upright, flattened, resized."""
+    image = _old_preparation(path)
+    size = fit_inside(*image.size, RECIPE.size_px)
+    return _saved(image.resize(size, Image.Resampling.LANCZOS))
+
+
+def old_order_with_thumbnail(path: Path) -> bytes:
+    """The same with Pillow's `thumbnail`, which averages blocks of pixels before it resizes."""
+    image = _old_preparation(path)
+    image.thumbnail((RECIPE.size_px, RECIPE.size_px), Image.Resampling.LANCZOS)
+    return _saved(image)
+
+
+def reduced_decode(path: Path) -> None:
+    """The floor: what no renderer with this decoder can do without."""
+    with Image.open(path) as image:
+        width, height = fit_inside(*image.size, RECIPE.size_px)
+        image.draft(None, (math.ceil(width * FLOOR_GAP), math.ceil(height * FLOOR_GAP)))
+        image.load()
+
+
+def _old_preparation(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _saved(image: Image.Image) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=RECIPE.quality, optimize=True)
+    return content.getvalue()
+
+
+CONTENDERS: dict[str, tuple[str, Work]] = {
+    "ours": ("this renderer", this_renderer),
+    "old": ("the old order: load, transpose, flatten, resize", old_order),
+    "old_thumbnail": ("the old order, with Image.thumbnail to resize", old_order_with_thumbnail),
+    "floor": ("the reduced decode alone, at a gap of 2", reduced_decode),
+}
+
+
+# --- Measuring ----------------------------------------------------------------------------------
+
+
+def measure(photos: Sequence[Path], *, rounds: int) -> Section:
+    medians = _medians(photos, rounds)
+    return Section(
+        title=f"CPU per thumbnail, {len(photos)} photos of 12 megapixels, {rounds} rounds",
+        rows=[*_times(medians), *_ratios(medians), *_likeness(photos)],
+    )
+
+
+def _medians(photos: Sequence[Path], rounds: int) -> dict[str, list[float]]:
+    """Of each contender, the median milliseconds of CPU for each photo.
+
+    All contenders take their turn within a round, so that a machine which becomes slower or
+    faster meanwhile does so for all of them.
+    """
+    taken: dict[str, list[list[float]]] = {key: [[] for _ in photos] for key in CONTENDERS}
+    for _ in range(rounds):
+        for number, photo in enumerate(photos):
+            for key, (_, work) in CONTENDERS.items():
+                taken[key][number].append(cpu_milliseconds(partial(work, photo)))
+    return {key: [median(times) for times in by_photo] for key, by_photo in taken.items()}
+
+
+def _times(medians: dict[str, list[float]]) -> list[Row]:
+    return [
+        Row(
+            key=f"rendering.{key}_ms",
+            label=label,
+            value=fmean(medians[key]),
+            unit="ms",
+            note=f"{min(medians[key]):.1f} to {max(medians[key]):.1f} by photo",
+        )
+        for key, (label, _) in CONTENDERS.items()
+    ]
+
+
+def _ratios(medians: dict[str, list[float]]) -> list[Row]:
+    compared = (
+        ("old", "ours", "the old order against this renderer", Bound(at_least=3.5)),
+        ("old_thumbnail", "ours", "the same, with Image.thumbnail", Bound(at_least=3.5)),
+        ("ours", "floor", "this renderer against the reduced decode", Bound(at_most=1.1)),
+    )
+    return [
+        _ratio(medians[above], medians[below], f"rendering.{above}_over_{below}", label, bound)
+        for above, below, label, bound in compared
+    ]
+
+
+def _ratio(above: list[float], below: list[float], key: str, label: str, bound: Bound) -> Row:
+    by_photo = [a / b for a, b in zip(above, below, strict=True)]
+    return Row(
+        key=key,
+        label=label,
+        value=fmean(above) / fmean(below),
+        unit="×",
+        digits=2,
+        bound=bound,
+        note=f"{min(by_photo):.2f} to {max(by_photo):.2f} by photo",
+    )
+
+
+# --- Likeness -----------------------------------------------------------------------------------
+
+
+def _likeness(photos: Sequence[Path]) -> list[Row]:
+    """The worst photo's PSNR: of the files as they are shipped, and of what was encoded."""
+    shipped = [psnr(_decoded(this_renderer(p)), _decoded(old_order(p))) for p in photos]
+    encoded = [psnr(_to_encode(this_renderer, p), _to_encode(old_order, p)) for p in photos]
+    return [
+        Row(
+            key="rendering.psnr_db",
+            label="PSNR to the old order, both JPEGs decoded; worst photo",
+            value=min(shipped),
+            unit="dB",
+            bound=Bound(at_least=37),
+            note=f"best {max(shipped):.1f}",
+        ),
+        Row(
+            key="rendering.psnr_before_encoding_db",
+            label="the same before the JPEG encoder",
+            value=min(encoded),
+            unit="dB",
+            note=f"best {max(encoded):.1f}",
+        ),
+    ]
+
+
+def psnr(one: Image.Image, other: Image.Image) -> float:
+    """Peak signal-to-noise ratio in dB over all RGB values. Raises ValueError at other sizes."""
+    if one.size != other.size:
+        raise ValueError(f"Pictures of {one.size} and {other.size} cannot be compared.")
+    difference = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    return 10 * math.log10(255**2 / float(np.mean(difference**2)))
+
+
+def _decoded(jpeg: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+
+
+def _to_encode(work: Work, path: Path) -> Image.Image:
+    """The picture that the work hands to the encoder."""
+    with mock.patch.object(Image.Image, "save", autospec=True) as save:
+        work(path)
+    image: Image.Image = save.call_args.args[0]
+    return image

@@ -1,0 +1,128 @@
+"""Sites to measure on: a folder with originals, cache and database, and the site's commands."""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import django
+from django.core.management import call_command
+
+MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+PER_FOLDER = 1000
+
+
+class NothingToMeasure(Exception):
+    """The site did not do what was to be measured; the message says what it did instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A site of its own in the folder `home`, with an SQLite database."""
+
+    home: Path
+
+    @property
+    def originals(self) -> Path:
+        return self.home / "originals"
+
+    @property
+    def thumbnails(self) -> Path:
+        return self.home / "thumbnails"
+
+    @classmethod
+    def create(cls, home: Path) -> "Site":
+        home.mkdir(parents=True)
+        site = cls(home)
+        site.manage("migrate", "--verbosity=0")
+        return site
+
+    def adopt(self) -> None:
+        """Make this process one of the site's. Only once, before any model is imported."""
+        self.home.mkdir(parents=True)
+        os.environ.update(self._settings())
+        django.setup()
+        call_command("migrate", verbosity=0)
+
+    def add_originals(self, pictures: Sequence[Path], *, count: int) -> None:
+        """Give it `count` originals: the pictures by turns, as links, in folders."""
+        for number in range(count):
+            picture = pictures[number % len(pictures)]
+            folder = self.originals / f"{number // PER_FOLDER:03}"
+            folder.mkdir(parents=True, exist_ok=True)
+            _link(picture, folder / f"{number:06}{picture.suffix}")
+
+    def manage(self, *arguments: str) -> None:
+        """Run a command of the site to its end. Raises NothingToMeasure."""
+        with self.started(*arguments):
+            pass
+
+    def started(self, *arguments: str) -> "RunningCommand":
+        return RunningCommand(self._log, arguments, env=self._environment())
+
+    @property
+    def _log(self) -> Path:
+        return self.home / "command.log"
+
+    def _environment(self) -> dict[str, str]:
+        environment = {**os.environ, **self._settings()}
+        # With it every command would compile the project's modules again, which no site's does.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        return environment
+
+    def _settings(self) -> dict[str, str]:
+        """All that the site's settings read: nothing of them may come from whoever measures."""
+        foreign = [name for name in os.environ if name.startswith("THUMBNAIL_")]
+        return {
+            # An empty one means the default, also where a trial site of this checkout says more.
+            **dict.fromkeys((*foreign, "THUMBNAIL_SIZE", "THUMBNAIL_QUALITY"), ""),
+            "THUMBNAIL_MAX_PIXELS": "",
+            "THUMBNAIL_DIR": str(self.thumbnails),
+            "ORIGINALS_DIR": str(self.originals),
+            "DATABASE_URL": f"sqlite:///{self.home}/site.sqlite3",
+            "REDIS_URL": f"unix://{self.home}/no-queue.sock",
+            "DJANGO_SETTINGS_MODULE": "thumbsite.settings",
+            "SECRET_KEY": secrets.token_urlsafe(60),
+            "DEBUG": "off",
+            "HTTPS": "off",
+            "ALLOWED_HOSTS": "testserver",
+            "CSRF_TRUSTED_ORIGINS": "",
+        }
+
+
+class RunningCommand:
+    """A command of the site, from its start to its end, which leaving the context awaits."""
+
+    def __init__(self, log: Path, arguments: Sequence[str], *, env: dict[str, str]) -> None:
+        self._log = log
+        self._arguments = arguments
+        with log.open("wb") as output:
+            self.program = subprocess.Popen(  # noqa: S603  the project's own
+                [sys.executable, str(MANAGE), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+            )
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self.program
+
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is not None:
+            self.program.terminate()
+        status = self.program.wait()
+        if error_type is None and status != 0:
+            said = self._log.read_text(errors="replace")[-2000:]
+            raise NothingToMeasure(f"{' '.join(self._arguments)} ended with {status}:\n{said}")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without links, or one that allows a file only so many
+        shutil.copy2(source, target)

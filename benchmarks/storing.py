@@ -1,0 +1,57 @@
+"""What storing a thumbnail costs, and which part of it is the wait for the disk."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import fmean, median
+from unittest import mock
+
+from benchmarks.rendering import this_renderer
+from benchmarks.report import Row, Section
+from thumbnails.cache import layout
+from thumbnails.cache import storage as cache
+
+
+def measure(photo: Path, *, writes: int) -> Section:
+    """In place of another in the cache of this process's site, by turns with fsync and without."""
+    content = this_renderer(photo)
+    synced: list[float] = []
+    unsynced: list[float] = []
+    for number in range(1, writes + 1):
+        write = partial(cache.write, layout.name_for(number), content)
+        write()
+        synced.append(_milliseconds(write))
+        with mock.patch("os.fsync"):
+            unsynced.append(_milliseconds(write))
+    return Section(
+        title=f"Storing a thumbnail of {len(content):,} bytes, wall time, {writes} writes",
+        rows=[
+            _time("storing.write_ms", "as it is, with fsync", synced),
+            _time("storing.write_without_fsync_ms", "without fsync", unsynced),
+            Row(
+                key="storing.fsync_share",
+                label="fsync's part",
+                value=100 * (1 - median(unsynced) / median(synced)),
+                unit="%",
+                digits=0,
+            ),
+        ],
+    )
+
+
+def _time(key: str, label: str, times: list[float]) -> Row:
+    return Row(
+        key=key,
+        label=f"{label}, median",
+        value=median(times),
+        unit="ms",
+        digits=2,
+        note=f"mean {fmean(times):.2f}, most {max(times):.2f}",
+    )
+
+
+def _milliseconds(work: Callable[[], None]) -> float:
+    started_at = time.perf_counter()
+    work()
+    return (time.perf_counter() - started_at) * 1000
