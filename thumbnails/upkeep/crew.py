@@ -21,6 +21,7 @@ from thumbnails.upkeep.outage import outlasting_outages
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+NAP_SECONDS = 0.02
 DEATHS_AT_MOST = 10
 """So many processes may die, and no image be done, before the command gives up on the run."""
 GRACE_SECONDS = 30
@@ -56,8 +57,7 @@ def work(run: Run, *, processes: int, on_progress: Callable[[Progress], None]) -
                 while len(crew) < processes and outlasting_outages(run.chunks.open().exists):
                     pid, token = _fork(run)
                     crew[pid] = token
-                time.sleep(POLL_SECONDS)
-                for pid, died in _reaped(crew):
+                for pid, died in _wait(crew):
                     token = crew.pop(pid)
                     if died:
                         deaths += 1
@@ -105,6 +105,14 @@ def _be_one_of_the_crew(run: Run) -> int:
     return 0
 
 
+def _wait(crew: dict[int, UUID]) -> list[tuple[int, bool]]:
+    """Those that ended, as soon as some have, or none after POLL_SECONDS."""
+    until = time.monotonic() + POLL_SECONDS
+    while not (ended := _reaped(crew)) and time.monotonic() < until:
+        time.sleep(NAP_SECONDS)
+    return ended
+
+
 def _reaped(crew: dict[int, UUID]) -> list[tuple[int, bool]]:
     """The processes that ended since, and whether they died of something."""
     ended = []
@@ -124,7 +132,7 @@ def _dismiss(crew: dict[int, UUID]) -> None:
     while crew and time.monotonic() < give_up_at:
         for pid, _ in _reaped(crew):
             crew.pop(pid)
-        time.sleep(0.02)
+        time.sleep(NAP_SECONDS)
     for pid, token in crew.items():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

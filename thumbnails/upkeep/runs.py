@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CHUNKS_AT_LEAST = 32
+CHUNKS_AT_LEAST = 64
 """So many chunks a run has where it can: all workers stay busy to its end."""
 CHUNK_AT_MOST = 200
 FLUSH_SECONDS = 1.0
