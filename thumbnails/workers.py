@@ -40,6 +40,8 @@ class ThumbnailWorker(Worker):
     - SIGTERM makes the horse stop after its picture, not at the end of its job.
     """
 
+    max_connection_wait_time = LOOK_SECONDS
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.job_monitoring_interval = LOOK_SECONDS

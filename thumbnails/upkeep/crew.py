@@ -54,15 +54,7 @@ def work(run: Run, *, processes: int, on_progress: Callable[[Progress], None]) -
     with _interruptible():
         try:
             while outlasting_outages(partial(Run.objects.attend, run.pk)):
-                while len(crew) < processes and outlasting_outages(run.chunks.open().exists):
-                    pid, token = _fork(run)
-                    crew[pid] = token
-                for pid, died in _wait(crew):
-                    token = crew.pop(pid)
-                    if died:
-                        deaths += 1
-                        logger.warning("A process at %s died; another takes its place", run)
-                        outlasting_outages(partial(give_up, token))
+                deaths += _keep_busy(crew, run, processes)
                 if deaths > DEATHS_AT_MOST:
                     raise CrewLost(f"{deaths} processes in a row died at {run}; it is paused.")
                 progress = outlasting_outages(run.progress)
@@ -79,6 +71,24 @@ def work(run: Run, *, processes: int, on_progress: Callable[[Progress], None]) -
     progress = run.progress()
     on_progress(progress)
     return progress
+
+
+def _keep_busy(crew: dict[int, UUID], run: Run, processes: int) -> int:
+    """Let so many processes work while there is work; gives the number that died since."""
+    while len(crew) < processes and outlasting_outages(run.chunks.open().exists):
+        pid, token = _fork(run)
+        crew[pid] = token
+    if not crew:
+        # All is done, though whoever did the last of it may have died before saying so.
+        outlasting_outages(partial(Run.objects.settle, run.pk))
+    deaths = 0
+    for pid, died in _wait(crew):
+        token = crew.pop(pid)
+        if died:
+            deaths += 1
+            logger.warning("A process at %s died; another takes its place", run)
+            outlasting_outages(partial(give_up, token))
+    return deaths
 
 
 def _fork(run: Run) -> tuple[int, UUID]:

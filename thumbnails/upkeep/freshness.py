@@ -15,7 +15,14 @@ from thumbnails.cache.layout import name_for
 from thumbnails.exceptions import Crashed, Reason, StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, State, recipe_in_force
 from thumbnails.models.assets import DETAIL_LENGTH, NO_THUMBNAIL, Change, Record
-from thumbnails.rendering import Facts, Rendering, inspect, read_stamp, render
+from thumbnails.rendering import (
+    Facts,
+    Rendering,
+    fingerprint_of,
+    inspect,
+    read_stamp,
+    render,
+)
 
 # The place failed, not the picture: trying again costs little and may well succeed.
 PASSING = (Reason.SOURCE_MISSING, Reason.STORAGE_ERROR)
@@ -109,6 +116,16 @@ def write_down(changes: Sequence[Change]) -> None:
     for asset_id in ImageAsset.objects.write_down(changes):
         with suppress(StorageFailure):
             cache.delete(name_for(asset_id))
+    for change in changes:
+        if change.reason == Reason.CRASHED and change.record is not None:
+            # Not before: the next picture may kill this process, and the verdict would be lost.
+            record = change.record
+            fingerprint = fingerprint_of(record.thumbnail_recipe, record.thumbnail_source)
+            forget_deaths(_attempt(change.asset_id, fingerprint))
+
+
+def _attempt(asset_id: int, fingerprint: str) -> str:
+    return f"{asset_id}-{fingerprint}"
 
 
 def _read_fresh(asset: ImageAsset) -> bytes | None:
@@ -155,9 +172,8 @@ def _made_true(
             if (record := _found_in_cache(asset, rendered_since)) is not None:
                 return Change(asset_id=asset.pk, outcome=Outcome.FRESH, record=record)
         fingerprint = recipe.fingerprint(source_version)
-        attempt = f"{asset.pk}-{fingerprint}"
+        attempt = _attempt(asset.pk, fingerprint)
         if deaths(attempt) >= DEATHS_AT_MOST:
-            forget_deaths(attempt)
             raise Crashed(f"Rendering {name} killed or hung its process {DEATHS_AT_MOST} times.")
         max_pixels = conf.current().max_pixels
         with marked(attempt), limit(), originals.opened(name) as file:

@@ -16,10 +16,11 @@ NAP_SECONDS = 0.25
 
 
 class Pace:
-    """For one worker at one chunk: when it may begin the next image."""
+    """For one worker at one chunk: when it may begin the next of so many images."""
 
-    def __init__(self, run: Run, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, run: Run, images: int, should_stop: Callable[[], bool]) -> None:
         self._run = run
+        self._images = images
         self._should_stop = should_stop
         self._reserved = 0
         self._begin_at = 0.0
@@ -30,12 +31,13 @@ class Pace:
         if rate is None:
             return
         if self._reserved == 0:
-            self._reserved = max(1, int(rate * RESERVED_SECONDS))
+            self._reserved = max(1, min(self._images, int(rate * RESERVED_SECONDS)))
             wait_seconds = outlasting_outages(self._reserve)
             self._begin_at = time.monotonic() + wait_seconds
         while (nap := self._begin_at - time.monotonic()) > 0 and not self._should_stop():
             time.sleep(min(nap, NAP_SECONDS))
         self._reserved -= 1
+        self._images -= 1
         self._begin_at += 1 / rate
 
     def _reserve(self) -> float:

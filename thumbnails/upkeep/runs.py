@@ -262,7 +262,7 @@ def _work(chunk: Chunk, labour: Labour) -> None:
     run = chunk.run
     ids = chunk.asset_ids[chunk.position :]
     assets = outlasting_outages(lambda: ImageAsset.objects.in_bulk(ids))
-    pace = Pace(run, labour.should_stop)
+    pace = Pace(run, len(ids), labour.should_stop)
     changes: list[Change] = []
     flush_at = time.monotonic() + FLUSH_SECONDS
     for asset_id in ids:
@@ -275,6 +275,8 @@ def _work(chunk: Chunk, labour: Labour) -> None:
             flush_at = time.monotonic() + FLUSH_SECONDS
         pace.wait()
         changes.append(_do_one(run, asset_id, assets.get(asset_id), labour))
+        if changes[-1].reason == Reason.CRASHED:
+            flush_at = 0.0  # at once: the next one may kill this process too
         if undone := _storage_fails(run, changes):
             _flush(chunk, changes[:-undone])
             return
