@@ -46,21 +46,22 @@ def run_command(
     )
 
 
-class Worker:
-    """A `manage.py rqworker` and the work horses that it forks: one session of processes."""
+class Session:
+    """A `manage.py` that runs beside the test, and the processes that it forks."""
 
     def __init__(
-        self, environment: Mapping[str, str], log: Path, queues: Sequence[str] = QUEUES
+        self, arguments: Sequence[object], environment: Mapping[str, str], log: Path
     ) -> None:
-        self.name = f"test-{uuid.uuid4().hex}"
         self._log = log
-        command = [sys.executable, "manage.py", "rqworker", *queues, "--name", self.name]
         with log.open("wb") as output:
-            # Horses leave the worker's process group, but not its session.
+            # Some that it forks leave its process group, but none its session.
             self._process = lifeline.start(
-                command, cwd=ROOT, env=environment, output=output, new_session=True
+                [sys.executable, "manage.py", *map(str, arguments)],
+                cwd=ROOT,
+                env=environment,
+                output=output,
+                new_session=True,
             )
-        self._redis_url = environment["REDIS_URL"]
 
     @property
     def pid(self) -> int:
@@ -74,6 +75,47 @@ class Worker:
     def running(self) -> bool:
         return self._process.poll() is None
 
+    def forked(self) -> list[psutil.Process]:
+        """The living processes that it forked, also those that it has left behind."""
+        return [process for process in self._session() if process.pid != self.pid]
+
+    def wait(self) -> int:
+        """Return its exit status once it has ended by itself."""
+        return self._process.wait(COMMAND_SECONDS)
+
+    def stop(self) -> int:
+        """Ask it to end in good order, and return its exit status when it has."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill_alone(self) -> None:
+        """End it at once and leave behind what it forked."""
+        self._process.kill()
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End it and what it forked at once, as kill -9 and a power cut do."""
+        # The parent first: it would fork another one.
+        self.kill_alone()
+        for process in self.forked():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        wait_for(lambda: not self.forked(), "the end of the processes that it forked")
+
+    def _session(self) -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if _in_session(process, self.pid)]
+
+
+class Worker(Session):
+    """A `manage.py rqworker` and the work horses that it forks."""
+
+    def __init__(
+        self, environment: Mapping[str, str], log: Path, queues: Sequence[str] = QUEUES
+    ) -> None:
+        self.name = f"test-{uuid.uuid4().hex}"
+        self._redis_url = environment["REDIS_URL"]
+        super().__init__(["rqworker", *queues, "--name", self.name], environment, log)
+
     def wait_until_ready(self) -> None:
         """Return when it takes jobs. Raises RuntimeError with its log where it ended before."""
         wait_for(lambda: not self.running or self._registered(), "the worker to begin")
@@ -82,33 +124,15 @@ class Worker:
 
     def horses(self) -> list[psutil.Process]:
         """The processes that run its jobs, also those that it has left behind."""
-        return [process for process in self._session() if process.pid != self.pid]
-
-    def stop(self) -> None:
-        """Ask it to end when the job at hand is done, and wait for that."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(COMMAND_SECONDS)
-
-    def kill(self) -> None:
-        """End it and its horses at once, as kill -9 and a power cut do."""
-        # The worker first: it would fork another horse.
-        self._process.kill()
-        self._process.wait()
-        for horse in self.horses():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                horse.kill()
-        wait_for(lambda: not self.horses(), "the end of the worker's horses")
+        return self.forked()
 
     def _registered(self) -> bool:
         with redis.Redis.from_url(self._redis_url) as client:
             return bool(client.exists(f"rq:worker:{self.name}"))
 
-    def _session(self) -> list[psutil.Process]:
-        return [process for process in psutil.process_iter() if _in_session(process, self.pid)]
-
 
 def _in_session(process: psutil.Process, session: int) -> bool:
     try:
-        return is_alive(process) and os.getsid(process.pid) == session
+        return os.getsid(process.pid) == session and is_alive(process)
     except (ProcessLookupError, PermissionError):
         return False

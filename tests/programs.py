@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.processes import COMMAND_SECONDS, ROOT
@@ -22,15 +21,10 @@ def environment(thumbnail_dir: Path) -> dict[str, str]:
     return {**os.environ, "THUMBNAIL_DIR": str(thumbnail_dir)}
 
 
-def output_of(
-    thumbnail_dir: Path,
-    text: str,
-    *arguments: object,
-    wrap: Callable[[list[str]], list[str]] = list,
-) -> str:
+def output_of(thumbnail_dir: Path, text: str, *arguments: object) -> str:
     """What the program says, run to its end, which has to be a good one."""
     return subprocess.run(
-        wrap(program(text, *arguments)),
+        program(text, *arguments),
         cwd=ROOT,
         env=environment(thumbnail_dir),
         capture_output=True,

@@ -58,7 +58,8 @@ class ThreadEntrant:
 ENTER_AND_WAIT = """
 from thumbnails.cache.flight import flight
 print("here", flush=True)
-with flight(int(sys.argv[1])):
+with flight(int(sys.argv[1])) as alone:
+    assert alone
     print("inside", flush=True)
     sys.stdin.readline()  # which ends with the tests' own process too
 """
@@ -131,10 +132,11 @@ def test_flight__lets_one_process_in(thumbnail_dir: Path) -> None:
 
 
 def test_flight__lets_other_thumbnails_pass(thumbnail_dir: Path) -> None:
-    with ProcessEntrant(thumbnail_dir) as first, ThreadEntrant(ASSET + 1) as other:
+    with ProcessEntrant(thumbnail_dir) as first:
         assert first.is_inside()
-        assert other.is_inside()
-        assert other.is_alone
+        with ThreadEntrant(ASSET + 1) as other:
+            assert other.is_inside()
+            assert other.is_alone
 
 
 def test_flight__is_not_waited_for_longer_than_a_picture_may_take(settings: Settings) -> None:

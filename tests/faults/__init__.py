@@ -1,0 +1,1 @@
+"""What runs go through: killed processes, lost servers, full disks, decoders that crash."""

@@ -1,0 +1,82 @@
+"""PostgreSQL is restarted, or killed, while a run goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+from tests.faults import accounts
+from tests.faults.conftest import (
+    MakeAssets,
+    Say,
+    StartCommand,
+    Supervise,
+    wait_for_begun,
+)
+from tests.faults.switchboard import Switchboard
+from tests.plugin import Ground
+from tests.servers import PostgresServer, QueueServer
+from thumbnails.models import ImageAsset, Run
+from thumbnails.upkeep import runs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def postgres(ground: Ground) -> PostgresServer:
+    if ground.postgres is None:
+        pytest.skip(f"only a PostgreSQL of the tests' own can be restarted, not {ground.database}")
+    return ground.postgres
+
+
+def restart(postgres: PostgresServer) -> None:
+    postgres.restart()
+    connection.close()
+
+
+def kill(postgres: PostgresServer) -> None:
+    postgres.kill()
+    time.sleep(2)  # some try in vain meanwhile
+    postgres.start()
+    connection.close()
+
+
+@pytest.mark.parametrize("interrupt", [restart, kill])
+def test_postgres__goes_away_while_workers_and_a_command_are_at_work(
+    postgres: PostgresServer,
+    interrupt: Callable[[PostgresServer], None],
+    make_assets: MakeAssets,
+    supervise: Supervise,
+    command: StartCommand,
+    switchboard: Switchboard,
+    queue_server: QueueServer,
+    thumbnail_dir: Path,
+    say: Say,
+) -> None:
+    make_assets(480)
+    switchboard.slow_down(0.02)
+    workers = supervise(2)
+    by_workers = runs.start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        origin=Run.Origin.ADMIN,
+        scope_text="all",
+    )
+    regenerate = command("regenerate_thumbnails", "--force", "--workers", "1")
+    by_command = accounts.run_of_command()
+    wait_for_begun(switchboard, 100)
+    interrupt(postgres)
+    back_at = time.monotonic()
+    begun = switchboard.begun()
+    wait_for_begun(switchboard, begun + 1)
+    say(f"the runs went on {time.monotonic() - back_at:.1f} s after the database was back")
+    accounts.wait_until_done(by_workers)
+    status = regenerate.wait()
+    assert status == 0, regenerate.log
+    assert workers.are_all_alive()
+    accounts.check(by_workers, thumbnail_dir)
+    accounts.check(by_command, thumbnail_dir)

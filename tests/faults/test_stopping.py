@@ -1,0 +1,150 @@
+"""Runs that are cancelled or held back, and workers that are asked to end."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Manage, StartWorker
+from tests.faults import accounts
+from tests.faults.conftest import (
+    MakeAssets,
+    Say,
+    StartCommand,
+    Supervise,
+    wait_for_begun,
+)
+from tests.faults.switchboard import Step, Switchboard
+from tests.servers import QueueServer
+from tests.waiting import wait_for
+from thumbnails.models import ImageAsset, Run
+from thumbnails.upkeep import runs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def start() -> Run:
+    return runs.start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        origin=Run.Origin.ADMIN,
+        scope_text="all",
+    )
+
+
+def test_sigterm__ends_a_worker_after_its_picture_and_another_finishes_the_chunk(
+    make_assets: MakeAssets,
+    worker: StartWorker,
+    switchboard: Switchboard,
+    thumbnail_dir: Path,
+    say: Say,
+) -> None:
+    make_assets(320)  # in chunks of ten
+    switchboard.slow_down(0.5)
+    leaving = worker()
+    run = start()
+    wait_for_begun(switchboard, 3)
+    began, before = time.monotonic(), switchboard.begun()
+    status = leaving.stop()
+    say(f"ended after {time.monotonic() - began:.1f} s")
+    assert status == 0, leaving.log
+    begun, ended = switchboard.begun_and_ended()
+    assert begun <= before + 2
+    # What it had begun it has finished, written down and counted.
+    assert begun == ended == run.progress().rendered
+    (left,) = run.chunks.filter(position__gt=0)
+    assert left.finished_at is None
+    assert left.lease_until is None
+    switchboard.slow_down(0)
+    worker()
+    accounts.wait_until_done(run)
+    accounts.check(run, thumbnail_dir)
+    assert run.progress().rendered == 320
+    assert set(switchboard.times_rendered().values()) == {1}
+
+
+@pytest.mark.parametrize("by", ["workers", "command"])
+def test_cancel__stops_within_a_picture_and_resume_finishes_the_rest(
+    by: str,
+    make_assets: MakeAssets,
+    manage: Manage,
+    command: StartCommand,
+    supervise: Supervise,
+    switchboard: Switchboard,
+    queue_server: QueueServer,
+    thumbnail_dir: Path,
+) -> None:
+    make_assets(160)
+    switchboard.slow_down(0.01)
+    processes = 2
+    regenerate = None
+    if by == "workers":
+        supervise(processes)
+        run = start()
+    else:
+        regenerate = command("regenerate_thumbnails", "--workers", processes)
+        run = accounts.run_of_command()
+    wait_for_begun(switchboard, 30)
+    switchboard.hold()
+    wait_for(lambda: are_held(switchboard, processes), "everybody to be at a picture")
+    before = switchboard.begun()
+    cancelled = manage("thumbnail_runs", "cancel", run.pk)
+    assert cancelled.returncode == 0, cancelled.stderr
+    switchboard.let_go()
+    accounts.wait_until_idle(run)
+    begun, ended = switchboard.begun_and_ended()
+    # They look after each picture, and have been at this one for longer than they may not look.
+    assert begun == before
+    assert run.state == Run.State.CANCELLED
+    assert begun == ended == run.progress().rendered == ImageAsset.objects.fresh().count()
+    if regenerate is not None:
+        regenerate.wait()
+        assert "cancelled" in regenerate.log
+
+    switchboard.slow_down(0)
+    resumed = manage("thumbnail_runs", "resume", run.pk)
+    assert resumed.returncode == 0, resumed.stderr
+    if regenerate is not None:
+        supervise(processes)
+    accounts.wait_until_done(run)
+    accounts.check(run, thumbnail_dir)
+    assert run.progress().rendered == 160
+    assert set(switchboard.times_rendered().values()) == {1}
+
+
+def are_held(switchboard: Switchboard, processes: int) -> bool:
+    """Everybody is at a picture that does not end: one that was begun before the hold would."""
+    begun, ended = switchboard.begun_and_ended()
+    if begun - ended != processes:
+        return False
+    time.sleep(1)
+    return switchboard.begun_and_ended() == (begun, ended)
+
+
+@pytest.mark.parametrize("by", ["workers", "command"])
+def test_rate__holds_over_all_who_work(
+    by: str,
+    make_assets: MakeAssets,
+    manage: Manage,
+    supervise: Supervise,
+    switchboard: Switchboard,
+    queue_server: QueueServer,
+    thumbnail_dir: Path,
+    say: Say,
+) -> None:
+    images, rate = 100, 50
+    make_assets(images)
+    if by == "workers":
+        supervise(3)
+        manage("regenerate_thumbnails", "--enqueue", "--rate", f"{rate}/s")
+    else:
+        manage("regenerate_thumbnails", "--workers", 3, "--rate", f"{rate}/s")
+    run = Run.objects.get()
+    accounts.wait_until_done(run)
+    begun = [event.at for event in switchboard.events() if event.step == Step.BEGIN]
+    seconds = max(begun) - min(begun)
+    say(f"{images} images at {rate}/s began within {seconds:.2f} s")
+    assert seconds >= images / rate * 0.9
+    accounts.check(run, thumbnail_dir)
