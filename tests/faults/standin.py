@@ -37,7 +37,7 @@ def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int)
     switchboard = Switchboard.of_environment()
     picture = Path(file.name).name
     switchboard.note(Step.BEGIN, picture)
-    switchboard.wait()
+    switchboard.wait(picture)
     match switchboard.poison_of(picture):
         case Poison.SEGFAULT:
             ctypes.string_at(0)

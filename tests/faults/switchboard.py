@@ -15,6 +15,7 @@ from pathlib import Path
 
 class Step(StrEnum):
     BEGIN = "begin"
+    HELD = "held"
     END = "end"
 
 
@@ -64,14 +65,17 @@ class Switchboard:
         return self._events
 
     def begun(self) -> int:
-        return sum(1 for event in self.events() if event.step == Step.BEGIN)
+        return self._count(Step.BEGIN)
 
     def ended(self) -> int:
-        return self.begun_and_ended()[1]
+        return self._count(Step.END)
 
-    def begun_and_ended(self) -> tuple[int, int]:
-        steps = Counter(event.step for event in self.events())
-        return steps[Step.BEGIN], steps[Step.END]
+    def held(self) -> int:
+        """How many pictures had to wait, or still have to."""
+        return self._count(Step.HELD)
+
+    def _count(self, step: Step) -> int:
+        return sum(1 for event in self.events() if event.step == step)
 
     def times_rendered(self) -> Counter[str]:
         """How often each picture was rendered to its end."""
@@ -110,9 +114,12 @@ class Switchboard:
         with self._log.open("ab", buffering=0) as log:
             log.write(line.encode())  # one write, appended: lines of many processes do not mix
 
-    def wait(self) -> None:
+    def wait(self, picture: str) -> None:
         time.sleep(float(self._read("seconds") or 0))
-        while (self.folder / "hold").exists():
+        hold = self.folder / "hold"
+        if hold.exists():
+            self.note(Step.HELD, picture)
+        while hold.exists():
             time.sleep(0.01)
 
     def poison_of(self, picture: str) -> Poison | None:

@@ -27,7 +27,7 @@ from thumbnails.upkeep import queue, runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ASSETS = 320  # in chunks of ten
+ASSETS = 160  # in chunks of five
 COARSE_SECONDS = 0.05
 """By so much a file's time may lag behind the clock: Linux' own is a tick behind, 10 ms at most."""
 
@@ -90,7 +90,7 @@ def test_forced_run__renders_anew_only_what_was_rendered_before_it_was_asked_for
     switchboard.slow_down(0.005)
     supervise(2)
     first = start(force=True)
-    wait_for_begun(switchboard, 100)
+    wait_for_begun(switchboard, 50)
     second = start(force=True)
     for run in (first, second):
         accounts.wait_until_done(run)

@@ -50,10 +50,9 @@ def test_sigterm__ends_a_worker_after_its_picture_and_another_finishes_the_chunk
     status = leaving.stop()
     say(f"ended after {time.monotonic() - began:.1f} s")
     assert status == 0, leaving.log
-    begun, ended = switchboard.begun_and_ended()
-    assert begun <= before + 2
+    assert switchboard.begun() <= before + 2
     # What it had begun it has finished, written down and counted.
-    assert begun == ended == run.progress().rendered
+    assert switchboard.begun() == switchboard.ended() == run.progress().rendered
     (left,) = run.chunks.filter(position__gt=0)
     assert left.finished_at is None
     assert left.lease_until is None
@@ -88,17 +87,16 @@ def test_cancel__stops_within_a_picture_and_resume_finishes_the_rest(
         run = accounts.run_of_command()
     wait_for_begun(switchboard, 30)
     switchboard.hold()
-    wait_for(lambda: are_held(switchboard, processes), "everybody to be at a picture")
+    wait_for(lambda: switchboard.held() == processes, "everybody to be at a picture")
     before = switchboard.begun()
     cancelled = manage("thumbnail_runs", "cancel", run.pk)
     assert cancelled.returncode == 0, cancelled.stderr
     switchboard.let_go()
     accounts.wait_until_idle(run)
-    begun, ended = switchboard.begun_and_ended()
     # They look after each picture, and have been at this one for longer than they may not look.
-    assert begun == before
+    assert switchboard.begun() == switchboard.ended() == before
     assert run.state == Run.State.CANCELLED
-    assert begun == ended == run.progress().rendered == ImageAsset.objects.fresh().count()
+    assert run.progress().rendered == ImageAsset.objects.fresh().count() == before
     if regenerate is not None:
         regenerate.wait()
         assert "cancelled" in regenerate.log
@@ -112,15 +110,6 @@ def test_cancel__stops_within_a_picture_and_resume_finishes_the_rest(
     accounts.check(run, thumbnail_dir)
     assert run.progress().rendered == 160
     assert set(switchboard.times_rendered().values()) == {1}
-
-
-def are_held(switchboard: Switchboard, processes: int) -> bool:
-    """Everybody is at a picture that does not end: one that was begun before the hold would."""
-    begun, ended = switchboard.begun_and_ended()
-    if begun - ended != processes:
-        return False
-    time.sleep(1)
-    return switchboard.begun_and_ended() == (begun, ended)
 
 
 @pytest.mark.parametrize("by", ["workers", "command"])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -45,8 +45,8 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
     Raises Unsupported for what is no picture of FORMATS, TooLarge for more than `max_pixels`,
     Unreadable for a damaged header.
     """
-    with translated_errors():
-        image = open_image(file, max_pixels=max_pixels)
+    with translated_errors(file) as watched:
+        image = open_image(watched, max_pixels=max_pixels)
         # The base class's method reads what the header brought; PNG's own would decode the
         # picture to look behind it.
         orientation = orientation_of(partial(Image.Image.getexif, image))
@@ -66,16 +66,16 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
 def is_whole(file: BinaryIO, *, max_pixels: int) -> bool:
     """Whether the picture can be decoded to its end."""
     try:
-        with translated_errors():
-            open_image(file, max_pixels=max_pixels).load()
+        with translated_errors(file) as watched:
+            open_image(watched, max_pixels=max_pixels).load()
     except ThumbnailError:
         return False
     return True
 
 
-def open_image(file: BinaryIO, *, max_pixels: int) -> Image.Image:
+def open_image(file: "WatchedFile", *, max_pixels: int) -> Image.Image:
     """Pillow's image, its header read. To be called inside `translated_errors`."""
-    image = Image.open(file, formats=FORMATS)
+    image = Image.open(cast(BinaryIO, file), formats=FORMATS)
     if image.width * image.height > max_pixels:
         raise TooLarge(
             f"{image.width} × {image.height} pixels are more than the {max_pixels:,} allowed."
@@ -94,9 +94,41 @@ def orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
+class WatchedFile:
+    """The file as Pillow sees it, which remembers that reading it failed.
+
+    Some of Pillow's decoders make a warning of that and go on. It has no `fileno`, past which
+    libtiff would read.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+        self.failure: OSError | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
 @contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turn whatever Pillow raises over a file into one of our errors."""
+def translated_errors(file: BinaryIO) -> Iterator[WatchedFile]:
+    """The file to be read inside; whatever Pillow raises over it becomes one of our errors."""
+    watched = WatchedFile(file)
+    try:
+        with _errors_of_pillow():
+            yield watched
+    finally:
+        if watched.failure is not None:
+            raise StorageFailure(
+                f"Reading it failed: {watched.failure.strerror}."
+            ) from watched.failure
+
+
+@contextmanager
+def _errors_of_pillow() -> Iterator[None]:
     try:
         yield
     except ThumbnailError:
@@ -108,9 +140,6 @@ def translated_errors() -> Iterator[None]:
     except MemoryError as error:
         raise TooLarge("Not enough memory to decode it.") from error
     except OSError as error:
-        # Pillow's decoders raise OSError without a number; one with a number is the system's.
-        if error.errno is not None:
-            raise StorageFailure(f"Reading it failed: {error.strerror}.") from error
         raise Unreadable(_sentence(error)) from error
     except Exception as error:  # a decoder that stumbles over a damaged file raises anything
         raise Unreadable(_sentence(error)) from error

@@ -25,6 +25,8 @@ from thumbnails.rendering.stamp import make_stamp
 # as files (`make bench`). At 2 it would cost a quarter more than the decoding alone.
 REDUCING_GAP = 1.5
 
+TO_8_BIT = [value // 257 for value in range(65536)]
+
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,8 +55,8 @@ def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int)
     Raises Unsupported, TooLarge or Unreadable for a bad original, StorageFailure where reading
     it fails.
     """
-    with translated_errors():
-        image = open_image(file, max_pixels=max_pixels)
+    with translated_errors(file) as watched:
+        image = open_image(watched, max_pixels=max_pixels)
         full_size = image.size
         if not _decode_reduced(image, recipe.size_px):
             image.load()
@@ -115,7 +117,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     One of its greys may stand for transparency (PNG's tRNS).
     """
     wide = image.convert("I")
-    grey = wide.point([value // 257 for value in range(65536)], "L")
+    grey = wide.point(TO_8_BIT, "L")
     key = image.info.get("transparency")
     if not isinstance(key, int):
         return grey

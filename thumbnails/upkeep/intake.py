@@ -74,9 +74,9 @@ def find_files(paths: Iterable[Path]) -> Iterator[Found]:
     cache_root = _cache_root()
     for given in paths:
         path = _existing(given)
-        for file in _files_below(path):
-            if cache_root is not None and file.is_relative_to(cache_root):
-                continue
+        if cache_root is not None and path.is_relative_to(cache_root):
+            continue
+        for file in _files_below(path, cache_root):
             if PART_NAME.fullmatch(file.name) and file.is_relative_to(root):
                 continue
             if file.is_relative_to(root):
@@ -210,7 +210,7 @@ def _existing(given: Path) -> Path:
     raise UsageError(f"There is no file or folder {given}.")
 
 
-def _files_below(path: Path) -> Iterator[Path]:
+def _files_below(path: Path, cache_root: Path | None) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
@@ -218,7 +218,7 @@ def _files_below(path: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(
         path, onerror=lambda error: closed.append(Path(error.filename))
     ):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if Path(folder) / name != cache_root)
         yield from (Path(folder) / name for name in sorted(files))
     # Folders that cannot be listed are told as what cannot be read.
     yield from closed
