@@ -19,7 +19,7 @@ from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from thumbnails.cache.flight import marked
 from thumbnails.cache.storage import ThumbnailStorage
-from thumbnails.exceptions import Reason, UsageError
+from thumbnails.exceptions import NoSpace, Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.upkeep import freshness, runs, tending
 from thumbnails.upkeep.labour import Labour
@@ -381,7 +381,7 @@ def test_space__too_little_is_refused_before_the_start(
 ) -> None:
     make_asset()
     monkeypatch.setattr("thumbnails.upkeep.planning.free_bytes", lambda: 1000)
-    with pytest.raises(UsageError, match="--ignore-space"):
+    with pytest.raises(NoSpace, match="are needed"):
         start()
     assert not Run.objects.exists()
     runs.start(

@@ -23,6 +23,9 @@ class ThumbnailSettings:
     render_seconds: int
     """THUMBNAIL_RENDER_SECONDS: a worker that takes longer over one picture is killed."""
 
+    renders_per_minute: int
+    """THUMBNAIL_RENDERS_PER_MINUTE: that one user may ask for to be made at once."""
+
 
 def _whole_number(name: str, default: int, lowest: int, highest: int) -> int:
     value: Any = getattr(settings, name, default)
@@ -44,6 +47,7 @@ def current() -> ThumbnailSettings:
         quality=_whole_number("THUMBNAIL_QUALITY", 85, 1, 95),
         max_pixels=_whole_number("THUMBNAIL_MAX_PIXELS", 200_000_000, 1, 10**10),
         render_seconds=_whole_number("THUMBNAIL_RENDER_SECONDS", 30, 1, 3600),
+        renders_per_minute=_whole_number("THUMBNAIL_RENDERS_PER_MINUTE", 60, 1, 1_000_000),
     )
 
 

@@ -62,3 +62,16 @@ class Crashed(ThumbnailError):
 
 class UsageError(Exception):
     """Somebody asked for what cannot be done; the message says so in one sentence."""
+
+    def __init__(self, message: str, *, about: str = "") -> None:
+        super().__init__(message)
+        self.about = about
+        """The field of a Selection that is at fault, where it is one."""
+
+
+class NotNow(UsageError):
+    """What was asked for is right, but not in the state that things are in."""
+
+
+class NoSpace(NotNow):
+    """The cache has plainly no room for what a run would render."""

@@ -1,6 +1,6 @@
 from django.urls import path, register_converter
 
-from thumbnails import views
+from thumbnails import api, views
 
 
 class AssetIdConverter:
@@ -32,5 +32,5 @@ app_name = "thumbnails"
 urlpatterns = [
     path("", views.gallery, name="gallery"),
     path("thumbnails/<shard:shard>/<asset_id:asset_id>.jpg", views.thumbnail, name="thumbnail"),
-    path("api/v1/images/<asset_id:asset_id>/thumbnail", views.thumbnail, name="image-thumbnail"),
+    path("api/v1/", api.urls),
 ]

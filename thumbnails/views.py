@@ -3,18 +3,13 @@
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotFound
 from django.shortcuts import render
-from django.utils.cache import get_conditional_response, patch_cache_control
-from django.utils.http import http_date, quote_etag
 from django.views.decorators.http import require_safe
 
 from thumbnails.cache.layout import shard_for
-from thumbnails.models import ImageAsset, State
-from thumbnails.upkeep import freshness
+from thumbnails.models import ImageAsset
+from thumbnails.responses import remember_not_found, thumbnail_response
 
 PER_PAGE = 100
-YEAR_SECONDS = 31_536_000
-NOT_FOUND_SECONDS = 60
-"""How long "there is none" may be remembered: a mended original should soon be seen."""
 
 
 @require_safe
@@ -25,57 +20,13 @@ def gallery(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def thumbnail(request: HttpRequest, asset_id: int, shard: str | None = None) -> HttpResponseBase:
+def thumbnail(request: HttpRequest, shard: str, asset_id: int) -> HttpResponseBase:
     """The cached thumbnail, or one that is rendered now.
 
     404 for an unknown asset, a wrong shard, and an original that is gone or broken.
     """
-    if shard is not None and shard != shard_for(asset_id):
-        return _not_found()
-    asset = ImageAsset.objects.filter(pk=asset_id).first()
-    if asset is None:
-        return _not_found()
-    if asset.state == State.FRESH and (unchanged := _conditional(request, asset)):
-        return unchanged  # the browser has these bytes: the cache need not be asked
-    try:
-        served = freshness.serve(asset)
-    except freshness.NoThumbnail:
-        return _not_found()
-    response = HttpResponse(served.content, content_type="image/jpeg")
-    response["Content-Length"] = str(len(served.content))
-    if not served.stored:
-        patch_cache_control(response, no_store=True)
-        return response
-    return _conditional(request, asset, response) or response
-
-
-def _conditional(
-    request: HttpRequest, asset: ImageAsset, response: HttpResponse | None = None
-) -> HttpResponseBase | None:
-    """The response, or 304 or 412 in its place, with what browsers need to keep it rightly."""
-    etag = quote_etag(asset.fingerprint)
-    made_at = asset.thumbnail_generated_at
-    answer = get_conditional_response(
-        request,
-        etag=etag,
-        last_modified=int(made_at.timestamp()) if made_at else None,
-        response=response,
-    )
+    answer = thumbnail_response(request, asset_id) if shard == shard_for(asset_id) else None
     if answer is None:
-        return None
-    answer["ETag"] = etag
-    if made_at:
-        answer["Last-Modified"] = http_date(made_at.timestamp())
-    if request.GET.get("v") == asset.fingerprint:
-        # The URL names exactly these bytes, so it never changes what it means.
-        patch_cache_control(answer, public=True, max_age=YEAR_SECONDS, immutable=True)
-    else:
-        # May be kept, but asked about each time: nobody sees yesterday's picture.
-        patch_cache_control(answer, public=True, no_cache=True)
+        answer = HttpResponseNotFound("There is no such thumbnail.\n", content_type="text/plain")
+        remember_not_found(answer)
     return answer
-
-
-def _not_found() -> HttpResponse:
-    response = HttpResponseNotFound("There is no such thumbnail.\n", content_type="text/plain")
-    patch_cache_control(response, public=True, max_age=NOT_FOUND_SECONDS)
-    return response

@@ -31,12 +31,15 @@ SECURE_HSTS_PRELOAD = HTTPS
 # The proxy in front ends TLS and says so in this header; without HTTPS nobody is believed.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 X_FRAME_OPTIONS = "DENY"
+# Who looks after the machines asks them directly, without the proxy.
+SECURE_REDIRECT_EXEMPT = [r"^api/v1/(healthz|readyz)$"]
 
 # --- Thumbnails: the app itself checks the values when it starts (thumbnails.conf) --------------
 THUMBNAIL_SIZE = environment.integer("THUMBNAIL_SIZE", 256)
 THUMBNAIL_QUALITY = environment.integer("THUMBNAIL_QUALITY", 85)
 THUMBNAIL_MAX_PIXELS = environment.integer("THUMBNAIL_MAX_PIXELS", 200_000_000)
 THUMBNAIL_RENDER_SECONDS = environment.integer("THUMBNAIL_RENDER_SECONDS", 30)
+THUMBNAIL_RENDERS_PER_MINUTE = environment.integer("THUMBNAIL_RENDERS_PER_MINUTE", 60)
 THUMBNAIL_DIR = environment.path("THUMBNAIL_DIR", Path("/tmp/thumbnails"))  # noqa: S108  the contract
 ORIGINALS_DIR = environment.path("ORIGINALS_DIR", VAR_DIR / "originals")
 
@@ -83,6 +86,17 @@ RQ_QUEUES = {
 # Tends the runs, so that they go on after any crash.
 RQ = {"WORKER_CLASS": "thumbnails.workers.ThumbnailWorker"}
 
+# Limits are counted there, by all of the site's processes together. A server that hangs may not
+# hang the site with it.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+    }
+}
+NINJA_NUM_PROXIES = environment.integer("PROXIES", 0)
+
 # --- Files --------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
@@ -111,6 +125,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_rq",
+    "ninja",
 ]
 MIDDLEWARE = [
     "thumbsite.middleware.headers_alone_for_head",
@@ -122,6 +137,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "thumbsite.logins.throttled_logins",
 ]
 TEMPLATES = [
     {

@@ -1,5 +1,5 @@
 """The staff's door."""
 
-from thumbnails.admin import assets, runs
+from thumbnails.admin import assets, runs, tokens
 
-__all__ = ["assets", "runs"]
+__all__ = ["assets", "runs", "tokens"]

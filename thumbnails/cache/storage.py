@@ -95,7 +95,7 @@ def write(name: str, content: bytes) -> None:
 def read(name: str) -> bytes | None:
     """The thumbnail's bytes; None where there is none. Raises StorageFailure."""
     try:
-        if (path := _path_on_disk(name)) is not None:
+        if (path := path_on_disk(name)) is not None:
             with open(path, "rb", buffering=0) as raw:  # noqa: PTH123  a hit's cost is here
                 return raw.readall()
         with storage().open(name, "rb") as file:
@@ -109,7 +109,7 @@ def read(name: str) -> bytes | None:
 def size_bytes(name: str) -> int | None:
     """The file's size; None where there is none. Raises StorageFailure."""
     try:
-        if (path := _path_on_disk(name)) is not None:
+        if (path := path_on_disk(name)) is not None:
             return os.stat(path).st_size  # noqa: PTH116
         return storage().size(name)
     except (FileNotFoundError, NotADirectoryError):
@@ -161,6 +161,23 @@ def survey(shard: str) -> Iterator[CachedFile]:
         raise _failure("listed", shard, error) from error
 
 
+def check_reachable() -> None:
+    """Raises StorageFailure where the cache cannot be read, or its folder not be written to."""
+    size_bytes(f"{SHARDS[0]}/0.jpg")
+    store = storage()
+    if isinstance(store, FileSystemStorage):
+        folder = existing_folder(Path(store.location))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StorageFailure("The cache's folder cannot be written to.")
+
+
+def existing_folder(path: Path) -> Path:
+    """The folder or, before the first thumbnail, the nearest one above it: on the same disk."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
 def foreign_beside_shards() -> list[CachedFile]:
     """What lies in the cache's folder and is no shard. Raises StorageFailure."""
     store = storage()
@@ -206,7 +223,7 @@ def _is_temporary(name: str) -> bool:
     return match is not None and asset_id_of(f"{shard}/{match['thumbnail']}") is not None
 
 
-def _path_on_disk(name: str) -> str | None:
+def path_on_disk(name: str) -> str | None:
     """Where the file lies, for names that the layout made; None for a storage without paths.
 
     Django's own `path` guards against names from outside and costs more than opening the file.

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
-from thumbnails.exceptions import UsageError
+from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep import crew
@@ -37,7 +37,8 @@ class ThumbnailCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except UsageError as error:
-            raise CommandError(str(error), returncode=WRONG_USAGE) from error
+            hint = " To start all the same: --ignore-space." if isinstance(error, NoSpace) else ""
+            raise CommandError(f"{error}{hint}", returncode=WRONG_USAGE) from error
 
     def print_json(self, value: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(value, indent=2))

@@ -7,13 +7,16 @@ from thumbnails.models.assets import (
     TrainingSession,
     recipe_in_force,
 )
-from thumbnails.models.runs import Chunk, Run
+from thumbnails.models.runs import Chunk, Run, RunRequest
+from thumbnails.models.tokens import ApiToken
 
 __all__ = [
+    "ApiToken",
     "Chunk",
     "ImageAsset",
     "Outcome",
     "Run",
+    "RunRequest",
     "State",
     "TrainingSession",
     "recipe_in_force",

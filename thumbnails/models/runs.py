@@ -1,7 +1,7 @@
 """Runs and their chunks: what was asked for, who does it, and what became of each asset."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Self
@@ -17,6 +17,10 @@ from thumbnails.models.assets import Change, Outcome
 LEASE = timedelta(seconds=15)
 """How long a chunk belongs to whoever claimed it, and a run to the command that works on it, from
 the last sign of life. Twice as long as anybody is ever silent who is still alive."""
+
+
+LATELY = timedelta(seconds=60)
+"""Over so long a time the rate of a run is taken."""
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -63,6 +67,7 @@ class Run(models.Model):
 
         ADMIN = "admin"
         COMMAND = "command"
+        API = "api"
 
     class State(models.TextChoices):
         RUNNING = "running"
@@ -116,6 +121,11 @@ class Run(models.Model):
     """With more assets a run lets smaller ones overtake it and gives way to the site's requests."""
 
     @property
+    def permission(self) -> str:
+        """What somebody needs who starts such a run, or acts on it."""
+        return f"thumbnails.{self.kind}_thumbnails"
+
+    @property
     def is_large(self) -> bool:
         return self.total > self.LARGE
 
@@ -130,15 +140,8 @@ class Run(models.Model):
         return self.state in (self.State.DONE, self.State.CANCELLED)
 
     def progress(self) -> "Progress":
-        """What became of its assets so far: the sum over its chunks."""
-        sums = self.chunks.aggregate(
-            **{outcome.value: Sum(outcome.value, default=0) for outcome in Outcome}
-        )
-        failures: dict[str, list[int]] = {}
-        for by_reason in self.chunks.exclude(failures={}).values_list("failures", flat=True):
-            for reason, ids in by_reason.items():
-                failures.setdefault(reason, []).extend(ids)
-        return Progress(total=self.total, failures=failures, **sums)
+        """What became of its assets so far: the sum over its chunks. Two queries."""
+        return progress_of([self])[self.pk]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +155,8 @@ class Progress:
     failed: int = 0
     failures: dict[str, list[int]] = field(default_factory=dict)
     """The failed assets' ids by reason."""
+    rate: float | None = None
+    """Images a second: lately while it runs, on the whole once it is done; None if not known."""
 
     @property
     def done(self) -> int:
@@ -161,6 +166,46 @@ class Progress:
     def percent(self) -> int:
         """Of the whole, rounded down: 100 means all."""
         return 100 if self.total == 0 else self.done * 100 // self.total
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At this rate; None if not known."""
+        return (self.total - self.done) / self.rate if self.rate else None
+
+
+def progress_of(runs: Sequence[Run]) -> dict[int, Progress]:
+    """What became of the assets of these runs so far, by the run's id. Two queries for all."""
+    lately = timezone.now() - LATELY
+    counts: dict[str, Any] = {outcome.value: Sum(outcome.value, default=0) for outcome in Outcome}
+    late = Q(finished_at__gte=lately)
+    counts["late"] = Sum("position", default=0, filter=late)
+    chunks = Chunk.objects.filter(run__in=runs).order_by()
+    rows: dict[int, Any] = {row["run"]: row for row in chunks.values("run").annotate(**counts)}
+    failures: dict[int, dict[str, list[int]]] = {}
+    for run_id, by_reason in chunks.exclude(failures={}).values_list("run", "failures"):
+        for reason, ids in by_reason.items():
+            failures.setdefault(run_id, {}).setdefault(reason, []).extend(ids)
+    found = {}
+    for run in runs:
+        row = rows.get(run.pk, {})
+        outcomes = {outcome.value: row.get(outcome.value, 0) for outcome in Outcome}
+        found[run.pk] = Progress(
+            total=run.total,
+            failures=failures.get(run.pk, {}),
+            rate=_rate(run, sum(outcomes.values()), row.get("late", 0)),
+            **outcomes,
+        )
+    return found
+
+
+def _rate(run: Run, done: int, late_done: int) -> float | None:
+    if run.state not in (Run.State.RUNNING, Run.State.DONE):
+        return None
+    now = run.finished_at or timezone.now()
+    seconds = (now - run.created_at).total_seconds()
+    if run.finished_at is None and seconds > LATELY.total_seconds():
+        done, seconds = late_done, LATELY.total_seconds()
+    return done / seconds if done and seconds > 0 else None
 
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
@@ -268,3 +313,28 @@ class Chunk(models.Model):
 
     def _mine(self) -> "ChunkQuerySet":
         return Chunk.objects.filter(pk=self.pk, lease_token=self.lease_token, finished_at=None)
+
+
+class RunRequest(models.Model):
+    """A request that bore a key so that it may be repeated, and the run that it led to.
+
+    The header is that of the IETF's draft, draft-ietf-httpapi-idempotency-key-header.
+    """
+
+    KEPT = timedelta(days=7)
+    """A repetition after that is a new request."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64)
+    """Of what was asked for: the same key for something else is a mistake."""
+    run = models.ForeignKey(Run, models.CASCADE, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "key"], name="run_request_key_of_user"),
+        ]
+
+    def __str__(self) -> str:
+        return f"request {self.key}"

@@ -42,6 +42,10 @@ class Served:
     """False: the cache did not take it, so the next request renders it again."""
 
 
+class Busy(Exception):
+    """Somebody else is at it."""
+
+
 class NoThumbnail(Exception):
     """There is none to be had; the reason stands in the ledger."""
 
@@ -99,6 +103,24 @@ def refresh(
         return Change(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
     with flight(asset.pk):
         return _made_true(asset, rendered_since=rendered_since, limit=limit)
+
+
+def render_now(asset: ImageAsset) -> Change:
+    """Render the asset's thumbnail anew, even if it is fresh or crashed, and write it down.
+
+    `asset` is up to date afterwards. Gives what it came to. Raises Busy where somebody else has
+    been rendering it for longer than a picture may take, and ImageAsset.DoesNotExist where it was
+    deleted meanwhile.
+    """
+    asked_at = timezone.now()
+    with flight(asset.pk) as alone:
+        if not alone:
+            raise Busy("Somebody else is rendering this thumbnail and does not come to an end.")
+        asset.refresh_from_db()
+        change = _made_true(asset, rendered_since=asked_at)
+        write_down([change])
+    asset.refresh_from_db()
+    return change
 
 
 def purge(asset: ImageAsset) -> Change:

@@ -9,7 +9,7 @@ from django.db.models import Avg, Sum
 from django.template.defaultfilters import filesizeformat
 
 from thumbnails.cache import storage as cache
-from thumbnails.exceptions import UsageError
+from thumbnails.exceptions import NoSpace
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep import audit
@@ -37,8 +37,8 @@ class Plan:
 
 
 def plan_regeneration(selection: Selection, *, force: bool) -> Plan:
-    """Changes nothing. Raises UsageError where the selection means no image."""
-    assets = selection.existing_assets()
+    """Changes nothing."""
+    assets = selection.assets()
     states = assets.count_by_state()
     lost = sum(1 for _ in audit.lost_files(assets))
     states[State.MISSING] += lost
@@ -76,23 +76,19 @@ def free_bytes() -> int | None:
     store = cache.storage()
     if not isinstance(store, FileSystemStorage):
         return None
-    folder = Path(store.location)
-    # Before the first thumbnail the cache has no folder: its nearest parent has the same disk.
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(cache.existing_folder(Path(store.location))).free
 
 
 def check_space(assets: ImageAssetQuerySet) -> None:
-    """Raises UsageError where the missing thumbnails of these assets plainly find no room."""
+    """Raises NoSpace where the missing thumbnails of these assets plainly find no room."""
     free = free_bytes()
     if free is None:
         return
     needed = assets.filter(thumbnail_path="").count() * mean_bytes()
     if needed > free:
-        raise UsageError(
+        raise NoSpace(
             f"About {filesizeformat(needed)} are needed and {filesizeformat(free)} are free "
-            f"in the cache. To start all the same: --ignore-space."
+            "in the cache."
         )
 
 

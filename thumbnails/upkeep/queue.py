@@ -60,3 +60,11 @@ def is_my_turn_to_tend(seconds: float) -> bool:
         return bool(connection.set("thumbnails:tending", "1", nx=True, px=int(seconds * 1000)))
     except RedisError as error:
         raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
+def ping() -> None:
+    """Raises QueueDown where the queue's server does not answer."""
+    try:
+        django_rq.get_connection(NOW).ping()
+    except RedisError as error:
+        raise QueueDown(f"The queue cannot be reached: {error}") from error

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from thumbnails import originals
-from thumbnails.exceptions import Reason, UsageError
-from thumbnails.models import Chunk, ImageAsset, Outcome, Run, recipe_in_force
+from thumbnails.exceptions import NotNow, Reason, UsageError
+from thumbnails.models import Chunk, ImageAsset, Outcome, Run, RunRequest, recipe_in_force
 from thumbnails.models.assets import Change, ImageAssetQuerySet
 from thumbnails.models.runs import LEASE
 from thumbnails.upkeep import audit, freshness, planning, queue
@@ -35,8 +35,14 @@ FLUSH_SECONDS = 1.0
 LOOK_SECONDS = 0.2
 STORAGE_ERRORS_AT_MOST = 5
 """In a row: then the place is at fault and not the pictures, and the run pauses itself."""
+LOOKED_AT = 10_000
+"""In so large a selection the files are looked at before a run, and not the ledger alone."""
 PROBATION = timedelta(seconds=60)
 """How long a run stays paused that paused itself, before the workers try it again."""
+
+
+class KeyReused(UsageError):
+    """A request bore the key of another one."""
 
 
 class NotDispatched(Exception):
@@ -66,16 +72,18 @@ def start(
     note: str = "",
     attended: bool = False,
     ignore_space: bool = False,
+    even_empty: bool = False,
 ) -> Run:
     """Record a run over these assets, as they are now, and hand it to the workers.
 
     `attended`: the caller works on it and nothing is enqueued. `rate` in images a second, over
-    all who work on it. Raises UsageError where there are no assets, or plainly no room for
-    their thumbnails unless `ignore_space`; NotDispatched where the queue cannot be reached.
+    all who work on it. `even_empty`: a run over no assets is recorded too, and done at once.
+    Raises UsageError where there are no assets otherwise; NotNow where there is plainly no room
+    for their thumbnails, unless `ignore_space`; NotDispatched where the queue cannot be reached.
     """
     with transaction.atomic():
         total = assets.count()
-        if total == 0:
+        if total == 0 and not even_empty:
             raise UsageError("There is nothing to do: no image is meant.")
         if kind == Run.Kind.REGENERATE and not ignore_space:
             planning.check_space(assets)
@@ -93,7 +101,10 @@ def start(
         )
         run.total = _freeze(run, assets, chunk_size=_chunk_size(total))
         run.save(update_fields=["total"])
-    if not attended:
+    if total == 0:
+        Run.objects.settle(run.pk)
+        run.refresh_from_db()
+    elif not attended:
         dispatch(run)
     return run
 
@@ -135,14 +146,23 @@ def dispatch(run: Run) -> None:
 
 
 def for_workers(
-    kind: Run.Kind, selection: Selection, *, origin: Run.Origin, **how: Any
-) -> Run | None:
+    kind: Run.Kind, selection: Selection, *, origin: Run.Origin, force: bool = False, **how: Any
+) -> Run:
     """A new run over what the selection has to have done, handed to the workers.
 
-    None where nothing is to do. `how` and what is raised as for `start`; UsageError also where
-    the selection means no image.
+    It has no images and is done where nothing is to do. `how` and what is raised as for `start`.
     """
-    return _start_selected(kind, selection, origin=origin, **how)
+    assets = _to_do(kind, selection, force=force, look_at_files_up_to=LOOKED_AT)
+    return start(
+        kind,
+        assets,
+        origin=origin,
+        scope=selection.as_json(),
+        scope_text=str(selection),
+        force=force,
+        even_empty=True,
+        **how,
+    )
 
 
 def for_command(
@@ -150,8 +170,8 @@ def for_command(
 ) -> Run | None:
     """The run that a command has to work on itself: the one it left unfinished, or a new one.
 
-    None where nothing is to do. `how` and what is raised as for `start`; UsageError also where
-    the selection means no image, or where the same command's run is under way already.
+    None where nothing is to do. `how` and what is raised as for `start`; NotNow also where the
+    same command's run is under way already.
     """
     unfinished = (
         Run.objects.filter(kind=kind, force=force, scope=selection.as_json())
@@ -166,8 +186,18 @@ def for_command(
             return unfinished
         # What it rendered is fresh now: a new run over what is not goes on where it stopped.
         cancel(unfinished)
-    return _start_selected(
-        kind, selection, origin=Run.Origin.COMMAND, force=force, attended=True, **how
+    assets = _to_do(kind, selection, force=force)
+    if not assets.exists():
+        return None
+    return start(
+        kind,
+        assets,
+        origin=Run.Origin.COMMAND,
+        scope=selection.as_json(),
+        scope_text=str(selection),
+        force=force,
+        attended=True,
+        **how,
     )
 
 
@@ -178,29 +208,47 @@ def _wait_until_unattended(run: Run) -> None:
         time.sleep(LOOK_SECONDS)
         run.refresh_from_db()
         if run.attended_until != last_sign and run.is_attended:
-            raise UsageError(
+            raise NotNow(
                 f"The same is under way already, as run {run.pk}: "
                 f"see manage.py thumbnail_runs watch {run.pk}"
             )
 
 
-def _start_selected(
-    kind: Run.Kind, selection: Selection, *, force: bool = False, **how: Any
-) -> Run | None:
-    assets = selection.existing_assets()
-    if kind == Run.Kind.REGENERATE and not force:
+def _to_do(
+    kind: Run.Kind, selection: Selection, *, force: bool, look_at_files_up_to: int | None = None
+) -> ImageAssetQuerySet:
+    """Those of the selection that have to be worked on.
+
+    Looks for files that are gone though the ledger has them, unless the selection is larger than
+    that: somebody waits for an answer, and an audit finds them, too.
+    """
+    assets = selection.assets()
+    if kind == Run.Kind.PURGE or force:
+        return assets
+    if look_at_files_up_to is None or assets.count() <= look_at_files_up_to:
         audit.note_lost_files(assets)
-        assets = assets.not_fresh()
-        if not assets.exists():
-            return None
-    return start(
-        kind,
-        assets,
-        scope=selection.as_json(),
-        scope_text=str(selection),
-        force=force,
-        **how,
-    )
+    return assets.not_fresh()
+
+
+def once(user: "User", key: str, digest: str, act: Callable[[], Run]) -> Run:
+    """The run that `act` leads to; for the same user and key that of the first time.
+
+    `digest` tells what was asked for. Raises KeyReused where it was something else then, and
+    what `act` raises: then nothing happened, and the key is as good as new.
+    """
+    with transaction.atomic():
+        RunRequest.objects.filter(created_at__lt=timezone.now() - RunRequest.KEPT).delete()
+        # Whoever comes with the same key meanwhile waits here for the end of our transaction.
+        request, is_new = RunRequest.objects.select_related("run").get_or_create(
+            user=user, key=key, defaults={"digest": digest}
+        )
+        if request.digest != digest:
+            raise KeyReused(f"The key {key!r} was used for another request.")
+        if not is_new and request.run is not None:
+            return request.run
+        request.run = act()
+        request.save(update_fields=["run"])
+        return request.run
 
 
 def retry(
@@ -219,9 +267,9 @@ def retry(
     ids = [i for why, some in failures.items() if reason in (None, why) for i in some]
     words = f" as {reason.label}" if reason else ""
     if run.kind != Run.Kind.REGENERATE:
-        raise UsageError(f"{run} is a purge: start another one instead.")
+        raise NotNow(f"{run} is a purge: start another one instead.")
     if not ids:
-        raise UsageError(f"Nothing failed{words} in {run}.")
+        raise NotNow(f"Nothing failed{words} in {run}.")
     return start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.filter(pk__in=ids),
@@ -400,14 +448,14 @@ def take_over(run: Run) -> None:
     if run.state != Run.State.RUNNING:
         _move(run, Run.State.RUNNING, "resumed", attended_until=_soon())
     elif not Run.objects.attend(run.pk):
-        raise UsageError(f"{run} is not running any more.")
+        raise NotNow(f"{run} is not running any more.")
 
 
 def _move(run: Run, to: Run.State, participle: str, **also: Any) -> None:
     moved = Run.objects.move(run.pk, to, **also)
     run.refresh_from_db()
     if not moved:
-        raise UsageError(f"{run} is {run.state} and cannot be {participle}.")
+        raise NotNow(f"{run} is {run.state} and cannot be {participle}.")
 
 
 def _soon() -> datetime:

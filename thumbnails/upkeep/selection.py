@@ -1,6 +1,6 @@
 """Which assets somebody means: the same words at every door."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from thumbnails.cache import storage as cache
 from thumbnails.exceptions import UsageError
-from thumbnails.models import ImageAsset, TrainingSession
+from thumbnails.models import ImageAsset, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
 
 
@@ -32,6 +32,10 @@ class Selection:
     """Two hexadecimal digits: whose thumbnails lie in that folder of the cache."""
     older_than_days: int | None = None
     """Whose thumbnails were made longer ago than that."""
+    states: tuple[State, ...] | None = None
+    """Whose thumbnails are in one of these states."""
+    orientations: tuple[int, ...] | None = None
+    """Whose original has one of these EXIF orientations, 1 to 8."""
 
     @property
     def is_everything(self) -> bool:
@@ -47,25 +51,35 @@ class Selection:
             "session": self.session,
             "shard": self.shard,
             "older_than_days": self.older_than_days,
+            "states": [state.value for state in self.states] if self.states else None,
+            "orientations": list(self.orientations) if self.orientations else None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
     def __str__(self) -> str:
-        words = []
+        words = [*self._words_of_assets(), *self._words_of_thumbnails()]
+        return ", ".join(words) or "all images"
+
+    def _words_of_assets(self) -> Iterator[str]:
         if self.ids is not None or self.id_ranges:
             ranges = [f"{first}-{last}" for first, last in self.id_ranges or ()]
-            words.append("ids " + _shortened([*map(str, self.ids or ()), *ranges]))
+            yield "ids " + _shortened([*map(str, self.ids or ()), *ranges])
         if self.from_date:
-            words.append(f"created from {self.from_date}")
+            yield f"created from {self.from_date}"
         if self.to_date:
-            words.append(f"created to {self.to_date}")
+            yield f"created to {self.to_date}"
         if self.session is not None:
-            words.append(f"session {self.session}")
+            yield f"session {self.session}"
+        if self.orientations:
+            yield "orientation " + ", ".join(map(str, self.orientations))
+
+    def _words_of_thumbnails(self) -> Iterator[str]:
+        if self.states:
+            yield " or ".join(state.value for state in self.states)
         if self.shard is not None:
-            words.append(f"shard {self.shard}")
+            yield f"shard {self.shard}"
         if self.older_than_days is not None:
-            words.append(f"thumbnails older than {self.older_than_days} days")
-        return ", ".join(words) or "all images"
+            yield f"thumbnails older than {self.older_than_days} days"
 
     def assets(self) -> ImageAssetQuerySet:
         """The assets it means. Raises UsageError for ids or a session that do not exist."""
@@ -78,17 +92,25 @@ class Selection:
         found = self._between_dates(found)
         if self.session is not None:
             found = found.filter(session=_session(self.session))
+        if self.orientations:
+            found = found.filter(orientation__in=self.orientations)
+        return self._by_thumbnail(found)
+
+    def _by_thumbnail(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
+        if self.states:
+            assets = assets.in_state(*self.states)
         if self.shard is not None:
-            found = found.filter(_in_shard(self.shard))
+            assets = assets.filter(_in_shard(self.shard))
         if self.older_than_days is not None:
             since = timezone.now() - timedelta(days=self.older_than_days)
-            found = found.filter(thumbnail_generated_at__lt=since)
-        return found
+            assets = assets.filter(thumbnail_generated_at__lt=since)
+        return assets
 
     def _between_dates(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
         if self.from_date and self.to_date and self.to_date < self.from_date:
             raise UsageError(
-                f"The dates end ({self.to_date}) before they begin ({self.from_date})."
+                f"The dates end ({self.to_date}) before they begin ({self.from_date}).",
+                about="to_date",
             )
         if self.from_date:
             assets = assets.created_from(self.from_date)
@@ -96,12 +118,10 @@ class Selection:
             assets = assets.created_to(self.to_date)
         return assets
 
-    def existing_assets(self) -> ImageAssetQuerySet:
-        """As `assets`, and raises UsageError where it means no image at all."""
-        found = self.assets()
-        if not found.exists():
+    def demand_images(self) -> None:
+        """Raises UsageError where it means no image at all: somebody has mistyped."""
+        if not self.assets().exists():
             raise UsageError(f"No image is meant by: {self}.")
-        return found
 
 
 def _existing(ids: Iterable[int]) -> list[int]:
@@ -109,7 +129,9 @@ def _existing(ids: Iterable[int]) -> list[int]:
     known = set(ImageAsset.objects.filter(pk__in=wanted).values_list("pk", flat=True))
     unknown = [asset_id for asset_id in wanted if asset_id not in known]
     if unknown:
-        raise UsageError(f"There is no image with the id {_shortened(list(map(str, unknown)))}.")
+        raise UsageError(
+            f"There is no image with the id {_shortened(list(map(str, unknown)))}.", about="ids"
+        )
     return wanted
 
 
@@ -120,7 +142,7 @@ def _shortened(words: list[str]) -> str:
 def _session(name: str) -> TrainingSession:
     session = TrainingSession.objects.filter(name=name).first()
     if session is None:
-        raise UsageError(f"There is no session named {name!r}.")
+        raise UsageError(f"There is no session named {name!r}.", about="session")
     return session
 
 

@@ -44,6 +44,7 @@ class Command(RunCommand):
                 f"Delete the thumbnails of {plan.total:,} images "
                 f"({filesizeformat(plan.size_bytes)})?"
             )
+        selection.demand_images()
         run = runs.for_command(Run.Kind.PURGE, selection)
         if run is not None:
             self.work(run, processes=PROCESSES, as_json=options["json"])

@@ -52,6 +52,7 @@ class Command(RunCommand):
             raise UsageError("--workers does not go with --enqueue, whose workers run already.")
         selection = selection_from(options)
         as_json: bool = options["json"]
+        selection.demand_images()
         if options["dry_run"]:
             plan = planning.plan_regeneration(selection, force=options["force"])
             self.tell_plan("render", plan, as_json=as_json)
@@ -78,7 +79,7 @@ class Command(RunCommand):
             run = runs.for_workers(Run.Kind.REGENERATE, selection, origin=Run.Origin.COMMAND, **how)
         except runs.NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
-        if run is None:
+        if run.total == 0:
             self._nothing_to_do(as_json=as_json)
         elif wait:
             self.watch(run, as_json=as_json)

@@ -1,0 +1,28 @@
+"""The door for scripts: JSON over HTTP at /api/v1/."""
+
+from ninja import Swagger
+
+from thumbnails.api import health, images, runs
+from thumbnails.api.documents import DocumentedAPI
+from thumbnails.api.gate import StrictParser, gated
+from thumbnails.api.identity import VIEW_IMAGES, staff_with
+from thumbnails.api.problems import answer_with_problems
+
+api = DocumentedAPI(
+    title="Thumbnails",
+    version="1",
+    description=(
+        "Thumbnails are public. All else is for staff with the permission of the act: by session "
+        "with CSRF, or by token as `Authorization: Bearer`."
+    ),
+    urls_namespace="thumbnails:api",
+    auth=staff_with(VIEW_IMAGES),
+    docs=Swagger({"persistAuthorization": False}),
+    parser=StrictParser(),
+)
+answer_with_problems(api)
+for part in (images, runs, health):
+    api.add_router("", part.router)
+
+_patterns, _app_name, _namespace = api.urls
+urls = (gated(_patterns), _app_name, _namespace)

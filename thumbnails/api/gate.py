@@ -1,0 +1,84 @@
+"""What holds for every request before an operation sees it."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from http import HTTPStatus
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, URLResolver, re_path
+from ninja.parser import Parser
+from ninja.types import DictStrAny
+from pydantic_core import from_json
+
+from thumbnails.api.problems import problem
+
+BODY_BYTES_AT_MOST = 1024 * 1024
+
+View = Callable[..., HttpResponseBase]
+
+
+class StrictParser(Parser):
+    """JSON objects and nothing else: no NaN, no nesting without end, no null in place of a body."""
+
+    def parse_body(self, request: HttpRequest) -> DictStrAny:
+        value = from_json(request.body, allow_inf_nan=False)
+        if not isinstance(value, dict):
+            raise TypeError("no JSON object")
+        return value
+
+
+def gated(patterns: Sequence[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
+    """The API's URLs, each view behind the gate, and a last one for all that there is not."""
+    for pattern in patterns:
+        if isinstance(pattern, URLPattern):
+            pattern.callback = _behind_gate(pattern.callback)
+    return [*patterns, re_path("", _behind_gate(_nothing_here))]
+
+
+def _behind_gate(view: View) -> View:
+    @wraps(view)
+    def gate(request: HttpRequest, *args: object, **values: object) -> HttpResponseBase:
+        if refusal := _refusal(request):
+            return refusal
+        is_head = request.method == "HEAD"
+        if is_head:  # as GET; the server leaves the body away
+            request.method = "GET"
+        try:
+            response = view(request, *args, **values)
+        except Http404:
+            response = problem(HTTPStatus.NOT_FOUND, "There is nothing here.")
+        finally:
+            if is_head:
+                request.method = "HEAD"
+        if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            return problem(
+                HTTPStatus.METHOD_NOT_ALLOWED,
+                f"{request.method} is not for this address.",
+                headers={"Allow": response["Allow"]},
+            )
+        return response
+
+    return gate
+
+
+def _refusal(request: HttpRequest) -> HttpResponse | None:
+    """Why a body is not even read; None where nothing speaks against it."""
+    length = request.headers.get("Content-Length") or "0"
+    if "Transfer-Encoding" in request.headers and length == "0":
+        # Django sees no body then, and a regeneration without one is one of everything.
+        return problem(HTTPStatus.LENGTH_REQUIRED, "Send the body with a Content-Length.")
+    if not length.isdecimal() or int(length) > BODY_BYTES_AT_MOST:
+        return problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"The body may have {BODY_BYTES_AT_MOST:,} bytes at most.",
+        )
+    if request.method == "POST" and length != "0" and request.content_type != "application/json":
+        return problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON, as Content-Type: application/json."
+        )
+    return None
+
+
+def _nothing_here(request: HttpRequest) -> HttpResponseBase:
+    raise Http404

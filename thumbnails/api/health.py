@@ -1,0 +1,34 @@
+"""Whether the site lives and can serve: for load balancers, so for everybody."""
+
+from http import HTTPStatus
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Router
+
+from thumbnails.api.documents import answers
+from thumbnails.api.problems import RETRY_SECONDS, problem
+from thumbnails.api.shapes import Liveness, Readiness
+from thumbnails.upkeep.readiness import reachable
+
+router = Router(tags=["health"], by_alias=True, auth=None)
+
+
+@router.get("/healthz", response=answers({200: Liveness}))
+def healthz(request: HttpRequest) -> Liveness:
+    """The process answers."""
+    return Liveness()
+
+
+@router.get("/readyz", response=answers({200: Readiness}, also=(503,)))
+def readyz(request: HttpRequest) -> Readiness | HttpResponse:
+    """Database, queue and cache answer."""
+    checks = {part.value: answers for part, answers in reachable().items()}
+    if all(checks.values()):
+        return Readiness(checks=checks)
+    away = " and ".join(part for part, is_there in checks.items() if not is_there)
+    return problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        f"No answer from: {away}.",
+        headers={"Retry-After": str(RETRY_SECONDS)},
+        checks=checks,
+    )

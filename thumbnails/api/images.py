@@ -1,0 +1,143 @@
+"""Images, and their thumbnails one at a time."""
+
+from http import HTTPStatus
+from typing import Annotated, cast
+
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from ninja import Query, Router
+from ninja.responses import Status
+
+from thumbnails import conf
+from thumbnails.api.documents import answers
+from thumbnails.api.identity import REGENERATE, VIEW_IMAGES, ApiRequest, staff_with
+from thumbnails.api.problems import problem
+from thumbnails.api.sessions import session_named
+from thumbnails.api.shapes import (
+    Day,
+    Generated,
+    IdInPath,
+    ImagePage,
+    ImageShape,
+    NotGenerated,
+    NumberInUrl,
+    PageSize,
+)
+from thumbnails.cache import storage as cache
+from thumbnails.exceptions import Reason
+from thumbnails.models import ImageAsset, Outcome, State
+from thumbnails.responses import remember_not_found, thumbnail_response
+from thumbnails.throttling import Throttle
+from thumbnails.upkeep import freshness
+from thumbnails.upkeep.selection import Selection
+
+router = Router(tags=["images"], by_alias=True)
+
+RENDERS = Throttle(name="renders")
+
+
+@router.get(
+    "/images/{id}/thumbnail",
+    url_name="image-thumbnail",
+    auth=None,
+    response=answers(also=(404, 412)),
+    openapi_extra={
+        "responses": {
+            200: {
+                "description": "The thumbnail, rendered now where it is missing or stale.",
+                "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+            },
+            304: {"description": "Not changed since."},
+            412: {"description": "Not what If-Match or If-Unmodified-Since ask for."},
+        }
+    },
+)
+def thumbnail(request: HttpRequest, image_id: IdInPath) -> HttpResponseBase:
+    """The thumbnail itself, for everybody."""
+    answer = thumbnail_response(request, image_id)
+    if answer is None:
+        answer = problem(HTTPStatus.NOT_FOUND, "There is no such thumbnail.")
+        remember_not_found(answer)
+    return answer
+
+
+@router.post(
+    "/images/{id}/thumbnail/generate",
+    auth=staff_with(REGENERATE),
+    response=answers({200: Generated, 500: NotGenerated}, also=(404, 429, 503)),
+)
+def generate(request: ApiRequest, image_id: IdInPath) -> Status[Generated | NotGenerated]:
+    """Render the thumbnail now, even if it is fresh."""
+    RENDERS.count(str(request.user.pk), at_most=conf.current().renders_per_minute)
+    asset = _image(image_id)
+    try:
+        change = freshness.render_now(asset)
+    except ImageAsset.DoesNotExist:
+        raise Http404(f"Image {image_id} was deleted meanwhile.") from None
+    if change.outcome == Outcome.RENDERED:
+        return Status(
+            HTTPStatus.OK,
+            Generated(
+                asset_id=asset.pk,
+                thumbnail_path=cache.path_on_disk(asset.thumbnail_path) or asset.thumbnail_path,
+                width=cast(int, asset.thumbnail_width),
+                height=cast(int, asset.thumbnail_height),
+            ),
+        )
+    if change.reason == Reason.SOURCE_MISSING:
+        raise Http404(asset.thumbnail_error_detail)
+    return Status(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        NotGenerated(
+            asset_id=asset.pk,
+            reason=Reason(asset.thumbnail_error),
+            detail=asset.thumbnail_error_detail,
+        ),
+    )
+
+
+@router.get(
+    "/images/{id}",
+    url_name="image",
+    auth=staff_with(VIEW_IMAGES),
+    response=answers({200: ImageShape}, also=(404,)),
+)
+def image(request: ApiRequest, image_id: IdInPath) -> ImageShape:
+    """What is known of an image."""
+    return ImageShape.of(_image(image_id))
+
+
+@router.get(
+    "/images", url_name="images", auth=staff_with(VIEW_IMAGES), response=answers({200: ImagePage})
+)
+def images(
+    request: ApiRequest,
+    state: Annotated[list[State] | None, Query()] = None,
+    session_id: Annotated[NumberInUrl | None, Query(alias="sessionId")] = None,
+    from_date: Annotated[Day | None, Query(alias="fromDate")] = None,
+    to_date: Annotated[Day | None, Query(alias="toDate")] = None,
+    cursor: NumberInUrl | None = None,
+    limit: PageSize = 100,
+) -> ImagePage:
+    """The images, the newest first. `state` may be given more than once."""
+    selection = Selection(
+        states=tuple(state) if state else None,
+        session=None if session_id is None else session_named(session_id),
+        from_date=from_date,
+        to_date=to_date,
+    )
+    found = selection.assets().order_by("-pk")
+    if cursor is not None:
+        found = found.filter(pk__lt=cursor)
+    page = list(found[: limit + 1])
+    return ImagePage.model_construct(
+        images=[ImageShape.of(asset) for asset in page[:limit]],
+        next_cursor=page[limit - 1].pk if len(page) > limit else None,
+    )
+
+
+def _image(image_id: int) -> ImageAsset:
+    asset = ImageAsset.objects.filter(pk=image_id).first()
+    if asset is None:
+        raise Http404(f"There is no image with the id {image_id}.")
+    return asset

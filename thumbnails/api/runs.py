@@ -1,0 +1,300 @@
+"""Runs over many images: start, look at, stop and go on."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated
+
+from django.http import Http404, HttpResponse
+from django.urls import reverse
+from ninja import Header, Query, Router
+from ninja.responses import Status
+
+from thumbnails.api.documents import answers
+from thumbnails.api.identity import (
+    PURGE,
+    REGENERATE,
+    VIEW_IMAGES,
+    VIEW_RUNS,
+    ApiRequest,
+    demand,
+    staff_with,
+)
+from thumbnails.api.sessions import session_named
+from thumbnails.api.shapes import (
+    IdInPath,
+    NumberInUrl,
+    PageSize,
+    PlanShape,
+    PurgeWish,
+    RegenerateWish,
+    RetryWish,
+    RunPage,
+    RunShape,
+    SessionWish,
+    StatisticsShape,
+    Wish,
+)
+from thumbnails.exceptions import UsageError
+from thumbnails.models import Run, TrainingSession
+from thumbnails.models.runs import progress_of
+from thumbnails.upkeep import planning, runs
+from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.statistics import statistics
+
+router = Router(tags=["runs"], by_alias=True)
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern="^[ -~]{1,255}$",
+        description="The same key again gives the run that it led to the first time.",
+    ),
+]
+# What a request without a body wishes.
+NO_FORCE, ALL_NOT_FRESH, ALL_FAILED = SessionWish(), RegenerateWish(), RetryWish()
+
+Answer = Status[RunShape | PlanShape]
+STARTED = answers({202: RunShape}, also=(404, 409))
+STARTED_OR_PLANNED = answers({200: PlanShape, 202: RunShape}, also=(409,))
+
+
+# --- start ----------------------------------------------------------------------------------------
+
+
+@router.post("/training/sessions/{id}/thumbnails", auth=staff_with(REGENERATE), response=STARTED)
+def regenerate_session(
+    request: ApiRequest,
+    response: HttpResponse,
+    session_id: IdInPath,
+    wish: SessionWish = NO_FORCE,
+    key: Key = None,
+) -> Answer:
+    """Regenerate the thumbnails of a session's images that are not fresh, or all by `force`."""
+    session = TrainingSession.objects.filter(pk=session_id).first()
+    if session is None:
+        raise Http404(f"There is no session with the id {session_id}.")
+    selection = Selection(session=session.name)
+    return _started(
+        request,
+        response,
+        key,
+        wish,
+        lambda: runs.for_workers(
+            Run.Kind.REGENERATE,
+            selection,
+            origin=Run.Origin.API,
+            force=wish.force,
+            by=request.user,
+        ),
+    )
+
+
+@router.post(
+    "/admin/thumbnails/regenerate", auth=staff_with(REGENERATE), response=STARTED_OR_PLANNED
+)
+def regenerate(
+    request: ApiRequest,
+    response: HttpResponse,
+    wish: RegenerateWish = ALL_NOT_FRESH,
+    key: Key = None,
+) -> Answer:
+    """Regenerate what is not fresh, or all by `force`, of what is selected; of all without."""
+    selection = Selection(
+        ids=_ids(wish.asset_ids),
+        from_date=wish.from_date,
+        to_date=wish.to_date,
+        session=_session(wish.session_id),
+        states=tuple(wish.states) if wish.states else None,
+        orientations=tuple(wish.orientations) if wish.orientations else None,
+    )
+    if wish.dry_run:
+        plan = planning.plan_regeneration(selection, force=wish.force)
+        return Status(HTTPStatus.OK, PlanShape.of(plan))
+    return _started(
+        request,
+        response,
+        key,
+        wish,
+        lambda: runs.for_workers(
+            Run.Kind.REGENERATE,
+            selection,
+            origin=Run.Origin.API,
+            force=wish.force,
+            by=request.user,
+        ),
+    )
+
+
+@router.post("/admin/thumbnails/purge", auth=staff_with(PURGE), response=STARTED_OR_PLANNED)
+def purge(request: ApiRequest, response: HttpResponse, wish: PurgeWish, key: Key = None) -> Answer:
+    """Delete thumbnails from the cache; they are rendered again when somebody asks for them."""
+    selection = Selection(
+        ids=_ids(wish.asset_ids),
+        shard=wish.shard,
+        older_than_days=wish.older_than_days,
+        session=_session(wish.session_id),
+    )
+    if selection.is_everything != wish.all:
+        raise UsageError("Say which thumbnails, or all for all of them, and not both.", about="all")
+    if wish.dry_run:
+        return Status(HTTPStatus.OK, PlanShape.of(planning.plan_purge(selection)))
+    return _started(
+        request,
+        response,
+        key,
+        wish,
+        lambda: runs.for_workers(Run.Kind.PURGE, selection, origin=Run.Origin.API, by=request.user),
+    )
+
+
+# --- look at --------------------------------------------------------------------------------------
+
+
+@router.get(
+    "/admin/thumbnails/runs",
+    url_name="runs",
+    auth=staff_with(VIEW_RUNS, REGENERATE, PURGE),
+    response=answers({200: RunPage}),
+)
+def list_runs(
+    request: ApiRequest,
+    state: Annotated[list[Run.State] | None, Query()] = None,
+    cursor: NumberInUrl | None = None,
+    limit: PageSize = 50,
+) -> RunPage:
+    """The runs, the newest first. `state` may be given more than once."""
+    found = Run.objects.select_related("started_by").order_by("-pk")
+    if state:
+        found = found.filter(state__in=state)
+    if cursor is not None:
+        found = found.filter(pk__lt=cursor)
+    page = list(found[: limit + 1])
+    shown = page[:limit]
+    progress = progress_of(shown)
+    return RunPage(
+        runs=[RunShape.of(run, progress[run.pk]) for run in shown],
+        next_cursor=shown[-1].pk if len(page) > limit else None,
+    )
+
+
+@router.get(
+    "/admin/thumbnails/runs/{id}",
+    url_name="run",
+    auth=staff_with(VIEW_RUNS, REGENERATE, PURGE),
+    response=answers({200: RunShape}, also=(404,)),
+)
+def show_run(request: ApiRequest, run_id: IdInPath) -> RunShape:
+    """A run, and how far it is."""
+    run = _run(run_id)
+    return RunShape.of(run, run.progress())
+
+
+@router.get(
+    "/admin/thumbnails/statistics",
+    auth=staff_with(VIEW_IMAGES),
+    response=answers({200: StatisticsShape}),
+)
+def show_statistics(request: ApiRequest) -> StatisticsShape:
+    """The site's thumbnails in numbers."""
+    return StatisticsShape.of(statistics())
+
+
+# --- stop and go on -------------------------------------------------------------------------------
+
+
+@router.post(
+    "/admin/thumbnails/runs/{id}/cancel", auth=staff_with(REGENERATE, PURGE), response=STARTED
+)
+def cancel(
+    request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
+) -> Answer:
+    """Stop it; what is done stays done."""
+    run = _run_to_act_on(request, run_id)
+
+    def act() -> Run:
+        runs.cancel(run)
+        return run
+
+    return _started(request, response, key, None, act)
+
+
+@router.post(
+    "/admin/thumbnails/runs/{id}/resume", auth=staff_with(REGENERATE, PURGE), response=STARTED
+)
+def resume(
+    request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
+) -> Answer:
+    """Let the workers go on with what is left."""
+    run = _run_to_act_on(request, run_id)
+
+    def act() -> Run:
+        runs.resume(run)
+        return run
+
+    return _started(request, response, key, None, act)
+
+
+@router.post(
+    "/admin/thumbnails/runs/{id}/retry", auth=staff_with(REGENERATE, PURGE), response=STARTED
+)
+def retry(
+    request: ApiRequest,
+    response: HttpResponse,
+    run_id: IdInPath,
+    wish: RetryWish = ALL_FAILED,
+    key: Key = None,
+) -> Answer:
+    """A new run over just what failed in that one, all or for one reason."""
+    run = _run_to_act_on(request, run_id)
+    return _started(
+        request,
+        response,
+        key,
+        wish,
+        lambda: runs.retry(run, origin=Run.Origin.API, reason=wish.reason, by=request.user),
+    )
+
+
+# --- what they share ------------------------------------------------------------------------------
+
+
+def _started(
+    request: ApiRequest,
+    response: HttpResponse,
+    key: str | None,
+    wish: Wish | None,
+    act: Callable[[], Run],
+) -> Answer:
+    """202 with the run that `act` gives, or that it gave when the key came first."""
+    run = act() if key is None else runs.once(request.user, key, _digest(request, wish), act)
+    response["Location"] = reverse("thumbnails:api:run", args=[run.pk])
+    return Status(HTTPStatus.ACCEPTED, RunShape.of(run, run.progress()))
+
+
+def _digest(request: ApiRequest, wish: Wish | None) -> str:
+    asked = wish.model_dump(mode="json", exclude_unset=True) if wish else {}
+    return hashlib.sha256(json.dumps([request.path, asked], sort_keys=True).encode()).hexdigest()
+
+
+def _run(run_id: int) -> Run:
+    run = Run.objects.select_related("started_by").filter(pk=run_id).first()
+    if run is None:
+        raise Http404(f"There is no run {run_id}.")
+    return run
+
+
+def _run_to_act_on(request: ApiRequest, run_id: int) -> Run:
+    run = _run(run_id)
+    demand(request, run.permission)
+    return run
+
+
+def _ids(ids: list[int] | None) -> tuple[int, ...] | None:
+    return None if ids is None else tuple(ids)
+
+
+def _session(session_id: int | None) -> str | None:
+    return None if session_id is None else session_named(session_id)

@@ -1,0 +1,12 @@
+"""Training sessions by their ids: selections know them by name."""
+
+from thumbnails.exceptions import UsageError
+from thumbnails.models import TrainingSession
+
+
+def session_named(session_id: int) -> str:
+    """The session's name. Raises UsageError where there is none."""
+    name = TrainingSession.objects.filter(pk=session_id).values_list("name", flat=True).first()
+    if name is None:
+        raise UsageError(f"There is no session with the id {session_id}.", about="session")
+    return name

@@ -1,0 +1,54 @@
+"""Make a token for the API, and show it this once."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandParser
+from django.utils import timezone
+
+from thumbnails.exceptions import UsageError
+from thumbnails.management.base import ThumbnailCommand, days
+from thumbnails.models import ApiToken
+
+
+class Command(ThumbnailCommand):
+    help = (
+        "Make a token with which scripts may do over the API what the user may. It is shown this "
+        "once; revoke it in the admin."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("user", metavar="USER", help="whose rights it has")
+        parser.add_argument("--name", required=True, metavar="N", help="what it is for")
+        parser.add_argument(
+            "--expires", type=days, metavar="90d", help="for so many days (default: for ever)"
+        )
+        parser.add_argument("--json", action="store_true", help="report as JSON")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        User = get_user_model()  # noqa: N806  it is a class
+        user = User.objects.filter(**{User.USERNAME_FIELD: options["user"]}).first()
+        if user is None:
+            raise UsageError(f"There is no user {options['user']!r}.")
+        name = options["name"].strip()
+        longest = ApiToken._meta.get_field("name").max_length or 0
+        if not 0 < len(name) <= longest:
+            raise UsageError(f"A token's name has 1 to {longest} characters.")
+        lives_days: int | None = options["expires"]
+        expires_at = None if lives_days is None else timezone.now() + timedelta(days=lives_days)
+        token, secret = ApiToken.objects.issue(user, name, expires_at=expires_at)
+        if options["json"]:
+            self.print_json(
+                {
+                    "token": secret,
+                    "name": token.name,
+                    "user": user.get_username(),
+                    "expiresAt": expires_at.isoformat() if expires_at else None,
+                }
+            )
+            return
+        if not user.is_staff:
+            self.stderr.write(f"{user.get_username()} is no staff: the API will refuse the token.")
+        self.stderr.write("This is shown once; keep it as you keep a password.")
+        self.stdout.write(secret)
