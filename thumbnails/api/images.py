@@ -1,5 +1,6 @@
 """Images, and their thumbnails one at a time."""
 
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, cast
 
@@ -14,6 +15,7 @@ from thumbnails.api.identity import REGENERATE, VIEW_IMAGES, ApiRequest, staff_w
 from thumbnails.api.problems import problem
 from thumbnails.api.sessions import session_named
 from thumbnails.api.shapes import (
+    Cursor,
     Day,
     Generated,
     IdInPath,
@@ -28,12 +30,13 @@ from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Outcome, State
 from thumbnails.responses import remember_not_found, thumbnail_response
 from thumbnails.throttling import Throttle
-from thumbnails.upkeep import freshness
+from thumbnails.upkeep import freshness, listing
 from thumbnails.upkeep.selection import Selection
 
 router = Router(tags=["images"], by_alias=True)
 
 RENDERS = Throttle(name="renders")
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 @router.get(
@@ -116,7 +119,7 @@ def images(
     session_id: Annotated[NumberInUrl | None, Query(alias="sessionId")] = None,
     from_date: Annotated[Day | None, Query(alias="fromDate")] = None,
     to_date: Annotated[Day | None, Query(alias="toDate")] = None,
-    cursor: NumberInUrl | None = None,
+    cursor: Cursor | None = None,
     limit: PageSize = 100,
 ) -> ImagePage:
     """The images, the newest first. `state` may be given more than once."""
@@ -126,14 +129,24 @@ def images(
         from_date=from_date,
         to_date=to_date,
     )
-    found = selection.assets().order_by("-pk")
-    if cursor is not None:
-        found = found.filter(pk__lt=cursor)
-    page = list(found[: limit + 1])
+    found = listing.page(selection, size=limit, before=_position(cursor))
     return ImagePage.model_construct(
-        images=[ImageShape.of(asset) for asset in page[:limit]],
-        next_cursor=page[limit - 1].pk if len(page) > limit else None,
+        images=[ImageShape.of(asset) for asset in found.images],
+        next_cursor=_cursor(found.next_before),
     )
+
+
+def _cursor(position: listing.Position | None) -> str | None:
+    if position is None:
+        return None
+    return f"{(position.created_at - EPOCH) // MICROSECOND}-{position.asset_id}"
+
+
+def _position(cursor: str | None) -> listing.Position | None:
+    if cursor is None:
+        return None
+    moment, _, asset_id = cursor.rpartition("-")
+    return listing.Position(created_at=EPOCH + int(moment) * MICROSECOND, asset_id=int(asset_id))
 
 
 def _image(image_id: int) -> ImageAsset:

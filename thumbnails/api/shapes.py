@@ -32,6 +32,8 @@ Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "
 Id = Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)]
 NumberInUrl = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 IdInPath = Annotated[int, Path(alias="id", ge=1, le=LARGEST_ID)]
+Cursor = Annotated[str, Field(pattern="^-?[0-9]{1,16}-[0-9]{1,18}$")]
+"""When the last image of a page was created, in microseconds since 1970, and its id."""
 PageSize = Annotated[int, Field(ge=1, le=PAGE_AT_MOST)]
 
 
@@ -154,7 +156,7 @@ class ImagePage(Shape):
     """Some images, the newest first."""
 
     images: list[ImageShape]
-    next_cursor: int | None = Field(description="As `cursor` it gives the next ones; null: none.")
+    next_cursor: str | None = Field(description="As `cursor` it gives the next ones; null: none.")
 
 
 class Generated(Shape):

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Self
 
 from django.core.files.storage import Storage
 from django.db import connections, models, router, transaction
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, Value
+from django.db.models.lookups import LessThan
 from django.urls import reverse
 from django.utils import timezone
 
@@ -144,6 +145,38 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         """What a regeneration has to do: missing, stale and failed."""
         return self.in_state(State.MISSING, State.STALE, State.FAILED)
 
+    def parts_in_state(self, *states: State) -> "list[Part]":
+        """The same as `in_state`, cut into parts that an index gives in order of creation each.
+
+        Thumbnails of other recipes are one part for each of those recipes, which are few.
+        """
+        conditions = self._in_state()
+        current = recipe_in_force().digest
+        has_file = self.exclude(thumbnail_path="")
+        parts = []
+        for state in dict.fromkeys(states):
+            if state == State.FRESH:
+                parts.append(Part(self.filter(conditions[state]), recipe=current))
+            elif state != State.STALE:
+                parts.append(Part(self.filter(conditions[state])))
+            else:
+                others = [recipe for recipe in self.model.objects.recipes() if recipe != current]
+                parts += [Part(has_file, recipe=recipe) for recipe in others]
+                changed = has_file.exclude(thumbnail_source=F("source_version"))
+                parts.append(Part(changed.filter(thumbnail_recipe=current)))
+        return parts
+
+    def recipes(self) -> list[str]:
+        """The digests of the recipes that any thumbnail was made by. A query for each."""
+        found: list[str] = []
+        last = ""
+        while True:  # what PostgreSQL calls a loose index scan; it has none for DISTINCT
+            later = self.filter(thumbnail_recipe__gt=last).order_by("thumbnail_recipe")
+            last = later.values_list("thumbnail_recipe", flat=True).first() or ""
+            if not last:
+                return found
+            found.append(last)
+
     def count_by_state(self) -> dict[State, int]:
         """How many there are in each of the four states."""
         counted = self.aggregate(
@@ -212,6 +245,33 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         return [asset_id for asset_id in ids if asset_id not in known]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some assets, to be read in order of creation, the newest first."""
+
+    assets: ImageAssetQuerySet
+    recipe: str | None = None
+    """Only those whose thumbnail this recipe made."""
+
+    def newest(self, *, before: tuple[datetime, int] | None = None) -> ImageAssetQuerySet:
+        """All, or those after the one that was created then and has that id."""
+        columns, values = ["created_at", "pk"], list[Any](before or ())
+        found = self.assets
+        if self.recipe is not None:
+            # As a range and a column to order by, not as an equation: for that, PostgreSQL might
+            # walk all assets in order of creation in the hope to meet some of this recipe soon.
+            found = found.filter(thumbnail_recipe__range=(self.recipe, self.recipe))
+            columns, values = ["thumbnail_recipe", *columns], [self.recipe, *values]
+        if before is not None:
+            found = found.filter(LessThan(_row(map(F, columns)), _row(map(Value, values))))
+        return found.order_by(*(f"-{column}" for column in columns))
+
+
+def _row(parts: Iterable[F | Value]) -> Func:
+    """SQL's row value: rows compare column by column, as an index over these columns does."""
+    return Func(*parts, template="(%(expressions)s)", output_field=models.BooleanField())
+
+
 def _columns(change: Change) -> dict[str, Any]:
     """The columns that a change writes."""
     columns: dict[str, Any] = {}
@@ -235,9 +295,14 @@ class ImageAsset(models.Model):
         storage=originals_storage, upload_to="uploads/%Y/%m", unique=True, max_length=NAME_LENGTH
     )
     session = models.ForeignKey(
-        TrainingSession, models.SET_NULL, null=True, blank=True, related_name="assets"
+        TrainingSession,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="assets",
+        db_index=False,  # image_by_session serves it
     )
-    created_at = models.DateTimeField(default=timezone.now, editable=False, db_index=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     # The original, as its header describes it: stored pixels, before the orientation is applied.
     width = models.PositiveIntegerField(null=True, editable=False)
@@ -268,6 +333,43 @@ class ImageAsset(models.Model):
 
     class Meta:
         ordering: ClassVar = ["pk"]
+        # Each serves one way of narrowing a list that is in order of creation: a page of a list
+        # of millions is then read off an index, however few of them it means. Where one value is
+        # common the index leaves it out: any page is full of it.
+        indexes: ClassVar = [
+            models.Index(fields=["created_at", "id"], name="image_by_creation"),
+            models.Index(fields=["session", "created_at", "id"], name="image_by_session"),
+            models.Index(fields=["thumbnail_recipe", "created_at", "id"], name="image_by_recipe"),
+            models.Index(fields=["thumbnail_generated_at"], name="image_by_generation"),
+            models.Index(
+                fields=["created_at", "id"],
+                condition=Q(thumbnail_path=""),
+                name="image_without_thumbnail",
+            ),
+            models.Index(
+                fields=["thumbnail_error", "created_at", "id"],
+                condition=~Q(thumbnail_error=""),
+                name="image_with_error",
+            ),
+            models.Index(
+                fields=["created_at", "id"],
+                condition=~Q(thumbnail_source=F("source_version")),
+                name="image_with_other_source",
+            ),
+            models.Index(
+                fields=["orientation", "created_at", "id"],
+                condition=~Q(orientation=1),
+                name="image_by_orientation",
+            ),
+            models.Index(
+                fields=["format", "created_at", "id"],
+                condition=~Q(format="JPEG"),
+                name="image_by_format",
+            ),
+            models.Index(
+                fields=["mode", "created_at", "id"], condition=~Q(mode="RGB"), name="image_by_mode"
+            ),
+        ]
         permissions: ClassVar = [
             ("regenerate_thumbnails", "Can regenerate thumbnails"),
             ("purge_thumbnails", "Can purge thumbnails from the cache"),
