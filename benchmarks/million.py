@@ -1,28 +1,119 @@
-"""Starts a run over as many images as its argument says and tells what that took."""
+"""Measures on a million images, in a process of its own with a PostgreSQL and a queue of its own.
+
+Prints JSON. The images are rows alone: no file of theirs exists.
+"""
 
 import json
 import os
 import resource
+import statistics
 import sys
 import time
+import warnings
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 
 import django
 from django.core.management import call_command
 from django.db import connection
 
 KIB = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes on macOS
+FEW = 1_000
+IDS_IN_BODY = 10_000
+ROUNDS = 9
+
+# What is not in here is as in the first image, which the site made itself.
+COLUMNS = {
+    "original": "number || '.jpg'",
+    "created_at": "timestamptz '2021-01-01' + number * interval '150 seconds'",
+    "orientation": "CASE WHEN number %% 10 = 0 THEN number / 10 %% 8 + 1 ELSE 1 END",
+    "format": "CASE WHEN number %% 50 = 0 THEN 'PNG' ELSE 'JPEG' END",
+    "mode": "CASE WHEN number %% 500 = 0 THEN 'CMYK' ELSE 'RGB' END",
+    # One in ten thousand has none; the older third was made by another recipe.
+    "thumbnail_path": (
+        "CASE WHEN number %% 10000 = 0 THEN '' "
+        "ELSE left(md5(number::text), 2) || '/' || number || '.jpg' END"
+    ),
+    "thumbnail_bytes": "9000 + number %% 5000",
+    "thumbnail_generated_at": "timestamptz '2024-01-01' + number * interval '60 seconds'",
+    "thumbnail_recipe": "CASE WHEN number <= %(old)s THEN 'old' ELSE %(recipe)s END",
+    "thumbnail_source": "'1-1'",
+    # And one in twenty thousand failed.
+    "thumbnail_error": "CASE WHEN number %% 20000 = 0 THEN 'unreadable' ELSE '' END",
+}
+PAGES = {
+    "first": "",
+    "stale": "state=stale",
+    "missing": "state=missing",
+    "failed": "state=failed",
+    "fresh": "state=fresh",
+    "a day": "fromDate=2023-03-01&toDate=2023-03-01",
+}
+"""Queries of the list of images, each also far from its beginning."""
 
 
 def main(count: int) -> None:
     django.setup()
-    # In a process of its own, so that its memory is not in the peak of this one.
-    filler = os.fork()
-    if filler == 0:
-        _fill(count)
+    call_command("migrate", verbosity=0)
+    _in_another_process(lambda: _fill(0, FEW))
+    few_ms = _list_ms(_client(), "")
+    _in_another_process(lambda: _fill(FEW, count))
+    # Before the client: its imports are not the start's memory.
+    found: dict[str, Any] = _start(count)
+    client = _client()
+    found["few_ms"] = few_ms
+    found["pages_ms"] = {
+        f"{name}{', deep' if cursor else ''}": _list_ms(client, f"{query}&{cursor}")
+        for name, query in PAGES.items()
+        for cursor in ("", _cursor_at(count // 5))
+    }
+    found["ids_seconds"] = _ids_seconds(client, count)
+    sys.stdout.write(json.dumps(found))
+
+
+def _in_another_process(act: Callable[[], None]) -> None:
+    """So that its memory is not in the peak of this one."""
+    connection.close()
+    child = os.fork()
+    if child == 0:
+        act()
         os._exit(0)
-    if os.waitpid(filler, 0)[1] != 0:
+    if os.waitpid(child, 0)[1] != 0:
         raise SystemExit("The images could not be made.")
+
+
+def _fill(first: int, last: int) -> None:
+    """Images up to that number, the first of all as the site makes it (PostgreSQL)."""
     # Models cannot be imported before Django is set up.
+    from thumbnails.models import ImageAsset, recipe_in_force  # noqa: PLC0415
+
+    if first == 0:
+        ImageAsset.objects.create(original="1.jpg", source_version="1-1")
+        first = 1
+    columns: dict[str, str] = {
+        str(field.column): COLUMNS.get(str(field.column), f'"{field.column}"')
+        for field in ImageAsset._meta.concrete_fields
+        if field.column != "id"
+    }
+    names = ", ".join(f'"{column}"' for column in columns)
+    values = ", ".join(columns.values())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO thumbnails_imageasset ({names}) "  # noqa: S608  no user's text
+            f"SELECT {values} FROM (SELECT * FROM thumbnails_imageasset WHERE id = 1) AS one, "
+            "generate_series(%(first)s, %(last)s) AS number",
+            {
+                "first": first + 1,
+                "last": last,
+                "old": last // 3,
+                "recipe": recipe_in_force().digest,
+            },
+        )
+        cursor.execute("VACUUM ANALYZE thumbnails_imageasset")
+
+
+def _start(count: int) -> dict[str, float]:
     from thumbnails.models import ImageAsset, Run  # noqa: PLC0415
     from thumbnails.upkeep import runs  # noqa: PLC0415
 
@@ -41,29 +132,58 @@ def main(count: int) -> None:
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     if run.total != count:
         raise SystemExit(f"The run has {run.total} images instead of {count}.")
-    sys.stdout.write(json.dumps({"seconds": seconds, "grownBytes": grown * KIB}))
+    return {"start_seconds": seconds, "start_bytes": grown * KIB}
 
 
-def _fill(count: int) -> None:
-    """Make the first image as the site does, and the others like it (PostgreSQL)."""
-    call_command("migrate", verbosity=0)
+def _client() -> Any:
+    """A script with a token."""
+    from django.contrib.auth.models import User  # noqa: PLC0415
+    from django.test import Client  # noqa: PLC0415
+
+    from thumbnails.models import ApiToken  # noqa: PLC0415
+
+    user, _ = User.objects.get_or_create(username="staff", is_staff=True, is_superuser=True)
+    _, secret = ApiToken.objects.issue(user, "benchmark")
+    client = Client(headers={"Authorization": f"Bearer {secret}"})
+    with warnings.catch_warnings():
+        # Nobody collects static files for a measurement; WhiteNoise finds the apps' own.
+        warnings.filterwarnings("ignore", "No directory at", UserWarning)
+        client.handler.load_middleware()
+    return client
+
+
+def _list_ms(client: Any, query: str) -> float:
+    """The median of some requests for one page of images."""
+    times = []
+    for _ in range(ROUNDS):
+        started_at = time.perf_counter()
+        response = client.get(f"/api/v1/images?{query}")
+        times.append(time.perf_counter() - started_at)
+        if response.status_code != HTTPStatus.OK:
+            raise SystemExit(f"The list answers {response.status_code}: {response.content!r}")
+    return statistics.median(times) * 1000
+
+
+def _cursor_at(asset_id: int) -> str:
     from thumbnails.models import ImageAsset  # noqa: PLC0415
 
-    ImageAsset.objects.create(original="1.jpg", source_version="1-1")
-    columns = [
-        field.column
-        for field in ImageAsset._meta.concrete_fields
-        if field.column not in ("id", "original")
-    ]
-    names = ", ".join(f'"{column}"' for column in columns)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"INSERT INTO thumbnails_imageasset (original, {names}) "  # noqa: S608  no user's text
-            f"SELECT number || '.jpg', {names} FROM thumbnails_imageasset, "
-            "generate_series(2, %s) AS number",
-            [count],
-        )
-        cursor.execute("ANALYZE")
+    created_at = ImageAsset.objects.get(pk=asset_id).created_at
+    return f"cursor={round(created_at.timestamp() * 1_000_000)}-{asset_id}"
+
+
+def _ids_seconds(client: Any, count: int) -> float:
+    """From the request to the answer for a run over so many ids."""
+    ids = list(range(1, count + 1, max(1, count // IDS_IN_BODY)))[:IDS_IN_BODY]
+    started_at = time.perf_counter()
+    response = client.post(
+        "/api/v1/admin/thumbnails/regenerate",
+        {"force": True, "assetIds": ids},
+        content_type="application/json",
+    )
+    seconds = time.perf_counter() - started_at
+    if response.status_code != HTTPStatus.ACCEPTED or response.json()["total"] != len(ids):
+        raise SystemExit(f"The run answers {response.status_code}: {response.content!r}")
+    return seconds
 
 
 if __name__ == "__main__":

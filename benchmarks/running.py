@@ -1,10 +1,6 @@
-"""What runs cost beside rendering: their bookkeeping, their start, and an audit."""
+"""What runs cost beside rendering: their bookkeeping, and an audit."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,25 +10,22 @@ from django.utils import timezone
 from benchmarks.meters import cpu_milliseconds, metered
 from benchmarks.report import Bound, Row, Section
 from benchmarks.site import NothingToMeasure, Site
-from tests.servers import PostgresServer
 from thumbnails.models import ImageAsset, Run, recipe_in_force
 from thumbnails.rendering import render
 from thumbnails.upkeep import freshness, intake, runs
 from thumbnails.upkeep.audit import audit
 
 BOOKKEEPING_BOUND = Bound(at_most=5)
-START_BOUND = Bound(at_most=5)
 AUDIT_BOUND = Bound(at_most=10)
 SAME_VERSION = "1-1"
 
 
 def measure(
-    here: Site, small: Sequence[Path], *, pictures: int, million: int, files: int, judged: bool
+    here: Site, small: Sequence[Path], *, pictures: int, files: int, judged: bool
 ) -> Section:
-    """On this process's own site, whose images go; the start on a PostgreSQL of its own."""
+    """On this process's own site, whose images go."""
     rows = [
         _bookkeeping(here, small, pictures, judged=judged),
-        *_start(million, judged=judged),
         _audit(here, small[0], files, judged=judged),
     ]
     return Section(title="Runs", rows=rows)
@@ -74,35 +67,6 @@ def _bookkeeping(here: Site, small: Sequence[Path], count: int, *, judged: bool)
 def _do_all(act: Callable[[ImageAsset], object], assets: Sequence[ImageAsset]) -> None:
     for asset in assets:
         act(asset)
-
-
-def _start(assets: int, *, judged: bool) -> list[Row]:
-    """In a process of its own: this one has another database."""
-    with PostgresServer() as server:
-        environment = {**os.environ, "DATABASE_URL": server.url}
-        program = [sys.executable, "-m", "benchmarks.million", str(assets)]
-        done = subprocess.run(  # noqa: S603  the project's own
-            program, env=environment, capture_output=True, text=True, check=False
-        )
-    if done.returncode != 0:
-        raise NothingToMeasure(f"The start of a large run failed:\n{done.stderr[-2000:]}")
-    found = json.loads(done.stdout)
-    return [
-        Row(
-            key="running.start_seconds",
-            label=f"start of a run over {assets:,} images (PostgreSQL)",
-            value=found["seconds"],
-            unit="s",
-            bound=START_BOUND,
-            judged=judged,
-        ),
-        Row(
-            key="running.start_memory_mib",
-            label="memory that the start takes",
-            value=found["grownBytes"] / 2**20,
-            unit="MiB",
-        ),
-    ]
 
 
 def _audit(here: Site, original: Path, files: int, *, judged: bool) -> Row:

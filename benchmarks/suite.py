@@ -4,7 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import importing, memory, pages, photos, regenerating, rendering, running, storing
+from benchmarks import (
+    api,
+    importing,
+    large,
+    memory,
+    pages,
+    photos,
+    regenerating,
+    rendering,
+    running,
+    storing,
+)
 from benchmarks.meters import available_cores
 from benchmarks.report import Section
 from benchmarks.site import Site
@@ -24,8 +35,8 @@ class Extent:
     import_rounds: int = 3
     writes: int = 200
     run_pictures: int = 10_000
-    run_images: int = 1_000_000
     audited_files: int = 100_000
+    images: int = 1_000_000
     is_whole: bool = True
     """False where some bounds are meant for more than this."""
 
@@ -40,8 +51,8 @@ QUICK = Extent(
     files=1_000,
     writes=50,
     run_pictures=400,
-    run_images=20_000,
     audited_files=2_000,
+    images=20_000,
     is_whole=False,
 )
 
@@ -70,12 +81,13 @@ def measure(home: Path, here: Site, extent: Extent) -> Iterator[Section]:
         judged=extent.is_whole,
     )
     yield pages.measure()
+    yield api.measure()
     yield storing.measure(originals[0], writes=extent.writes)
     yield running.measure(
         here,
         small,
         pictures=extent.run_pictures,
-        million=extent.run_images,
         files=extent.audited_files,
         judged=extent.is_whole,
     )
+    yield large.measure(extent.images, judged=extent.is_whole)

@@ -56,9 +56,7 @@ def walk(selection: Selection, size: int) -> list[ImageAsset]:
 
 STATES = [
     None,
-    *itertools.chain.from_iterable(
-        itertools.combinations(State, length) for length in range(1, 5)
-    ),
+    *itertools.chain.from_iterable(itertools.combinations(State, length) for length in range(1, 5)),
 ]
 
 

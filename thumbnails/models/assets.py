@@ -156,7 +156,8 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         parts = []
         for state in dict.fromkeys(states):
             if state == State.FRESH:
-                parts.append(Part(self.filter(conditions[state]), recipe=current))
+                whole = has_file.filter(thumbnail_error="", thumbnail_source=F("source_version"))
+                parts.append(Part(whole, recipe=current))
             elif state != State.STALE:
                 parts.append(Part(self.filter(conditions[state])))
             else:
@@ -258,12 +259,14 @@ class Part:
         columns, values = ["created_at", "pk"], list[Any](before or ())
         found = self.assets
         if self.recipe is not None:
-            # As a range and a column to order by, not as an equation: for that, PostgreSQL might
+            # As bounds and a column to order by, not as an equation: for that, PostgreSQL might
             # walk all assets in order of creation in the hope to meet some of this recipe soon.
-            found = found.filter(thumbnail_recipe__range=(self.recipe, self.recipe))
+            found = found.filter(thumbnail_recipe__gte=self.recipe)
             columns, values = ["thumbnail_recipe", *columns], [self.recipe, *values]
         if before is not None:
             found = found.filter(LessThan(_row(map(F, columns)), _row(map(Value, values))))
+        elif self.recipe is not None:
+            found = found.filter(thumbnail_recipe__lte=self.recipe)
         return found.order_by(*(f"-{column}" for column in columns))
 
 

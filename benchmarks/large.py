@@ -1,0 +1,69 @@
+"""What does not grow with the number of images: starts of runs, pages, screens."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from benchmarks.report import Bound, Row, Section
+from benchmarks.site import NothingToMeasure
+from tests.servers import PostgresServer, QueueServer
+
+START_BOUND = Bound(at_most=5)
+PAGE_BOUND = Bound(at_most=5)
+IDS_BOUND = Bound(at_most=1)
+
+
+def measure(count: int, *, judged: bool) -> Section:
+    """In a process of its own: this one has another database."""
+    found = _found(count)
+    slowest = max(found["pages_ms"], key=found["pages_ms"].__getitem__)
+    rows = [
+        Row(
+            key="large.start_seconds",
+            label="start of a run over all",
+            value=found["start_seconds"],
+            unit="s",
+            bound=START_BOUND,
+            judged=judged,
+        ),
+        Row(
+            key="large.start_memory_mib",
+            label="memory that the start takes",
+            value=found["start_bytes"] / 2**20,
+            unit="MiB",
+        ),
+        Row(
+            key="large.list_ratio",
+            label="slowest page of the API's list, to the first of 1,000 images",
+            value=found["pages_ms"][slowest] / found["few_ms"],
+            unit="×",
+            bound=PAGE_BOUND,
+            judged=judged,
+            note=f"{slowest}: {found['pages_ms'][slowest]:.1f} ms to {found['few_ms']:.1f}",
+        ),
+        Row(
+            key="large.ids_seconds",
+            label="start of a run by a request that names 10,000 ids",
+            value=found["ids_seconds"],
+            unit="s",
+            digits=2,
+            bound=IDS_BOUND,
+            judged=judged,
+        ),
+    ]
+    return Section(title=f"With {count:,} images (PostgreSQL)", rows=rows)
+
+
+def _found(count: int) -> dict[str, Any]:
+    with PostgresServer() as database, QueueServer() as queue:
+        environment = {**os.environ, "DATABASE_URL": database.url, "REDIS_URL": queue.url}
+        program = [sys.executable, "-m", "benchmarks.million", str(count)]
+        done = subprocess.run(  # noqa: S603  the project's own
+            program, env=environment, capture_output=True, text=True, check=False
+        )
+    if done.returncode != 0:
+        raise NothingToMeasure(f"Measuring with {count:,} failed:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
