@@ -271,7 +271,7 @@ def test_purge__older_than(manage: Manage, make_asset: MakeAsset) -> None:
     [
         ([], "Say which thumbnails"),
         (["--all", "--ids", "1"], "Say which thumbnails"),
-        (["--shard", "zz"], "invalid choice"),
+        (["--shard", "zz"], "no shard"),
         (["--older-than", "7"], "is no age in days"),
         (["--all"], "Nobody is there to be asked"),
     ],
@@ -312,7 +312,7 @@ def test_runs__list_show_and_retry(
     [
         (["show", "99999"], "There is no run 99999"),
         (["cancel", "x"], "is no whole number"),
-        (["explode", "1"], "invalid choice"),
+        (["explode", "1"], "no shard"),
         (["cancel", "RUN"], "is done and cannot be cancelled"),
         (["resume", "RUN"], "is done and cannot be resumed"),
         (["retry", "RUN"], "Nothing failed in"),

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 import time
-from datetime import date
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from tqdm import tqdm
 from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
-from thumbnails.upkeep import crew
+from thumbnails.upkeep import crew, terms
 from thumbnails.upkeep.planning import Plan
 from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.terms import TERMS, Term
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 """Exit status; 130 is what shells give a command that Ctrl-C ended."""
@@ -176,58 +177,29 @@ class RunCommand(ThumbnailCommand):
 # --- selecting images ---------------------------------------------------------------------------
 
 
-def add_selection(parser: CommandParser) -> None:
-    parser.add_argument(
-        "--ids", type=ids, metavar="1,2,5-9", help="these images; ranges mean those there are"
-    )
-    parser.add_argument("--session", metavar="NAME", help="images of this training session")
+def add_selection(parser: CommandParser, *, without: tuple[str, ...] = ()) -> None:
+    """Options for the terms of a selection, but for those."""
+    for name, term in TERMS.items():
+        if name not in without:
+            parser.add_argument(
+                f"--{name}", type=_checked(term), metavar=term.example, help=term.help
+            )
 
 
-def add_dates(parser: CommandParser) -> None:
-    parser.add_argument(
-        "--from-date", type=day, metavar="YYYY-MM-DD", help="images created on that day or later"
-    )
-    parser.add_argument(
-        "--to-date", type=day, metavar="YYYY-MM-DD", help="images created on that day or before"
-    )
+def _checked(term: Term) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        try:
+            term.parse(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
+
+    return check
 
 
 def selection_from(options: dict[str, Any]) -> Selection:
-    singles, ranges = options.get("ids") or (None, None)
-    return Selection(
-        ids=singles,
-        id_ranges=ranges,
-        session=options.get("session"),
-        from_date=options.get("from_date"),
-        to_date=options.get("to_date"),
-        shard=options.get("shard"),
-        older_than_days=options.get("older_than"),
-    )
-
-
-def ids(text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """'1,2,5-9' as single ids and ranges."""
-    singles: list[int] = []
-    ranges: list[tuple[int, int]] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?\s*", part)
-        if match is None:
-            raise argparse.ArgumentTypeError(f"{part!r} is no id and no range of ids like 5-9")
-        first, last = int(match[1]), match[2]
-        if last is None:
-            singles.append(first)
-        elif int(last) < first:
-            raise argparse.ArgumentTypeError(f"the range {part.strip()} ends before it begins")
-        else:
-            ranges.append((first, int(last)))
-    return tuple(singles), tuple(ranges)
-
-
-def day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date like 2026-01-31") from None
+    texts = {name: options.get(name.replace("-", "_")) for name in TERMS}
+    return terms.selection_from({name: text for name, text in texts.items() if text is not None})
 
 
 def days(text: str) -> int:

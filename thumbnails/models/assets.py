@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 from django.core.files.storage import Storage
 from django.db import connections, models, router, transaction
 from django.db.models import F, Func, Q, Value
-from django.db.models.lookups import LessThan
+from django.db.models.functions import Cast
+from django.db.models.lookups import GreaterThanOrEqual, LessThan
 from django.urls import reverse
 from django.utils import timezone
 
@@ -202,6 +203,22 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
     def created_to(self, day: date) -> Self:
         """Created on that day or before."""
         return self.filter(created_at__lte=timezone.make_aware(datetime.combine(day, time.max)))
+
+    def generated_before(self, day: date) -> Self:
+        """Whose thumbnail was made before that day began."""
+        begin = timezone.make_aware(datetime.combine(day, time.min))
+        return self.filter(thumbnail_generated_at__lt=begin)
+
+    def with_megapixels(self, at_least: float | None, below: float | None) -> Self:
+        """Whose original has so many million pixels."""
+        size = models.BigIntegerField()
+        pixels = Cast("width", size) * Cast("height", size)
+        found = self
+        if at_least is not None:
+            found = found.filter(GreaterThanOrEqual(pixels, Value(round(at_least * 1e6))))
+        if below is not None:
+            found = found.filter(LessThan(pixels, Value(round(below * 1e6))))
+        return found
 
     def write_down(self, changes: Iterable[Change]) -> list[int]:
         """Write what the tries came to, in one transaction and one statement per kind.

@@ -1,11 +1,12 @@
 """The workshop: bytes of an original in, bytes of a thumbnail out. Knows Pillow and no Django."""
 
-from thumbnails.rendering.inspection import Facts, inspect, is_whole
+from thumbnails.rendering.inspection import FORMATS, Facts, inspect, is_whole
 from thumbnails.rendering.recipe import Recipe, fingerprint_of, fit_inside
 from thumbnails.rendering.render import Rendering, render
 from thumbnails.rendering.stamp import read_stamp
 
 __all__ = [
+    "FORMATS",
     "Facts",
     "Recipe",
     "Rendering",

@@ -1,7 +1,7 @@
 """Which assets somebody means: the same words at every door."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from typing import Any
 
@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from thumbnails.cache import storage as cache
-from thumbnails.exceptions import UsageError
+from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
 
@@ -18,24 +18,45 @@ from thumbnails.models.assets import ImageAssetQuerySet
 class Selection:
     """Conditions on assets, combined with *and*; None does not restrict."""
 
+    # --- which assets ---------------------------------------------------------------------------
     ids: tuple[int, ...] | None = None
     """These, each of which must exist."""
     id_ranges: tuple[tuple[int, int], ...] | None = None
     """And those that exist from the first to the last of each pair."""
+    name: str | None = None
+    """Whose original's name has each of these words in it."""
+    session: str | None = None
+    """A session's name."""
     from_date: date | None = None
     """Created on that day or later, in the site's time zone."""
     to_date: date | None = None
     """Created on that day or before."""
-    session: str | None = None
-    """A session's name."""
-    shard: str | None = None
-    """Two hexadecimal digits: whose thumbnails lie in that folder of the cache."""
-    older_than_days: int | None = None
-    """Whose thumbnails were made longer ago than that."""
-    states: tuple[State, ...] | None = None
-    """Whose thumbnails are in one of these states."""
+
+    # --- of which originals ---------------------------------------------------------------------
     orientations: tuple[int, ...] | None = None
-    """Whose original has one of these EXIF orientations, 1 to 8."""
+    """With one of these EXIF orientations, 1 to 8."""
+    formats: tuple[str, ...] | None = None
+    """In one of these formats, such as JPEG."""
+    modes: tuple[str, ...] | None = None
+    """In one of these colour modes, by Pillow's names, such as CMYK."""
+    min_megapixels: float | None = None
+    """With so many million pixels or more."""
+    max_megapixels: float | None = None
+    """With fewer than that."""
+
+    # --- with which thumbnails ------------------------------------------------------------------
+    states: tuple[State, ...] | None = None
+    """In one of these states."""
+    reasons: tuple[Reason, ...] | None = None
+    """That failed for one of these reasons."""
+    recipes: tuple[str, ...] | None = None
+    """Made by one of these recipes, by their digests."""
+    shard: str | None = None
+    """Two hexadecimal digits: in that folder of the cache."""
+    older_than_days: int | None = None
+    """Made longer ago than that."""
+    generated_before: date | None = None
+    """Made before that day."""
 
     @property
     def is_everything(self) -> bool:
@@ -43,68 +64,72 @@ class Selection:
 
     def as_json(self) -> dict[str, Any]:
         """As it is kept on a run: what restricts, and nothing else."""
-        values: dict[str, Any] = {
-            "ids": list(self.ids) if self.ids is not None else None,
-            "id_ranges": [list(pair) for pair in self.id_ranges] if self.id_ranges else None,
-            "from_date": self.from_date.isoformat() if self.from_date else None,
-            "to_date": self.to_date.isoformat() if self.to_date else None,
-            "session": self.session,
-            "shard": self.shard,
-            "older_than_days": self.older_than_days,
-            "states": [state.value for state in self.states] if self.states else None,
-            "orientations": list(self.orientations) if self.orientations else None,
-        }
-        return {name: value for name, value in values.items() if value is not None}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _as_json(value) for name, value in values.items() if value is not None}
 
     def __str__(self) -> str:
-        words = [*self._words_of_assets(), *self._words_of_thumbnails()]
+        words = [
+            *self._words_of_assets(),
+            *self._words_of_originals(),
+            *self._words_of_thumbnails(),
+        ]
         return ", ".join(words) or "all images"
 
     def _words_of_assets(self) -> Iterator[str]:
         if self.ids is not None or self.id_ranges:
             ranges = [f"{first}-{last}" for first, last in self.id_ranges or ()]
             yield "ids " + _shortened([*map(str, self.ids or ()), *ranges])
+        if self.name is not None:
+            yield f"named {self.name}"
         if self.from_date:
             yield f"created from {self.from_date}"
         if self.to_date:
             yield f"created to {self.to_date}"
         if self.session is not None:
             yield f"session {self.session}"
+
+    def _words_of_originals(self) -> Iterator[str]:
         if self.orientations:
-            yield "orientation " + ", ".join(map(str, self.orientations))
+            yield f"orientation {', '.join(map(str, self.orientations))}"
+        if self.formats:
+            yield f"format {' or '.join(self.formats)}"
+        if self.modes:
+            yield f"mode {' or '.join(self.modes)}"
+        if self.min_megapixels is not None:
+            yield f"{self.min_megapixels:g} megapixels or more"
+        if self.max_megapixels is not None:
+            yield f"fewer than {self.max_megapixels:g} megapixels"
 
     def _words_of_thumbnails(self) -> Iterator[str]:
         if self.states:
             yield " or ".join(state.value for state in self.states)
+        if self.reasons:
+            yield f"failed as {' or '.join(reason.label for reason in self.reasons)}"
+        if self.recipes:
+            yield f"made by recipe {' or '.join(self.recipes)}"
         if self.shard is not None:
             yield f"shard {self.shard}"
         if self.older_than_days is not None:
             yield f"thumbnails older than {self.older_than_days} days"
+        if self.generated_before is not None:
+            yield f"thumbnails made before {self.generated_before}"
 
     def assets(self) -> ImageAssetQuerySet:
         """The assets it means. Raises UsageError for ids or a session that do not exist."""
-        found = ImageAsset.objects.all()
+        found = self._of_assets(ImageAsset.objects.all())
+        return self._with_thumbnails(self._of_originals(found))
+
+    def _of_assets(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
         if self.ids is not None or self.id_ranges:
             named = Q(pk__in=_existing(self.ids or ()))
             for pair in self.id_ranges or ():
                 named |= Q(pk__range=pair)
-            found = found.filter(named)
-        found = self._between_dates(found)
+            assets = assets.filter(named)
+        for word in (self.name or "").split():
+            assets = assets.filter(original__icontains=word)
         if self.session is not None:
-            found = found.filter(session=_session(self.session))
-        if self.orientations:
-            found = found.filter(orientation__in=self.orientations)
-        return self._by_thumbnail(found)
-
-    def _by_thumbnail(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
-        if self.states:
-            assets = assets.in_state(*self.states)
-        if self.shard is not None:
-            assets = assets.filter(_in_shard(self.shard))
-        if self.older_than_days is not None:
-            since = timezone.now() - timedelta(days=self.older_than_days)
-            assets = assets.filter(thumbnail_generated_at__lt=since)
-        return assets
+            assets = assets.filter(session=_session(self.session))
+        return self._between_dates(assets)
 
     def _between_dates(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
         if self.from_date and self.to_date and self.to_date < self.from_date:
@@ -118,10 +143,43 @@ class Selection:
             assets = assets.created_to(self.to_date)
         return assets
 
+    def _of_originals(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
+        if self.orientations:
+            assets = assets.filter(orientation__in=self.orientations)
+        if self.formats:
+            assets = assets.filter(format__in=self.formats)
+        if self.modes:
+            assets = assets.filter(mode__in=self.modes)
+        return assets.with_megapixels(self.min_megapixels, self.max_megapixels)
+
+    def _with_thumbnails(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
+        if self.states:
+            assets = assets.in_state(*self.states)
+        if self.reasons:
+            assets = assets.failed().filter(thumbnail_error__in=self.reasons)
+        if self.recipes:
+            assets = assets.exclude(thumbnail_path="").filter(thumbnail_recipe__in=self.recipes)
+        if self.shard is not None:
+            assets = assets.filter(_in_shard(self.shard))
+        if self.older_than_days is not None:
+            since = timezone.now() - timedelta(days=self.older_than_days)
+            assets = assets.filter(thumbnail_generated_at__lt=since)
+        if self.generated_before is not None:
+            assets = assets.generated_before(self.generated_before)
+        return assets
+
     def demand_images(self) -> None:
         """Raises UsageError where it means no image at all: somebody has mistyped."""
         if not self.assets().exists():
             raise UsageError(f"No image is meant by: {self}.")
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return [list(each) if isinstance(each, tuple) else each for each in value]
+    return value
 
 
 def _existing(ids: Iterable[int]) -> list[int]:

@@ -6,9 +6,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.template.defaultfilters import filesizeformat
 
-from thumbnails.cache.layout import SHARDS
 from thumbnails.exceptions import UsageError
-from thumbnails.management.base import RunCommand, add_selection, days, selection_from
+from thumbnails.management.base import RunCommand, add_selection, selection_from
 from thumbnails.models import Run
 from thumbnails.upkeep import planning, runs
 
@@ -20,12 +19,6 @@ class Command(RunCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_selection(parser)
-        parser.add_argument(
-            "--shard", choices=SHARDS, metavar="0a", help="those in this folder of the cache"
-        )
-        parser.add_argument(
-            "--older-than", type=days, metavar="7d", help="those made longer ago than that"
-        )
         parser.add_argument("--all", action="store_true", help="all of them")
         parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
         parser.add_argument("--yes", action="store_true", help="do not ask")

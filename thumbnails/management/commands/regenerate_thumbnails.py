@@ -8,7 +8,6 @@ from thumbnails.exceptions import UsageError
 from thumbnails.management.base import (
     FAILED,
     RunCommand,
-    add_dates,
     add_selection,
     positive,
     rate,
@@ -27,7 +26,6 @@ class Command(RunCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_selection(parser)
-        add_dates(parser)
         parser.add_argument("--force", action="store_true", help="render fresh ones anew, too")
         parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
         parser.add_argument(

@@ -1,0 +1,154 @@
+"""Which images a selection means, and the words for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from thumbnails.exceptions import Reason, UsageError
+from thumbnails.models import ImageAsset, State, TrainingSession, recipe_in_force
+from thumbnails.upkeep import terms
+from thumbnails.upkeep.selection import Selection
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def make(name: str, **columns: Any) -> ImageAsset:
+    current = recipe_in_force().digest
+    asset = ImageAsset(
+        original=f"{name}.jpg",
+        created_at=NOON,
+        width=400,
+        height=300,
+        format="JPEG",
+        mode="RGB",
+        source_version="1-1",
+        thumbnail_recipe=current,
+        thumbnail_source="1-1",
+        thumbnail_generated_at=NOON,
+    )
+    asset.save()
+    columns = {"thumbnail_path": asset.thumbnail_name, **columns}
+    ImageAsset.objects.filter(pk=asset.pk).update(**columns)
+    return asset
+
+
+FAILED = {"thumbnail_path": "", "thumbnail_error": "unreadable"}
+CASES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
+    ("orientation", {"orientation": 6}, {"orientation": "2-8"}),
+    ("orientation", {"orientation": 3}, {"orientation": "2,3"}),
+    ("format", {"format": "PNG"}, {"format": "png"}),
+    ("mode", {"mode": "CMYK"}, {"mode": "CMYK"}),
+    ("mode", {"mode": "I;16"}, {"mode": "I;16"}),
+    ("large", {"width": 60_000, "height": 50_000}, {"min-megapixels": "3000"}),
+    ("small", {"width": 10, "height": 10}, {"max-megapixels": "0.12"}),
+    ("state", FAILED, {"state": "failed,missing"}),
+    ("reason", FAILED, {"reason": "unreadable"}),
+    ("recipe", {"thumbnail_recipe": "0ld"}, {"recipe": "0ld"}),
+    (
+        "generated",
+        {"thumbnail_generated_at": NOON - timedelta(days=1)},
+        {"generated-before": "2026-01-31"},
+    ),
+    ("from", {"created_at": NOON + timedelta(days=1)}, {"from-date": "2026-02-01"}),
+    ("to", {"created_at": NOON - timedelta(days=1)}, {"to-date": "2026-01-30"}),
+    ("boat at sea", {}, {"name": "sea BOAT"}),
+]
+
+
+@pytest.mark.parametrize(("name", "columns", "texts"), CASES)
+def test_selection__means_those_and_no_others(
+    name: str, columns: dict[str, Any], texts: dict[str, str]
+) -> None:
+    meant = make(name, **columns)
+    make("another")
+    selection = terms.selection_from(texts)
+    assert list(selection.assets()) == [meant]
+    assert not selection.is_everything
+
+
+def test_selection__conditions_are_combined_with_and() -> None:
+    session = TrainingSession.objects.create(name="S")
+    meant = make("both", orientation=6, session=session)
+    make("turned", orientation=6)
+    make("of the session", session=session)
+    selection = terms.selection_from({"orientation": "6", "session": "S"})
+    assert list(selection.assets()) == [meant]
+
+
+def test_selection__a_reason_counts_only_while_the_asset_is_failed() -> None:
+    make("failed by an older recipe", **{**FAILED, "thumbnail_recipe": "0ld"})
+    failed = make("failed", **FAILED)
+    assert list(Selection(reasons=(Reason.UNREADABLE,)).assets()) == [failed]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        *(case[2] for case in CASES),
+        {"ids": "1,5-9"},
+        {"shard": "0a"},
+        {"older-than": "7d"},
+        {"session": "a b"},
+    ],
+)
+def test_terms__there_and_back(texts: dict[str, str]) -> None:
+    selection = terms.selection_from(texts)
+    assert terms.selection_from(terms.texts_of(selection)) == selection
+    assert set(terms.texts_of(selection)) == set(texts)
+
+
+def test_terms__as_options_for_a_shell() -> None:
+    selection = Selection(
+        session="a b", orientations=(2, 3), states=(State.STALE,), from_date=date(2026, 1, 2)
+    )
+    assert (
+        terms.as_options(selection)
+        == "--session 'a b' --from-date 2026-01-02 --orientation 2,3 --state stale"
+    )
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"ids": "x"},
+        {"ids": "9-5"},
+        {"orientation": "9"},
+        {"orientation": "0"},
+        {"orientation": "1-999999999"},
+        {"format": "exe"},
+        {"mode": "'; drop"},
+        {"min-megapixels": "nan"},
+        {"state": "wrong"},
+        {"reason": "stale"},
+        {"recipe": "%"},
+        {"generated-before": "2026-02-30"},
+        {"shard": "zz"},
+        {"older-than": "7"},
+    ],
+)
+def test_terms__refuse_what_means_nothing(texts: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        terms.selection_from(texts)
+
+
+def test_terms__empty_ones_mean_nothing() -> None:
+    assert terms.selection_from({"state": " ", "ids": ""}).is_everything
+
+
+def test_selection__tells_itself_in_words_and_json() -> None:
+    selection = Selection(
+        orientations=(6, 8), reasons=(Reason.TOO_LARGE,), generated_before=date(2026, 1, 2)
+    )
+    assert str(selection) == (
+        "orientation 6, 8, failed as too large, thumbnails made before 2026-01-02"
+    )
+    assert selection.as_json() == {
+        "orientations": [6, 8],
+        "reasons": ["too_large"],
+        "generated_before": "2026-01-02",
+    }
