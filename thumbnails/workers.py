@@ -75,6 +75,7 @@ class ThumbnailWorker(Worker):
         self._tend_at = time.monotonic() + tending.TEND_SECONDS
         try:
             tending.tend()
+            tending.count()
         except (QueueDown, DatabaseError) as error:
             logger.warning("The runs cannot be tended: %s", error)
         finally:

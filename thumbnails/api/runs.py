@@ -215,7 +215,7 @@ def cancel(
     run = _run_to_act_on(request, run_id)
 
     def act() -> Run:
-        runs.cancel(run)
+        runs.cancel(run, by=request.user)
         return run
 
     return _started(request, response, key, None, act)
@@ -231,7 +231,7 @@ def resume(
     run = _run_to_act_on(request, run_id)
 
     def act() -> Run:
-        runs.resume(run)
+        runs.resume(run, by=request.user)
         return run
 
     return _started(request, response, key, None, act)

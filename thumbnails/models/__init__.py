@@ -7,17 +7,21 @@ from thumbnails.models.assets import (
     TrainingSession,
     recipe_in_force,
 )
-from thumbnails.models.runs import Chunk, Run, RunRequest
+from thumbnails.models.runs import Chunk, Run, RunEvent, RunRequest
+from thumbnails.models.tallies import Cache, Tally
 from thumbnails.models.tokens import ApiToken
 
 __all__ = [
     "ApiToken",
+    "Cache",
     "Chunk",
     "ImageAsset",
     "Outcome",
     "Run",
+    "RunEvent",
     "RunRequest",
     "State",
+    "Tally",
     "TrainingSession",
     "recipe_in_force",
 ]

@@ -22,6 +22,7 @@ from thumbnails.rendering import Facts, Recipe, Rendering, fit_inside
 
 NAME_LENGTH = 500
 DETAIL_LENGTH = 300
+HISTORY_LENGTH = 8
 
 
 class State(models.TextChoices):
@@ -102,6 +103,8 @@ class Change:
     """What the original's header says now, where the original has changed."""
     source_version: str | None = None
     """The original's version now, where it has changed."""
+    history: list[dict[str, Any]] | None = None
+    """The asset's history with this in it; None leaves it as it is."""
     unstored: Rendering | None = None
     """A thumbnail that was rendered and could not be stored: good for this one answer."""
 
@@ -299,6 +302,8 @@ def _columns(change: Change) -> dict[str, Any]:
         columns |= _as_dict(change.record)
     if change.facts is not None:
         columns |= _as_dict(change.facts)
+    if change.history is not None:
+        columns["thumbnail_history"] = change.history
     if change.source_version is not None:
         columns["source_version"] = change.source_version
     return columns
@@ -348,6 +353,9 @@ class ImageAsset(models.Model):
         choices=[(reason.value, reason.label) for reason in Reason],
     )
     thumbnail_error_detail = models.CharField(max_length=DETAIL_LENGTH, blank=True, editable=False)
+    thumbnail_history = models.JSONField(default=list, editable=False)
+    """What came of the last HISTORY_LENGTH tries, the newest first: `at`, `outcome`, and where
+    there is one the `reason` and the `run`."""
 
     objects = ImageAssetQuerySet.as_manager()
 
@@ -408,6 +416,20 @@ class ImageAsset(models.Model):
     def thumbnail_name(self) -> str:
         """Where its thumbnail lies in the cache, whether there is one or not."""
         return name_for(self.pk)
+
+    def history_with(
+        self, outcome: Outcome, *, reason: Reason | None = None, run_id: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Its history and this on top."""
+        entry: dict[str, Any] = {
+            "at": timezone.now().isoformat(timespec="seconds"),
+            "outcome": outcome.value,
+        }
+        if reason is not None:
+            entry["reason"] = reason.value
+        if run_id is not None:
+            entry["run"] = run_id
+        return [entry, *self.thumbnail_history][:HISTORY_LENGTH]
 
     @property
     def fingerprint(self) -> str:

@@ -1,18 +1,23 @@
 """Runs and their chunks: what was asked for, who does it, and what became of each asset."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import UUID
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q, Sum
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from thumbnails.models.assets import Change, Outcome
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 LEASE = timedelta(seconds=15)
 """How long a chunk belongs to whoever claimed it, and a run to the command that works on it, from
@@ -23,15 +28,39 @@ LATELY = timedelta(seconds=60)
 """Over so long a time the rate of a run is taken."""
 
 
+class Lines(models.Aggregate):
+    """Texts, a line each."""
+
+    function = "STRING_AGG"
+    template = "%(function)s(%(expressions)s, chr(10))"
+    output_field = models.TextField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        template = "GROUP_CONCAT(%(expressions)s, char(10))"
+        return self.as_sql(compiler, connection, template=template, **context)
+
+
 class RunQuerySet(models.QuerySet["Run"]):
-    def move(self, run_id: int, to: "Run.State", **also: Any) -> bool:
-        """Go to a state from where that is legal; False where it is not, and nothing changed."""
+    def move(self, run_id: int, to: "Run.State", *, by: "User | None" = None, **also: Any) -> bool:
+        """Go to a state from where that is legal; False where it is not, and nothing changed.
+
+        Also written into the run's log, as done by that user.
+        """
         if to in (Run.State.DONE, Run.State.CANCELLED):
             also |= {"finished_at": timezone.now(), "resume_at": None}
         elif to == Run.State.RUNNING:
             also |= {"finished_at": None, "pause_reason": "", "resume_at": None}
         legal = self.filter(pk=run_id, state__in=Run.TRANSITIONS[to])
-        return bool(legal.update(state=to, **also))
+        with transaction.atomic():
+            moved = bool(legal.update(state=to, **also))
+            if moved:
+                RunEvent.objects.create(
+                    run_id=run_id,
+                    kind=RunEvent.OF_MOVE[to],
+                    detail=also.get("pause_reason", ""),
+                    by=by,
+                )
+        return moved
 
     def running(self) -> Self:
         return self.filter(state=Run.State.RUNNING)
@@ -47,6 +76,20 @@ class RunQuerySet(models.QuerySet["Run"]):
     def attend(self, run_id: int) -> bool:
         """A command's sign of life. False: the run is not running any more."""
         return bool(self.running().filter(pk=run_id).update(attended_until=timezone.now() + LEASE))
+
+    def with_progress(self) -> Self:
+        """Each with what its `progress` needs, counted by the same query."""
+        lately = Q(chunks__finished_at__gte=timezone.now() - LATELY)
+        return self.annotate(
+            **{
+                f"counted_{outcome.value}": Sum(f"chunks__{outcome.value}", default=0)
+                for outcome in Outcome
+            },
+            counted_lately=Sum("chunks__position", default=0, filter=lately),
+            counted_failures=Lines(
+                Cast("chunks__failures", models.TextField()), filter=Q(chunks__failed__gt=0)
+            ),
+        )
 
     def settle(self, run_id: int) -> bool:
         """Call the run done if its last chunk is. True for the one caller who made it so."""
@@ -140,8 +183,35 @@ class Run(models.Model):
         return self.state in (self.State.DONE, self.State.CANCELLED)
 
     def progress(self) -> "Progress":
-        """What became of its assets so far: the sum over its chunks. Two queries."""
-        return progress_of([self])[self.pk]
+        """What became of its assets so far: the sum over its chunks.
+
+        One query; none for a run that comes from `with_progress`, and then as it was at that time.
+        """
+        counted: Any = self
+        if not hasattr(self, "counted_failures"):
+            counted = Run.objects.with_progress().get(pk=self.pk)
+        failures: dict[str, list[int]] = {}
+        for line in (counted.counted_failures or "").splitlines():
+            for reason, ids in json.loads(line).items():
+                failures.setdefault(reason, []).extend(ids)
+        outcomes = {
+            outcome.value: getattr(counted, f"counted_{outcome.value}") for outcome in Outcome
+        }
+        done = sum(outcomes.values())
+        return Progress(
+            total=self.total,
+            failures=failures,
+            rate=self._rate(done, counted.counted_lately),
+            **outcomes,
+        )
+
+    def _rate(self, done: int, lately: int) -> float | None:
+        if self.state not in (self.State.RUNNING, self.State.DONE):
+            return None
+        seconds = ((self.finished_at or timezone.now()) - self.created_at).total_seconds()
+        if self.finished_at is None and seconds > LATELY.total_seconds():
+            done, seconds = lately, LATELY.total_seconds()
+        return done / seconds if done and seconds > 0 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,38 +244,9 @@ class Progress:
 
 
 def progress_of(runs: Sequence[Run]) -> dict[int, Progress]:
-    """What became of the assets of these runs so far, by the run's id. Two queries for all."""
-    lately = timezone.now() - LATELY
-    counts: dict[str, Any] = {outcome.value: Sum(outcome.value, default=0) for outcome in Outcome}
-    late = Q(finished_at__gte=lately)
-    counts["late"] = Sum("position", default=0, filter=late)
-    chunks = Chunk.objects.filter(run__in=runs).order_by()
-    rows: dict[int, Any] = {row["run"]: row for row in chunks.values("run").annotate(**counts)}
-    failures: dict[int, dict[str, list[int]]] = {}
-    for run_id, by_reason in chunks.exclude(failures={}).values_list("run", "failures"):
-        for reason, ids in by_reason.items():
-            failures.setdefault(run_id, {}).setdefault(reason, []).extend(ids)
-    found = {}
-    for run in runs:
-        row = rows.get(run.pk, {})
-        outcomes = {outcome.value: row.get(outcome.value, 0) for outcome in Outcome}
-        found[run.pk] = Progress(
-            total=run.total,
-            failures=failures.get(run.pk, {}),
-            rate=_rate(run, sum(outcomes.values()), row.get("late", 0)),
-            **outcomes,
-        )
-    return found
-
-
-def _rate(run: Run, done: int, late_done: int) -> float | None:
-    if run.state not in (Run.State.RUNNING, Run.State.DONE):
-        return None
-    now = run.finished_at or timezone.now()
-    seconds = (now - run.created_at).total_seconds()
-    if run.finished_at is None and seconds > LATELY.total_seconds():
-        done, seconds = late_done, LATELY.total_seconds()
-    return done / seconds if done and seconds > 0 else None
+    """What became of the assets of these runs so far, by the run's id. One query for all."""
+    counted = Run.objects.filter(pk__in=[run.pk for run in runs]).with_progress()
+    return {run.pk: run.progress() for run in counted}
 
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
@@ -235,7 +276,25 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
 
     def give_up(self, token: UUID) -> int:
         """Open what the dead owner of the token had claimed; gives the number of chunks."""
-        return self.filter(lease_token=token, finished_at=None).update(lease_until=None)
+        mine = self.filter(lease_token=token, finished_at=None).exclude(lease_until=None)
+        return mine.reopen()
+
+    def open_abandoned(self) -> int:
+        """Open what somebody claimed who has given no sign of life for LEASE; gives how many."""
+        return self.filter(finished_at=None, lease_until__lt=timezone.now()).reopen()
+
+    def reopen(self) -> int:
+        """Open these chunks, and write into their runs' logs that a worker was lost."""
+        opened = 0
+        for chunk in self:
+            if self.filter(pk=chunk.pk).update(lease_until=None):
+                opened += 1
+                RunEvent.objects.create(
+                    run_id=chunk.run_id,
+                    kind=RunEvent.Kind.WORKER_LOST,
+                    detail=f"It was at chunk {chunk.number}, with which another one goes on.",
+                )
+        return opened
 
 
 class Chunk(models.Model):
@@ -338,3 +397,36 @@ class RunRequest(models.Model):
 
     def __str__(self) -> str:
         return f"request {self.key}"
+
+
+class RunEvent(models.Model):
+    """A line in the log of a run."""
+
+    class Kind(models.TextChoices):
+        STARTED = "started"
+        PAUSED = "paused"
+        RESUMED = "resumed"
+        CANCELLED = "cancelled"
+        DONE = "done"
+        WORKER_LOST = "worker_lost"
+
+    OF_MOVE: ClassVar[dict[Run.State, Kind]] = {
+        Run.State.RUNNING: Kind.RESUMED,
+        Run.State.PAUSED: Kind.PAUSED,
+        Run.State.CANCELLED: Kind.CANCELLED,
+        Run.State.DONE: Kind.DONE,
+    }
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="events")
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    detail = models.CharField(max_length=300, blank=True)
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering: ClassVar = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} {self.kind}"

@@ -1,9 +1,9 @@
 """One asset: make its thumbnail true, hand it out, or take it away."""
 
 import io
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils import timezone
@@ -75,7 +75,7 @@ def _serve_anew(asset: ImageAsset) -> Served:
             return Served(content=content)
         if not _worth_a_try(asset):
             raise NoThumbnail
-        change = _made_true(asset)
+        change = _noted(asset, _made_true(asset))
         write_down([change])
     asset.refresh_from_db()
     if change.unstored is not None:
@@ -92,17 +92,20 @@ def refresh(
     rendered_since: datetime | None = None,
     try_crashed: bool = False,
     limit: Limit = nullcontext,
+    run_id: int | None = None,
 ) -> Change:
     """Make the asset's thumbnail true, for one of many: the caller calls `write_down`.
 
     A fresh one is left alone, unless `rendered_since` asks for one made since then; so is one
     that crashed, unless `try_crashed`. Raises nothing over a bad original or a storage that
-    errs: the change says so. `limit` is entered while the original is decoded.
+    errs: the change says so. `limit` is entered while the original is decoded; `run_id` goes into
+    the asset's history.
     """
     if asset.thumbnail_error == Reason.CRASHED and not try_crashed and not _worth_a_try(asset):
         return Change(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
     with flight(asset.pk):
-        return _made_true(asset, rendered_since=rendered_since, limit=limit)
+        change = _made_true(asset, rendered_since=rendered_since, limit=limit)
+    return _noted(asset, change, run_id)
 
 
 def render_now(asset: ImageAsset) -> Change:
@@ -117,20 +120,29 @@ def render_now(asset: ImageAsset) -> Change:
         if not alone:
             raise Busy("Somebody else is rendering this thumbnail and does not come to an end.")
         asset.refresh_from_db()
-        change = _made_true(asset, rendered_since=asked_at)
+        change = _noted(asset, _made_true(asset, rendered_since=asked_at))
         write_down([change])
     asset.refresh_from_db()
     return change
 
 
-def purge(asset: ImageAsset) -> Change:
+def purge(asset: ImageAsset, *, run_id: int | None = None) -> Change:
     """Delete the asset's thumbnail, for one of many: the caller calls `write_down`."""
     with flight(asset.pk):
         try:
             cache.delete(asset.thumbnail_name)
         except StorageFailure as error:
             return Change(asset_id=asset.pk, outcome=Outcome.FAILED, reason=error.reason)
-    return Change(asset_id=asset.pk, outcome=Outcome.PURGED, record=NO_THUMBNAIL)
+    change = Change(asset_id=asset.pk, outcome=Outcome.PURGED, record=NO_THUMBNAIL)
+    return _noted(asset, change, run_id)
+
+
+def _noted(asset: ImageAsset, change: Change, run_id: int | None = None) -> Change:
+    """With the asset's history, where something has changed."""
+    if change.record is None:
+        return change
+    history = asset.history_with(change.outcome, reason=change.reason, run_id=run_id)
+    return replace(change, history=history)
 
 
 def write_down(changes: Sequence[Change]) -> None:
@@ -148,6 +160,28 @@ def write_down(changes: Sequence[Change]) -> None:
 
 def _attempt(asset_id: int, fingerprint: str) -> str:
     return f"{asset_id}-{fingerprint}"
+
+
+def try_out(asset: ImageAsset) -> Rendering:
+    """The thumbnail that the recipe in force makes of the original as it is now, and no more.
+
+    Nothing is replaced and nothing written down. Raises ThumbnailError.
+    """
+    name = str(asset.original.name)
+    recipe = recipe_in_force()
+    fingerprint = recipe.fingerprint(originals.source_version(name))
+    with flight(asset.pk), _guarded(asset.pk, name, fingerprint), originals.opened(name) as file:
+        return render(file, recipe, fingerprint=fingerprint, max_pixels=conf.current().max_pixels)
+
+
+@contextmanager
+def _guarded(asset_id: int, name: str, fingerprint: str) -> Iterator[None]:
+    """Around the decoding of an original. Raises Crashed where that has killed too often."""
+    attempt = _attempt(asset_id, fingerprint)
+    if deaths(attempt) >= DEATHS_AT_MOST:
+        raise Crashed(f"Rendering {name} killed or hung its process {DEATHS_AT_MOST} times.")
+    with marked(attempt):
+        yield
 
 
 def _read_fresh(asset: ImageAsset) -> bytes | None:
@@ -194,11 +228,8 @@ def _made_true(
             if (record := _found_in_cache(asset, rendered_since)) is not None:
                 return Change(asset_id=asset.pk, outcome=Outcome.FRESH, record=record)
         fingerprint = recipe.fingerprint(source_version)
-        attempt = _attempt(asset.pk, fingerprint)
-        if deaths(attempt) >= DEATHS_AT_MOST:
-            raise Crashed(f"Rendering {name} killed or hung its process {DEATHS_AT_MOST} times.")
         max_pixels = conf.current().max_pixels
-        with marked(attempt), limit(), originals.opened(name) as file:
+        with _guarded(asset.pk, name, fingerprint), limit(), originals.opened(name) as file:
             if changed:
                 facts = inspect(file, max_pixels=max_pixels)
                 file.seek(0)

@@ -26,6 +26,8 @@ class Plan:
 
     states: dict[State, int]
     """Assets that it would work on, by state."""
+    skipped: int
+    """Fresh ones that it would leave alone."""
     size_bytes: int
     """A regeneration: of the thumbnails when it is done. A purge: of those it deletes."""
     seconds: float | None
@@ -36,30 +38,40 @@ class Plan:
         return sum(self.states.values())
 
 
-def plan_regeneration(selection: Selection, *, force: bool) -> Plan:
-    """Changes nothing."""
+def plan_regeneration(
+    selection: Selection, *, force: bool, look_at_files_up_to: int | None = None
+) -> Plan:
+    """Changes nothing.
+
+    Looks for files that are gone though the ledger has them, unless the selection is larger than
+    that. Raises UsageError as the selection.
+    """
     assets = selection.assets()
     states = assets.count_by_state()
-    lost = sum(1 for _ in audit.lost_files(assets))
-    states[State.MISSING] += lost
-    states[State.FRESH] -= lost
+    if look_at_files_up_to is None or sum(states.values()) <= look_at_files_up_to:
+        lost = sum(1 for _ in audit.lost_files(assets))
+        states[State.MISSING] += lost
+        states[State.FRESH] -= lost
+    skipped = 0
     if not force:
-        states[State.FRESH] = 0
+        skipped, states[State.FRESH] = states[State.FRESH], 0
     total = sum(states.values())
     return Plan(
         states=states,
+        skipped=skipped,
         size_bytes=total * mean_bytes(),
         seconds=_seconds(Run.Kind.REGENERATE, total),
     )
 
 
 def plan_purge(selection: Selection) -> Plan:
-    """Changes nothing."""
+    """Changes nothing. Raises UsageError as the selection."""
     assets = selection.assets()
     states = assets.count_by_state()
     size_bytes = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
     return Plan(
         states=states,
+        skipped=0,
         size_bytes=size_bytes,
         seconds=_seconds(Run.Kind.PURGE, sum(states.values())),
     )

@@ -2,10 +2,12 @@
 
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import django_rq
 from redis.exceptions import RedisError
 from rq.queue import Queue
+from rq.worker import Worker
 
 NOW, BULK = "thumbnails-now", "thumbnails-bulk"
 """Workers serve them in this order, so that a click on a few overtakes a rebuild."""
@@ -53,11 +55,31 @@ def enqueued_chunks() -> set[int]:
         raise QueueDown(f"The queue cannot be reached: {error}") from error
 
 
-def is_my_turn_to_tend(seconds: float) -> bool:
-    """True for one of all who ask within so many seconds. Raises QueueDown."""
+def is_my_turn(at: str, seconds: float) -> bool:
+    """True for one of all who ask for that within so many seconds. Raises QueueDown."""
     try:
         connection = django_rq.get_connection(NOW)
-        return bool(connection.set("thumbnails:tending", "1", nx=True, px=int(seconds * 1000)))
+        return bool(connection.set(f"thumbnails:{at}", "1", nx=True, px=int(seconds * 1000)))
+    except RedisError as error:
+        raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueUse:
+    """Who waits and who works."""
+
+    waiting: dict[str, int]
+    """Jobs by queue."""
+    workers: int
+    """Live ones that serve either of them."""
+
+
+def use() -> QueueUse:
+    """Raises QueueDown."""
+    try:
+        queues = [django_rq.get_queue(name) for name in (NOW, BULK)]
+        alive = {worker for queue in queues for worker in Worker.all_keys(queue=queue)}
+        return QueueUse(waiting={queue.name: queue.count for queue in queues}, workers=len(alive))
     except RedisError as error:
         raise QueueDown(f"The queue cannot be reached: {error}") from error
 

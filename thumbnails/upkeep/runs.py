@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from thumbnails import originals
 from thumbnails.exceptions import NotNow, Reason, UsageError
-from thumbnails.models import Chunk, ImageAsset, Outcome, Run, RunRequest, recipe_in_force
+from thumbnails.models import Chunk, ImageAsset, Outcome, Run, RunEvent, RunRequest, recipe_in_force
 from thumbnails.models.assets import Change, ImageAssetQuerySet
 from thumbnails.models.runs import LEASE
 from thumbnails.upkeep import audit, freshness, planning, queue
@@ -99,6 +99,7 @@ def start(
             note=note[:300],
             attended_until=_soon() if attended else None,
         )
+        RunEvent.objects.create(run=run, kind=RunEvent.Kind.STARTED, by=by)
         run.total = _freeze(run, assets, chunk_size=_chunk_size(total))
         run.save(update_fields=["total"])
     if total == 0:
@@ -173,12 +174,8 @@ def for_command(
     None where nothing is to do. `how` and what is raised as for `start`; NotNow also where the
     same command's run is under way already.
     """
-    unfinished = (
-        Run.objects.filter(kind=kind, force=force, scope=selection.as_json())
-        .filter(origin=Run.Origin.COMMAND, state__in=(Run.State.RUNNING, Run.State.PAUSED))
-        .first()
-    )
-    if unfinished is not None:
+    unfinished = doing_the_same(kind, selection, force=force)
+    if unfinished is not None and unfinished.origin == Run.Origin.COMMAND:
         _wait_until_unattended(unfinished)
         goes_on = force or kind == Run.Kind.PURGE
         if goes_on and unfinished.recipe == recipe_in_force().digest:
@@ -198,6 +195,16 @@ def for_command(
         force=force,
         attended=True,
         **how,
+    )
+
+
+def doing_the_same(kind: Run.Kind, selection: Selection, *, force: bool = False) -> Run | None:
+    """A run over the same selection that is under way or paused; None where there is none."""
+    same = Run.objects.filter(kind=kind, force=force, scope=selection.as_json())
+    return (
+        same.filter(state__in=(Run.State.RUNNING, Run.State.PAUSED))
+        .select_related("started_by")
+        .first()
     )
 
 
@@ -336,12 +343,13 @@ def _do_one(run: Run, asset_id: int, asset: ImageAsset | None, labour: Labour) -
     if asset is None:  # deleted since the scope was frozen: nothing is left to do for it
         return Change(asset_id=asset_id, outcome=Outcome.PURGED if purging else Outcome.FRESH)
     if purging:
-        return freshness.purge(asset)
+        return freshness.purge(asset, run_id=run.pk)
     return freshness.refresh(
         asset,
         rendered_since=run.created_at if run.force else None,
         try_crashed=run.force or "retry_of" in run.scope,
         limit=labour.one_picture,
+        run_id=run.pk,
     )
 
 
@@ -420,7 +428,7 @@ def work_open_chunks(run_id: int, *, token: UUID, labour: Labour) -> None:
 
 
 def pause(run: Run, reason: str) -> None:
-    """Stop it where it is; `resume` goes on. Raises UsageError where it is not running."""
+    """Stop it where it is; `resume` goes on. Raises NotNow where it is not running."""
     _move(run, Run.State.PAUSED, "paused", pause_reason=reason[:300], resume_at=None)
 
 
@@ -429,22 +437,22 @@ def pause_if_running(run: Run, reason: str) -> None:
     Run.objects.move(run.pk, Run.State.PAUSED, pause_reason=reason[:300])
 
 
-def cancel(run: Run) -> None:
-    """Stop it within one picture per worker and keep what was done. Raises UsageError."""
-    _move(run, Run.State.CANCELLED, "cancelled")
+def cancel(run: Run, *, by: "User | None" = None) -> None:
+    """Stop it within one picture per worker and keep what was done. Raises NotNow."""
+    _move(run, Run.State.CANCELLED, "cancelled", by=by)
 
 
-def resume(run: Run) -> None:
+def resume(run: Run, *, by: "User | None" = None) -> None:
     """Let the workers go on with what is left.
 
-    Raises UsageError where it is running or done, NotDispatched.
+    Raises NotNow where it is running or done, NotDispatched.
     """
-    _move(run, Run.State.RUNNING, "resumed", attended_until=None)
+    _move(run, Run.State.RUNNING, "resumed", by=by, attended_until=None)
     dispatch(run)
 
 
 def take_over(run: Run) -> None:
-    """Go on with a run oneself. Raises UsageError where it is done or cancelled."""
+    """Go on with a run oneself. Raises NotNow where it is done or cancelled."""
     if run.state != Run.State.RUNNING:
         _move(run, Run.State.RUNNING, "resumed", attended_until=_soon())
     elif not Run.objects.attend(run.pk):

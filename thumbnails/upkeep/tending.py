@@ -7,8 +7,8 @@ them are conditions on rows, and whoever lives can see to them.
 
 import logging
 
-from thumbnails.models import Run
-from thumbnails.upkeep import queue
+from thumbnails.models import Chunk, Run
+from thumbnails.upkeep import queue, tallies
 
 logger = logging.getLogger(__name__)
 
@@ -18,16 +18,26 @@ ENQUEUED_AT_MOST = 1000
 """Of one run at a time: the rest follows while those are worked on."""
 
 
+def count() -> None:
+    """Count one of the tallies, if one is due. Raises QueueDown.
+
+    One of all who call it within TEND_SECONDS does it.
+    """
+    if queue.is_my_turn("counting", TEND_SECONDS * 0.9):
+        tallies.count_one()
+
+
 def tend() -> None:
     """Hand to the workers what is open and not in the queue; call done what is. Raises QueueDown.
 
     One of all who call it within TEND_SECONDS does it. Reading a run's progress never does.
     """
-    if not queue.is_my_turn_to_tend(TEND_SECONDS * 0.9):
+    if not queue.is_my_turn("tending", TEND_SECONDS * 0.9):
         return
     for run in Run.objects.due_again():
         if Run.objects.move(run.pk, Run.State.RUNNING, attended_until=None):
             logger.info("%s is tried again", run)
+    Chunk.objects.open_abandoned()
     waiting = queue.enqueued_chunks()
     for run in Run.objects.unattended():
         if Run.objects.settle(run.pk):

@@ -1,0 +1,38 @@
+"""Two thumbnails side by side: where their pixels differ."""
+
+import io
+from dataclasses import dataclass
+
+from PIL import Image, ImageChops
+
+MARK = (255, 0, 128)
+"""A colour that photos hardly have."""
+NOTICEABLE = 16
+"""Of 255, in any channel: what JPEG at another quality changes stays mostly below it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What differs between two pictures."""
+
+    share: float
+    """Of the pixels, 0 to 1, those that differ noticeably."""
+    picture: bytes | None
+    """PNG: the new one, pale, with those pixels marked. None where the shapes differ."""
+
+
+def compare(old: bytes, new: bytes) -> Difference:
+    """Hold two thumbnails against each other. Raises OSError for one that cannot be decoded."""
+    with Image.open(io.BytesIO(old)) as before, Image.open(io.BytesIO(new)) as after:
+        if before.size != after.size:
+            return Difference(share=1.0, picture=None)
+        left, right = before.convert("RGB"), after.convert("RGB")
+    bands = ImageChops.difference(left, right).split()
+    largest = ImageChops.lighter(ImageChops.lighter(bands[0], bands[1]), bands[2])
+    mask = largest.point([255 if value >= NOTICEABLE else 0 for value in range(256)])
+    share = mask.histogram()[255] / (mask.width * mask.height)
+    marked = Image.blend(right, Image.new("RGB", right.size, "white"), 0.6)
+    marked.paste(MARK, mask=mask)
+    content = io.BytesIO()
+    marked.save(content, "PNG")
+    return Difference(share=share, picture=content.getvalue())

@@ -1,0 +1,149 @@
+"""Numbers about all assets, kept up to date in small pieces beside everything else.
+
+Counting a million assets takes a second or so: no page may wait for that. The workers count one
+tally at a time, and the less often the longer it takes. On a small site they are counted as they
+are asked for.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Min, Sum
+from django.db.models.functions import Left
+from django.utils import timezone
+
+from thumbnails.models import ImageAsset, Tally, recipe_in_force
+
+SMALL = 5_000
+"""With so many assets or fewer they are counted at once: that takes some milliseconds."""
+OLD_AFTER = timedelta(seconds=10)
+OLD_AT_ONCE = timedelta(seconds=1)
+"""On a small site, whose numbers people expect to be those of now."""
+REST = 50
+"""A tally that took a second is counted again after so many: 2 % of one process's time."""
+
+MEGAPIXELS = (0.0, 1.0, 10.0, 50.0)
+"""Where the classes of originals' sizes begin."""
+
+
+def _states() -> dict[str, int]:
+    return {state.value: n for state, n in ImageAsset.objects.count_by_state().items()}
+
+
+def _reasons() -> dict[str, int]:
+    return ImageAsset.objects.count_by_reason()
+
+
+def _recipes() -> dict[str, int]:
+    return ImageAsset.objects.count_by_recipe(besides="")
+
+
+def _originals() -> dict[str, dict[str, int]]:
+    return {
+        column: dict(ImageAsset.objects.order_by().values_list(column).annotate(number=Count("pk")))
+        for column in ("orientation", "format", "mode")
+    }
+
+
+def _sizes() -> dict[str, int]:
+    classes = zip(MEGAPIXELS, (*MEGAPIXELS[1:], None), strict=True)
+    return {
+        f"{at_least:g}": ImageAsset.objects.with_megapixels(at_least, below).count()
+        for at_least, below in classes
+    }
+
+
+def _shards() -> dict[str, list[Any]]:
+    """By shard: files, bytes, when the oldest was made. By the ledger."""
+    rows = (
+        ImageAsset.objects.exclude(thumbnail_path="")
+        .order_by()
+        .values_list(Left("thumbnail_path", 2))
+        .annotate(Count("pk"), Sum("thumbnail_bytes", default=0), Min("thumbnail_generated_at"))
+    )
+    return {
+        shard: [files, size_bytes, oldest.isoformat() if oldest else None]
+        for shard, files, size_bytes, oldest in rows
+    }
+
+
+COUNTERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "states": _states,
+    "reasons": _reasons,
+    "recipes": _recipes,
+    "shards": _shards,
+    "originals": _originals,
+    "sizes": _sizes,
+}
+OF_RECIPE = {"states", "reasons"}
+"""What they say holds for the recipe in force: with another one they are void."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tallies:
+    """The numbers as they were counted last; empty ones were never counted."""
+
+    values: dict[str, dict[str, Any]]
+    counted_at: datetime | None
+    """The oldest of them; None while one was never counted, or not since the recipe changed."""
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return self.values.get(name, {})
+
+
+def tallies() -> Tallies:
+    """All numbers. Counts what is due where the site is small, and never else."""
+    kept = {tally.name: tally for tally in Tally.objects.all() if _holds(tally)}
+    if _is_small():
+        for name in COUNTERS:
+            if name not in kept or kept[name].age > OLD_AT_ONCE:
+                kept[name] = _count(name)
+    complete = len(kept) == len(COUNTERS)
+    return Tallies(
+        values={name: tally.value["numbers"] for name, tally in kept.items()},
+        counted_at=min(tally.counted_at for tally in kept.values()) if complete else None,
+    )
+
+
+def count_one() -> str | None:
+    """Count the tally that is due for longest; gives its name, None where none is due."""
+    kept = {tally.name: tally for tally in Tally.objects.all()}
+    due = [name for name in COUNTERS if _is_due(kept.get(name))]
+    if not due:
+        return None
+    never = datetime.min.replace(tzinfo=UTC)
+    name = min(due, key=lambda each: kept[each].counted_at if each in kept else never)
+    _count(name)
+    return name
+
+
+def _is_due(tally: Tally | None) -> bool:
+    if tally is None or not _holds(tally):
+        return True
+    return tally.age >= max(OLD_AFTER, timedelta(seconds=tally.took_seconds * REST))
+
+
+def _holds(tally: Tally) -> bool:
+    return tally.name not in OF_RECIPE or tally.value["recipe"] == recipe_in_force().digest
+
+
+def _is_small() -> bool:
+    return ImageAsset.objects.order_by()[: SMALL + 1].count() <= SMALL
+
+
+def _count(name: str) -> Tally:
+    started_at = time.monotonic()
+    counted_at = timezone.now()
+    numbers = COUNTERS[name]()
+    tally, _ = Tally.objects.update_or_create(
+        name=name,
+        defaults={
+            "value": {"numbers": numbers, "recipe": recipe_in_force().digest},
+            "counted_at": counted_at,
+            "took_seconds": time.monotonic() - started_at,
+        },
+    )
+    return tally
