@@ -1,27 +1,29 @@
 """Assets in the admin: the state of their thumbnails, and the actions that mend them."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 from django import forms
-from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME, ActionForm
-from django.contrib.humanize.templatetags.humanize import intcomma
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.template.defaultfilters import filesizeformat, pluralize
-from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.shortcuts import redirect
+from django.template.defaultfilters import filesizeformat
+from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from thumbnails import conf
-from thumbnails.exceptions import ThumbnailError, UsageError
+from thumbnails.admin import plans
+from thumbnails.admin.filters import FILTERS, selection_of
+from thumbnails.exceptions import ThumbnailError
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.rendering import inspect
-from thumbnails.upkeep import intake, runs
+from thumbnails.upkeep import intake
+from thumbnails.upkeep.selection import Selection
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
     AssetForm = forms.ModelForm[ImageAsset]
@@ -30,32 +32,6 @@ if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
 else:
     AssetForm = forms.ModelForm
     AssetAdmin = SessionAdmin = admin.ModelAdmin
-
-
-class StateFilter(admin.SimpleListFilter):
-    title = "state"
-    parameter_name = "state"
-
-    def lookups(
-        self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]"
-    ) -> list[tuple[str, str]]:
-        return [(state.value, str(state.label)) for state in State]
-
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[ImageAsset]
-    ) -> QuerySet[ImageAsset]:
-        value = self.value()
-        if value not in State.values or not isinstance(queryset, ImageAssetQuerySet):
-            return queryset
-        return queryset.in_state(State(value))
-
-
-class ImageAssetActionForm(ActionForm):
-    force = forms.BooleanField(
-        required=False,
-        label="Even if fresh",
-        help_text="Regenerate thumbnails that are fresh, too.",
-    )
 
 
 class ImageAssetForm(AssetForm):
@@ -79,13 +55,16 @@ class ImageAssetForm(AssetForm):
 class ImageAssetAdmin(AssetAdmin):
     list_display = ("picture", "name", "state_shown", "thumbnail_size", "session", "created_at")
     list_display_links = ("picture", "name")
-    list_filter = (StateFilter, "session", "created_at")
+    list_filter = FILTERS
     list_select_related = ("session",)
     list_per_page = 60
-    ordering = ("-pk",)
+    # Both are costly counts of all images; the filters have numbers of their own.
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    # As the indexes have it.
+    ordering = ("-created_at", "-pk")
     search_fields = ("original",)
     actions = ("regenerate_thumbnails", "purge_cache")
-    action_form = ImageAssetActionForm
     form = ImageAssetForm
 
     class Media:
@@ -169,85 +148,28 @@ class ImageAssetAdmin(AssetAdmin):
     @admin.action(description="Regenerate thumbnails", permissions=["regenerate"])
     def regenerate_thumbnails(
         self, request: HttpRequest, queryset: ImageAssetQuerySet
-    ) -> HttpResponse | None:
-        self._start(request, Run.Kind.REGENERATE, queryset, force=bool(request.POST.get("force")))
-        return None
+    ) -> HttpResponse:
+        return redirect(plans.address(Run.Kind.REGENERATE, _meant(request)))
 
     @admin.action(description="Purge cache", permissions=["purge"])
-    def purge_cache(
-        self, request: HttpRequest, queryset: ImageAssetQuerySet
-    ) -> HttpResponse | None:
-        if request.POST.get("confirmed"):
-            self._start(request, Run.Kind.PURGE, queryset)
-            return None
-        across = _is_across(request)
-        return TemplateResponse(
-            request,
-            "admin/thumbnails/imageasset/purge_confirmation.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": "Are you sure?",
-                "opts": self.model._meta,
-                "count": queryset.count(),
-                "scope": _scope_text(request),
-                "select_across": across,
-                # With *all that match* the filters in the URL say which: one id stands for them.
-                "ids": request.POST.getlist(ACTION_CHECKBOX_NAME)[: 1 if across else None],
-                "checkbox_name": ACTION_CHECKBOX_NAME,
-            },
+    def purge_cache(self, request: HttpRequest, queryset: ImageAssetQuerySet) -> HttpResponse:
+        return redirect(plans.address(Run.Kind.PURGE, _meant(request)))
+
+    def get_urls(self) -> list[URLPattern]:
+        plan = path(
+            "plan/<slug:kind>/",
+            self.admin_site.admin_view(partial(plans.page, self)),
+            name="thumbnails_imageasset_plan",
         )
-
-    def _start(
-        self,
-        request: HttpRequest,
-        kind: Run.Kind,
-        queryset: ImageAssetQuerySet,
-        *,
-        force: bool = False,
-    ) -> None:
-        try:
-            run = runs.start(
-                kind,
-                queryset,
-                origin=Run.Origin.ADMIN,
-                scope={"filters": dict(request.GET.lists())} if _is_across(request) else {},
-                scope_text=_scope_text(request),
-                force=force,
-                by=request.user if request.user.is_authenticated else None,
-            )
-        except UsageError as error:
-            self.message_user(request, str(error), messages.ERROR)
-        except runs.NotDispatched as error:
-            text = (
-                "{} is saved, but the queue cannot be reached. It goes on by itself when queue "
-                "and workers are back."
-            )
-            self.message_user(request, format_html(text, _link(error.run)), messages.WARNING)
-        else:
-            text = format_html(
-                "{} started: {} {} image{}.",
-                _link(run),
-                run.kind,
-                intcomma(run.total),
-                pluralize(run.total),
-            )
-            self.message_user(request, text, messages.SUCCESS)
+        return [plan, *super().get_urls()]
 
 
-def _is_across(request: HttpRequest) -> bool:
-    return request.POST.get("select_across") == "1"
-
-
-def _scope_text(request: HttpRequest) -> str:
-    if not _is_across(request):
-        return "ticked in the admin"
-    filters = ", ".join(f"{key} {value}" for key, value in request.GET.items() if value)
-    return f"all that match {filters}" if filters else "all images"
-
-
-def _link(run: Run) -> SafeString:
-    url = reverse("admin:thumbnails_run_change", args=[run.pk])
-    return format_html('<a href="{}">{}</a>', url, run)
+def _meant(request: HttpRequest) -> Selection:
+    """The ticked images, or all that the list shows."""
+    if request.POST.get("select_across") == "1":
+        return selection_of(request.GET.dict())
+    ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)
+    return Selection(ids=tuple(int(asset_id) for asset_id in ticked if asset_id.isdecimal()))
 
 
 @admin.register(TrainingSession)

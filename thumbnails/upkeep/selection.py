@@ -116,8 +116,11 @@ class Selection:
 
     def assets(self) -> ImageAssetQuerySet:
         """The assets it means. Raises UsageError for ids or a session that do not exist."""
-        found = self._of_assets(ImageAsset.objects.all())
-        return self._with_thumbnails(self._of_originals(found))
+        return self.narrow(ImageAsset.objects.all())
+
+    def narrow(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
+        """Those of these assets that it means. Raises UsageError as `assets`."""
+        return self._with_thumbnails(self._of_originals(self._of_assets(assets)))
 
     def _of_assets(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
         if self.ids is not None or self.id_ranges:

@@ -68,13 +68,15 @@ def _day(field: str) -> Callable[[str], dict[str, Any]]:
     return parse
 
 
-def _number(field: str) -> Callable[[str], dict[str, Any]]:
-    def parse(text: str) -> dict[str, Any]:
-        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text):
-            raise UsageError(f"{text!r} is no number like 12.5.", about=field)
-        return {field: float(text)}
-
-    return parse
+def _megapixels(text: str) -> dict[str, Any]:
+    number = r"[0-9]{1,6}(?:\.[0-9]{1,3})?"
+    match = re.fullmatch(rf"({number})-({number})?", text)
+    if match is None:
+        raise UsageError(f"{text!r} is no range like 10-50 or 50-.", about="min_megapixels")
+    below = None if match[2] is None else float(match[2])
+    if below is not None and below <= float(match[1]):
+        raise UsageError(f"The range {text} ends before it begins.", about="max_megapixels")
+    return {"min_megapixels": float(match[1]), "max_megapixels": below}
 
 
 def _some_of(
@@ -105,7 +107,7 @@ def _some_like(
 
 def _ids(text: str) -> dict[str, Any]:
     singles, ranges = _numbers_and_ranges(text, "ids")
-    return {"ids": tuple(singles), "id_ranges": tuple(ranges)}
+    return {"ids": tuple(singles) or None, "id_ranges": tuple(ranges) or None}
 
 
 def _orientations(text: str) -> dict[str, Any]:
@@ -168,6 +170,13 @@ def _plain(field: str, form: str = "{}") -> Callable[[Selection], str | None]:
     return write
 
 
+def _megapixels_text(selection: Selection) -> str | None:
+    at_least, below = selection.min_megapixels, selection.max_megapixels
+    if at_least is None and below is None:
+        return None
+    return f"{at_least or 0:g}-{'' if below is None else format(below, 'g')}"
+
+
 def _ids_text(selection: Selection) -> str | None:
     parts = [*map(str, selection.ids or ())]
     parts += [f"{first}-{last}" for first, last in selection.id_ranges or ()]
@@ -223,17 +232,11 @@ TERMS: dict[str, Term] = {
         parse=_some_like("modes", r"[A-Za-z0-9;]{1,8}"),
         write=_joined("modes"),
     ),
-    "min-megapixels": Term(
-        example="12",
-        help="originals with so many million pixels or more",
-        parse=_number("min_megapixels"),
-        write=_plain("min_megapixels", "{:g}"),
-    ),
-    "max-megapixels": Term(
-        example="12",
-        help="originals with fewer than that",
-        parse=_number("max_megapixels"),
-        write=_plain("max_megapixels", "{:g}"),
+    "megapixels": Term(
+        example="10-50",
+        help="originals with so many million pixels and fewer than the second number; or 50-",
+        parse=_megapixels,
+        write=_megapixels_text,
     ),
     "state": Term(
         example="stale,failed",

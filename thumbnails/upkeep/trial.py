@@ -53,8 +53,9 @@ def sample(assets: ImageAssetQuerySet, size: int) -> list[ImageAsset]:
         asset = assets.filter(pk__gte=at_least).order_by("pk").first()
         if asset is not None:
             found[asset.pk] = asset
-    for asset in few[: size - len(found)]:
-        found.setdefault(asset.pk, asset)
+    for asset in few:  # where they lie in a crowd, several steps met the same one
+        if len(found) < size:
+            found.setdefault(asset.pk, asset)
     return [found[asset_id] for asset_id in sorted(found)]
 
 
