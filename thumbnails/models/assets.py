@@ -214,13 +214,17 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
 
     def with_megapixels(self, at_least: float | None, below: float | None) -> Self:
         """Whose original has so many million pixels."""
+        return self.filter(self.of_megapixels(at_least, below))
+
+    def of_megapixels(self, at_least: float | None, below: float | None) -> Q:
+        """As `with_megapixels`, as a condition."""
         size = models.BigIntegerField()
         pixels = Cast("width", size) * Cast("height", size)
-        found = self
+        found = Q()
         if at_least is not None:
-            found = found.filter(GreaterThanOrEqual(pixels, Value(round(at_least * 1e6))))
+            found &= Q(GreaterThanOrEqual(pixels, Value(round(at_least * 1e6))))
         if below is not None:
-            found = found.filter(LessThan(pixels, Value(round(below * 1e6))))
+            found &= Q(LessThan(pixels, Value(round(below * 1e6))))
         return found
 
     def write_down(self, changes: Iterable[Change]) -> list[int]:

@@ -6,7 +6,8 @@ are asked for.
 """
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,18 +43,26 @@ def _recipes() -> dict[str, int]:
 
 
 def _originals() -> dict[str, dict[str, int]]:
-    return {
-        column: dict(ImageAsset.objects.order_by().values_list(column).annotate(number=Count("pk")))
-        for column in ("orientation", "format", "mode")
-    }
+    """By orientation, format and mode: all in one pass, since their combinations are few."""
+    columns = ("orientation", "format", "mode")
+    numbers: dict[str, Counter[str]] = {column: Counter() for column in columns}
+    rows = ImageAsset.objects.order_by().values_list(*columns).annotate(number=Count("pk"))
+    for *values, number in rows:
+        for column, value in zip(columns, values, strict=True):
+            # As a text even before it is kept: JSON has no other keys.
+            numbers[column][str(value)] += number
+    return {column: dict(counter) for column, counter in numbers.items()}
 
 
 def _sizes() -> dict[str, int]:
+    """By the class's beginning, in megapixels; all in one pass."""
     classes = zip(MEGAPIXELS, (*MEGAPIXELS[1:], None), strict=True)
-    return {
-        f"{at_least:g}": ImageAsset.objects.with_megapixels(at_least, below).count()
-        for at_least, below in classes
+    counts = {
+        f"from_{number}": Count("pk", filter=ImageAsset.objects.of_megapixels(at_least, below))
+        for number, (at_least, below) in enumerate(classes)
     }
+    counted = ImageAsset.objects.aggregate(**counts)
+    return {f"{first:g}": counted[f"from_{number}"] for number, first in enumerate(MEGAPIXELS)}
 
 
 def _shards() -> dict[str, list[Any]]:
@@ -96,7 +105,7 @@ class Tallies:
 
 def tallies() -> Tallies:
     """All numbers. Counts what is due where the site is small, and never else."""
-    kept = {tally.name: tally for tally in Tally.objects.all() if _holds(tally)}
+    kept = {tally.name: tally for tally in _known() if _holds(tally)}
     if _is_small():
         for name in COUNTERS:
             if name not in kept or kept[name].age > OLD_AT_ONCE:
@@ -110,14 +119,21 @@ def tallies() -> Tallies:
 
 def count_one() -> str | None:
     """Count the tally that is due for longest; gives its name, None where none is due."""
-    kept = {tally.name: tally for tally in Tally.objects.all()}
+    kept = {tally.name: tally for tally in _known()}
     due = [name for name in COUNTERS if _is_due(kept.get(name))]
     if not due:
         return None
     never = datetime.min.replace(tzinfo=UTC)
-    name = min(due, key=lambda each: kept[each].counted_at if each in kept else never)
+    # What has no number to show comes first.
+    holding = {name: tally.counted_at for name, tally in kept.items() if _holds(tally)}
+    name = min(due, key=lambda each: holding.get(each, never))
     _count(name)
     return name
+
+
+def _known() -> Iterable[Tally]:
+    """Those that are counted nowadays: an older version may have left others."""
+    return Tally.objects.filter(name__in=COUNTERS)
 
 
 def _is_due(tally: Tally | None) -> bool:

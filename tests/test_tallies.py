@@ -1,0 +1,272 @@
+"""Numbers about all assets: right, cheap to ask for, and counted in small pieces."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db.models import F
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from tests import pictures
+from tests.conftest import MakeAsset, StartWorker
+from tests.servers import QueueServer
+from tests.waiting import wait_for
+from thumbnails.models import ImageAsset, State, Tally
+from thumbnails.upkeep import freshness, queue, tallies, tending
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def varied(make_asset: MakeAsset) -> list[ImageAsset]:
+    """Assets in every state, of several kinds of originals."""
+    contents = [
+        *(pictures.jpeg(orientation=orientation) for orientation in (1, 1, 3, 6)),
+        pictures.png(mode="P"),
+        pictures.jpeg(mode="CMYK"),
+        pictures.jpeg(pictures.scene(1300, 900)),
+        pictures.truncated(),
+        pictures.truncated(),
+    ]
+    made = [make_asset(content) for content in contents]
+    for asset in made[1:]:
+        try:
+            freshness.serve(asset)
+        except freshness.NoThumbnail:
+            continue
+    ImageAsset.objects.filter(pk=made[2].pk).update(thumbnail_recipe="old")
+    ImageAsset.objects.filter(pk=made[3].pk).update(source_version="newer")
+    lost = ImageAsset.objects.filter(pk=made[8].pk)
+    lost.update(thumbnail_error="source_missing", width=None, height=None)
+    return list(ImageAsset.objects.all())
+
+
+@pytest.fixture
+def large_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of assets, even none, is too many to be counted in a request."""
+    monkeypatch.setattr(tallies, "SMALL", -1)
+
+
+def naive_states(assets: list[ImageAsset]) -> dict[str, Any]:
+    counted = Counter(asset.state.value for asset in assets)
+    return {state.value: counted[state.value] for state in State}
+
+
+def naive_reasons(assets: list[ImageAsset]) -> dict[str, Any]:
+    failed = [asset for asset in assets if asset.state == State.FAILED]
+    return dict(Counter(asset.thumbnail_error for asset in failed))
+
+
+def naive_recipes(assets: list[ImageAsset]) -> dict[str, Any]:
+    return dict(Counter(asset.thumbnail_recipe for asset in assets if asset.thumbnail_path))
+
+
+def naive_shards(assets: list[ImageAsset]) -> dict[str, Any]:
+    shards: dict[str, list[ImageAsset]] = {}
+    for asset in assets:
+        if asset.thumbnail_path:
+            shards.setdefault(asset.thumbnail_path[:2], []).append(asset)
+    return {
+        shard: [
+            len(files),
+            sum(asset.thumbnail_bytes or 0 for asset in files),
+            min(
+                asset.thumbnail_generated_at for asset in files if asset.thumbnail_generated_at
+            ).isoformat(),
+        ]
+        for shard, files in shards.items()
+    }
+
+
+def naive_originals(assets: list[ImageAsset]) -> dict[str, Any]:
+    return {
+        "orientation": dict(Counter(str(asset.orientation) for asset in assets)),
+        "format": dict(Counter(asset.format for asset in assets)),
+        "mode": dict(Counter(asset.mode for asset in assets)),
+    }
+
+
+def naive_sizes(assets: list[ImageAsset]) -> dict[str, Any]:
+    counted = {"0": 0, "1": 0, "10": 0, "50": 0}
+    for asset in assets:
+        if asset.width and asset.height:
+            pixels = asset.width * asset.height
+            counted[[key for key in counted if float(key) * 1e6 <= pixels][-1]] += 1
+    return counted
+
+
+NAIVE = {
+    "states": naive_states,
+    "reasons": naive_reasons,
+    "recipes": naive_recipes,
+    "shards": naive_shards,
+    "originals": naive_originals,
+    "sizes": naive_sizes,
+}
+
+
+# --- the numbers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(tallies.COUNTERS))
+def test_counter__agrees_with_a_naive_count(varied: list[ImageAsset], name: str) -> None:
+    assert tallies.COUNTERS[name]() == NAIVE[name](varied)
+
+
+@pytest.mark.parametrize("name", list(tallies.COUNTERS))
+def test_counter__of_an_empty_site(name: str) -> None:
+    assert tallies.COUNTERS[name]() == NAIVE[name]([])
+
+
+@pytest.mark.parametrize("name", list(tallies.COUNTERS))
+def test_counter__is_one_query(
+    varied: list[ImageAsset], name: str, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_num_queries(1):
+        tallies.COUNTERS[name]()
+
+
+def test_tallies__are_the_same_when_counted_and_when_kept(varied: list[ImageAsset]) -> None:
+    counted = tallies.tallies()
+    kept = tallies.tallies()
+    assert counted.values == kept.values == {name: NAIVE[name](varied) for name in NAIVE}
+    assert counted.counted_at == kept.counted_at
+
+
+# --- a small site ---------------------------------------------------------------------------------
+
+
+def test_small_site__is_counted_as_it_is_asked_for(make_asset: MakeAsset) -> None:
+    make_asset()
+    found = tallies.tallies()
+    assert found["states"] == {"missing": 1, "fresh": 0, "stale": 0, "failed": 0}
+    assert found.counted_at is not None
+    assert timezone.now() - found.counted_at < timedelta(minutes=1)
+
+
+def test_small_site__is_counted_once_a_second_whoever_asks(
+    make_asset: MakeAsset, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    make_asset()
+    tallies.tallies()
+    with django_assert_num_queries(2):  # what is kept, and whether it is small
+        tallies.tallies()
+    make_asset()
+    Tally.objects.update(counted_at=F("counted_at") - tallies.OLD_AT_ONCE)
+    assert tallies.tallies()["states"]["missing"] == 2
+
+
+def test_small_site__ends_after_so_many_assets(
+    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tallies, "SMALL", 1)
+    make_asset()
+    assert tallies.tallies().counted_at is not None
+    Tally.objects.all().delete()
+    make_asset()
+    assert tallies.tallies().counted_at is None
+
+
+# --- a large one ----------------------------------------------------------------------------------
+
+
+def test_large_site__is_never_counted_by_who_asks(
+    varied: list[ImageAsset],
+    large_site: None,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    with django_assert_max_num_queries(2):  # what is kept, and whether it is small
+        found = tallies.tallies()
+    assert found.values == {}
+    assert found.counted_at is None
+    assert found["states"] == {}
+    assert not Tally.objects.exists()
+
+
+def test_large_site__is_counted_one_tally_at_a_time(
+    varied: list[ImageAsset], large_site: None
+) -> None:
+    for number in range(1, len(tallies.COUNTERS) + 1):
+        assert tallies.count_one() is not None
+        assert Tally.objects.count() == number
+        assert (tallies.tallies().counted_at is None) == (number < len(tallies.COUNTERS))
+    assert tallies.count_one() is None
+    assert tallies.tallies().values == {name: NAIVE[name](varied) for name in NAIVE}
+
+
+def test_large_site__says_the_age_of_the_oldest_number(large_site: None) -> None:
+    while tallies.count_one():
+        pass
+    an_hour_ago = timezone.now() - timedelta(hours=1)
+    Tally.objects.filter(name="shards").update(counted_at=an_hour_ago)
+    assert tallies.tallies().counted_at == an_hour_ago
+
+
+def test_count_one__does_what_is_due_for_longest() -> None:
+    while tallies.count_one():
+        pass
+    now = timezone.now()
+    Tally.objects.filter(name="sizes").update(counted_at=now - 2 * tallies.OLD_AFTER)
+    Tally.objects.filter(name="shards").update(counted_at=now - 3 * tallies.OLD_AFTER)
+    assert [tallies.count_one() for _ in range(3)] == ["shards", "sizes", None]
+
+
+def test_count_one__rests_after_a_slow_one() -> None:
+    while tallies.count_one():
+        pass
+    Tally.objects.update(
+        took_seconds=3.0, counted_at=timezone.now() - timedelta(seconds=2.9 * tallies.REST)
+    )
+    assert tallies.count_one() is None
+    Tally.objects.update(counted_at=timezone.now() - timedelta(seconds=3.1 * tallies.REST))
+    assert tallies.count_one() is not None
+
+
+def test_tending__counts_one_for_all_workers(queue_server: QueueServer) -> None:
+    tending.count()
+    tending.count()
+    assert Tally.objects.count() == 1
+
+
+def test_tending__with_the_queue_down_counts_nothing(queue_server: QueueServer) -> None:
+    queue_server.kill()
+    with pytest.raises(queue.QueueDown):
+        tending.count()
+    assert not Tally.objects.exists()
+
+
+def test_worker__counts_beside_its_work(make_asset: MakeAsset, worker: StartWorker) -> None:
+    make_asset()
+    worker()
+    wait_for(Tally.objects.exists, "the worker to count")
+
+
+# --- another recipe -------------------------------------------------------------------------------
+
+
+def test_recipe__another_one_voids_what_depends_on_it(
+    varied: list[ImageAsset], large_site: None, settings: Settings
+) -> None:
+    while tallies.count_one():
+        pass
+    settings.THUMBNAIL_SIZE = 64
+    found = tallies.tallies()
+    assert set(found.values) == set(tallies.COUNTERS) - tallies.OF_RECIPE
+    assert found.counted_at is None
+    # They have no number to show, and come first.
+    Tally.objects.exclude(name__in=tallies.OF_RECIPE).update(
+        counted_at=timezone.now() - timedelta(days=1)
+    )
+    assert {tallies.count_one(), tallies.count_one()} == tallies.OF_RECIPE
+    assert tallies.tallies()["states"] == naive_states(varied)
+    assert tallies.tallies()["states"]["fresh"] == 0
+
+
+def test_tallies__of_another_version_are_left_alone(varied: list[ImageAsset]) -> None:
+    Tally.objects.create(name="bygone", value=0, counted_at=timezone.now(), took_seconds=0)
+    assert set(tallies.tallies().values) == set(tallies.COUNTERS)
+    assert tallies.tallies().counted_at is not None
