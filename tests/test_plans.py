@@ -362,7 +362,7 @@ def test_plan__queries_do_not_grow_with_the_images(
 ) -> None:
     for _ in range(30):
         make_asset()
-    with django_assert_max_num_queries(12 + trial.TRIED):
+    with django_assert_max_num_queries(16 + trial.TRIED):
         staff_client.get(f"{PLAN}/regenerate/")
 
 

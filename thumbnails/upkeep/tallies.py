@@ -107,9 +107,14 @@ def tallies() -> Tallies:
     """All numbers. Counts what is due where the site is small, and never else."""
     kept = {tally.name: tally for tally in _known() if _holds(tally)}
     if _is_small():
-        for name in COUNTERS:
-            if name not in kept or kept[name].age > OLD_AT_ONCE:
-                kept[name] = _count(name)
+        counted = {
+            name: _count(name)
+            for name in COUNTERS
+            if name not in kept or kept[name].age > OLD_AT_ONCE
+        }
+        if counted:
+            _keep(counted.values())
+        kept |= counted
     complete = len(kept) == len(COUNTERS)
     return Tallies(
         values={name: tally.value["numbers"] for name, tally in kept.items()},
@@ -127,7 +132,7 @@ def count_one() -> str | None:
     # What has no number to show comes first.
     holding = {name: tally.counted_at for name, tally in kept.items() if _holds(tally)}
     name = min(due, key=lambda each: holding.get(each, never))
-    _count(name)
+    _keep([_count(name)])
     return name
 
 
@@ -152,14 +157,18 @@ def _is_small() -> bool:
 
 def _count(name: str) -> Tally:
     started_at = time.monotonic()
-    counted_at = timezone.now()
-    numbers = COUNTERS[name]()
-    tally, _ = Tally.objects.update_or_create(
+    return Tally(
         name=name,
-        defaults={
-            "value": {"numbers": numbers, "recipe": recipe_in_force().digest},
-            "counted_at": counted_at,
-            "took_seconds": time.monotonic() - started_at,
-        },
+        counted_at=timezone.now(),
+        value={"numbers": COUNTERS[name](), "recipe": recipe_in_force().digest},
+        took_seconds=time.monotonic() - started_at,
     )
-    return tally
+
+
+def _keep(counted: Iterable[Tally]) -> None:
+    Tally.objects.bulk_create(
+        counted,
+        update_conflicts=True,
+        unique_fields=["name"],
+        update_fields=["value", "counted_at", "took_seconds"],
+    )
