@@ -105,3 +105,26 @@ def test_page__is_read_off_an_index_and_never_sorted(
     for part in parts:
         plan = part.newest(before=(START + timedelta(hours=20), 50))[:10].explain()
         assert "Sort" not in plan, plan
+
+
+@pytest.mark.parametrize("states", STATES)
+def test_stretch__gives_pages_by_number(
+    images: list[ImageAsset], states: tuple[State, ...] | None
+) -> None:
+    selection = Selection(states=states, orientations=(1,))
+    wanted = [
+        asset.pk
+        for asset in sorted(
+            selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True
+        )
+    ]
+    for begin in (0, 7, 100, 500):
+        assert listing.stretch(selection, begin, begin + 10) == wanted[begin : begin + 10]
+
+
+def test_stretch__by_recipes(images: list[ImageAsset]) -> None:
+    selection = Selection(recipes=("0ld", "zzz"))
+    wanted = sorted(
+        selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True
+    )
+    assert listing.stretch(selection, 0, 1000) == [asset.pk for asset in wanted]

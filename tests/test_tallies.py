@@ -15,8 +15,9 @@ from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails.models import ImageAsset, State, Tally
+from thumbnails.models import ImageAsset, State, Tally, recipe_in_force
 from thumbnails.upkeep import freshness, queue, tallies, tending
+from thumbnails.upkeep.selection import Selection
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -270,3 +271,19 @@ def test_tallies__of_another_version_are_left_alone(varied: list[ImageAsset]) ->
     Tally.objects.create(name="bygone", value=0, counted_at=timezone.now(), took_seconds=0)
     assert set(tallies.tallies().values) == set(tallies.COUNTERS)
     assert tallies.tallies().counted_at is not None
+
+
+def test_number_of__is_the_tally_on_a_large_site_and_unknown_on_a_small_one(
+    varied: list[ImageAsset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selections = [
+        Selection(),
+        Selection(states=(State.STALE, State.FAILED)),
+        Selection(recipes=(recipe_in_force().digest, "none")),
+    ]
+    tallies.tallies()
+    assert {tallies.number_of(selection) for selection in selections} == {None}
+    monkeypatch.setattr(tallies, "SMALL", 1)
+    for selection in selections:
+        assert tallies.number_of(selection) == selection.assets().count()
+    assert tallies.number_of(Selection(states=(State.STALE,), formats=("PNG",))) is None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import ORDER_VAR
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
@@ -18,6 +19,7 @@ from django.utils.safestring import SafeString
 from thumbnails import conf
 from thumbnails.admin import plans
 from thumbnails.admin.filters import FILTERS, selection_of
+from thumbnails.admin.paging import SelectionPaginator
 from thumbnails.exceptions import ThumbnailError
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
@@ -71,6 +73,12 @@ class ImageAssetAdmin(AssetAdmin):
         css: ClassVar = {"all": ["thumbnails/admin.css"]}
 
     # --- the list -----------------------------------------------------------------------------
+
+    def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any) -> Any:
+        if ORDER_VAR in request.GET:
+            return super().get_paginator(request, queryset, per_page, *args)
+        selection = selection_of(request.GET.dict())
+        return SelectionPaginator(selection, queryset, per_page, *args)
 
     @admin.display(description="thumbnail")
     def picture(self, asset: ImageAsset) -> SafeString | str:

@@ -32,12 +32,9 @@ def page(selection: Selection, *, size: int, before: Position | None = None) -> 
 
     Costs about the same on any page, whatever is selected. Raises UsageError as the selection.
     """
-    others = replace(selection, states=None).assets()
-    states = selection.states
-    parts = others.parts_in_state(*states) if states else [Part(others)]
     after = None if before is None else (before.created_at, before.asset_id)
     rows = heapq.merge(
-        *(part.newest(before=after)[: size + 1] for part in parts),
+        *(part.newest(before=after)[: size + 1] for part in _parts(selection)),
         key=lambda asset: (asset.created_at, asset.pk),
         reverse=True,
     )
@@ -50,3 +47,25 @@ def page(selection: Selection, *, size: int, before: Position | None = None) -> 
         if is_last
         else Position(created_at=images[-1].created_at, asset_id=images[-1].pk),
     )
+
+
+def stretch(selection: Selection, begin: int, end: int) -> list[int]:
+    """The ids from the one place to before the other, of all that are meant, the newest first.
+
+    For pages by number; costs more the further they are. Raises UsageError as the selection.
+    """
+    lists = [part.newest().values_list("created_at", "pk") for part in _parts(selection)]
+    if len(lists) == 1:
+        return [asset_id for _, asset_id in lists[0][begin:end]]
+    rows = heapq.merge(*(each[:end] for each in lists), reverse=True)
+    return [asset_id for _, asset_id in islice(rows, begin, end)]
+
+
+def _parts(selection: Selection) -> list[Part]:
+    """The selection in parts that an index gives in order."""
+    if selection.states:
+        return replace(selection, states=None).assets().parts_in_state(*selection.states)
+    if selection.recipes:
+        others = replace(selection, recipes=None).assets().exclude(thumbnail_path="")
+        return [Part(others, recipe=recipe) for recipe in selection.recipes]
+    return [Part(selection.assets())]

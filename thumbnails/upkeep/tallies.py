@@ -16,7 +16,8 @@ from django.db.models import Count, Min, Sum
 from django.db.models.functions import Left
 from django.utils import timezone
 
-from thumbnails.models import ImageAsset, Tally, recipe_in_force
+from thumbnails.models import ImageAsset, State, Tally, recipe_in_force
+from thumbnails.upkeep.selection import Selection
 
 SMALL = 5_000
 """With so many assets or fewer they are counted at once: that takes some milliseconds."""
@@ -120,6 +121,25 @@ def tallies() -> Tallies:
         values={name: tally.value["numbers"] for name, tally in kept.items()},
         counted_at=min(tally.counted_at for tally in kept.values()) if complete else None,
     )
+
+
+def number_of(selection: Selection) -> int | None:
+    """How many the selection means, as counted last; None where it is better counted now.
+
+    That is on a small site, for what no tally is of, and where a tally was not counted yet.
+    """
+    name = "recipes" if selection.recipes else "states"
+    tally = Tally.objects.filter(name=name).first()
+    if tally is None or not _holds(tally):
+        return None
+    numbers: dict[str, int] = tally.value["numbers"]
+    if sum(numbers.values()) <= SMALL:
+        return None
+    if selection.recipes and selection == Selection(recipes=selection.recipes):
+        return sum(numbers.get(recipe, 0) for recipe in selection.recipes)
+    if selection == Selection(states=selection.states):
+        return sum(numbers[state] for state in selection.states or State)
+    return None
 
 
 def count_one() -> str | None:
