@@ -36,8 +36,10 @@ class Lines(models.Aggregate):
     output_field = models.TextField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        template = "GROUP_CONCAT(%(expressions)s, char(10))"
-        return self.as_sql(compiler, connection, template=template, **context)
+        # Not as an argument of as_sql, which has one of its own where there is a filter.
+        other = self.copy()
+        other.template = "GROUP_CONCAT(%(expressions)s, char(10))"
+        return other.as_sql(compiler, connection, **context)
 
 
 class RunQuerySet(models.QuerySet["Run"]):
