@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import hypothesis
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission, User
@@ -23,6 +24,12 @@ from tests.processes import QUEUES, Worker, database_url, run_command
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset
 from thumbnails.upkeep import intake
+
+# However slow an example is, on a busy machine: time decides no test.
+hypothesis.settings.register_profile(
+    "timeless", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("timeless")
 
 # --- Files ----------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests import lifeline
 from tests.processes import ROOT
-from tests.waiting import is_alive, wait_for
+from tests.waiting import PATIENCE_SECONDS, is_alive, wait_for
 from thumbsite.supervisor import parse_counts
 
 # Ends at SIGTERM, having noted that it did.
@@ -100,7 +100,7 @@ def test_death__takes_along_what_was_left_behind(supervise: Supervise, with_hors
     process = supervise(worker=with_horse)
     worker, horse = descendants(process, 2)
     worker.kill()
-    wait_for(lambda: not is_alive(horse), "the end of the horse", timeout_seconds=5)
+    wait_for(lambda: not is_alive(horse), "the end of the horse")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -114,7 +114,7 @@ def test_signal__ends_the_queue_last(
     )
     wait_for(lambda: output.read_text().count("up") == 2, "the start")
     process.send_signal(signum)
-    assert process.wait(5) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert notes.read_text().split() == ["web", "queue"]
 
 
@@ -127,7 +127,7 @@ def test_signal__comes_twice_to_who_goes_on(
     process = supervise(worker=worker)
     wait_for(lambda: "up" in output.read_text(), "the start")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert notes.read_text().split() == ["first", "second"]
 
 
@@ -135,8 +135,8 @@ def test_signal__ends_the_deaf_and_their_horses(supervise: Supervise, with_horse
     process = supervise(worker=f"trap '' TERM; {with_horse}")
     both = descendants(process, 2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == 0
-    wait_for(lambda: not any(map(is_alive, both)), "the end of both", timeout_seconds=1)
+    assert process.wait(PATIENCE_SECONDS) == 0
+    wait_for(lambda: not any(map(is_alive, both)), "the end of both")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
@@ -144,4 +144,4 @@ def test_kill__ends_its_processes_too(supervise: Supervise) -> None:
     process = supervise(web="exec sleep 600")
     (child,) = descendants(process, 1)
     os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: not is_alive(child), "the end of the process", timeout_seconds=5)
+    wait_for(lambda: not is_alive(child), "the end of the process")

@@ -30,7 +30,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests import lifeline, pictures
 from tests.conftest import MakeAsset
 from tests.processes import ROOT, database_url
-from tests.waiting import is_alive, wait_for
+from tests.waiting import PATIENCE_SECONDS, is_alive, wait_for
 from thumbnails.models import ImageAsset
 from thumbsite import trial
 
@@ -365,7 +365,7 @@ class Site:
             os.killpg(self.make.pid, signum)
         else:
             self.make.send_signal(signum)
-        self.make.wait(10)
+        self.make.wait(PATIENCE_SECONDS)
 
     def running(self) -> list[psutil.Process]:
         """What still runs of what ran when it was stopped."""
@@ -389,8 +389,10 @@ def site(
     """On PostgreSQL with DATABASE_URL; on SQLite without, as for who has nothing."""
     # Not in tmp_path, whose length would put the queue's socket elsewhere.
     checkout = Path(tempfile.mkdtemp(prefix="site-"))
+    # Without bytecode that another process is about to rename.
+    unfinished = shutil.ignore_patterns("*.pyc.*")
     for name in ("thumbnails", "thumbsite"):
-        shutil.copytree(ROOT / name, checkout / name)
+        shutil.copytree(ROOT / name, checkout / name, ignore=unfinished)
     for name in CHECKOUT_FILES:
         shutil.copy(ROOT / name, checkout)
     (checkout / "installed").touch()
@@ -462,7 +464,7 @@ def test_site__goes_on_when_a_worker_is_killed(site: Site) -> None:
 def test_site__ends_with_a_make_that_is_killed(site: Site) -> None:
     site.start()
     site.stop(signal.SIGKILL)
-    wait_for(lambda: not site.running(), "the end of the site", timeout_seconds=10)
+    wait_for(lambda: not site.running(), "the end of the site")
 
 
 def test_site__says_what_is_wrong_with_a_setting(site: Site) -> None:
