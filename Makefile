@@ -37,9 +37,8 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 run: install ## Run the site with workers and queue, everything kept in var/ (PORT=8000)
 	@exec $(BIN)/python -m thumbsite.trial
 
-test: install ## Run the tests on PostgreSQL, then on SQLite (ARGS="-k name")
-	$(BIN)/python -m pytest --database=postgresql $(ARGS)
-	$(BIN)/python -m pytest --database=sqlite $(ARGS)
+test: install ## Run the tests on PostgreSQL and on SQLite, side by side (ARGS="-k name")
+	$(BIN)/python -m tests.side_by_side $(ARGS)
 
 check: install ## Check style, types, migrations, production settings and import contracts
 	$(BIN)/ruff check .

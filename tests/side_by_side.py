@@ -1,0 +1,75 @@
+"""The tests on each database, all at once: `python -m tests.side_by_side [PYTEST'S ARGUMENTS]`.
+
+Much of their time they wait for processes and leases, so that both suites together take little
+longer than one. Each is a pytest with servers of its own, as tests.plugin starts them; in front of
+each line stands whose it is.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+
+from tests import lifeline
+from tests.plugin import DATABASES
+from tests.processes import ROOT
+
+
+def main(arguments: Sequence[str]) -> int:
+    # To pytest its output is no terminal; ours may be one.
+    colour = ["--color=yes"] if sys.stdout.isatty() else []
+    pytest = [sys.executable, "-m", "pytest", *colour]
+    return run({name: [*pytest, f"--database={name}", *arguments] for name in DATABASES})
+
+
+def run(commands: Mapping[str, Sequence[str]]) -> int:
+    """Run them to their ends; gives 0 where all ended well, else the status of one that did not.
+
+    Ctrl-C and SIGTERM ask all of them to end, and are passed on each time they come.
+    """
+    # In sessions of their own, so that Ctrl-C reaches them through us alone: a second signal would
+    # interrupt the cleaning up after the first. Should we be killed, they are asked to end too.
+    processes = {
+        name: lifeline.start(
+            command,
+            death_signal=signal.SIGTERM,
+            cwd=ROOT,
+            output=subprocess.PIPE,
+            new_session=True,
+        )
+        for name, command in commands.items()
+    }
+
+    def end(*_: object) -> None:
+        for process in processes.values():
+            process.terminate()
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    width = max(map(len, processes))
+    threads = [
+        threading.Thread(target=_relay, args=(f"{name:{width}} | ", process))
+        for name, process in processes.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    statuses = [process.wait() for process in processes.values()]
+    return next((status for status in statuses if status), 0)
+
+
+def _relay(prefix: str, process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    with process.stdout as lines:  # closed also where nobody listens to us any more
+        for line in lines:
+            # One write a line: those of two threads do not mix.
+            sys.stdout.buffer.write(prefix.encode() + line.rstrip(b"\n") + b"\n")
+            sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
