@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from django.db import Error as DatabaseError
 from django.db import connections
+from PIL import Image
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq.executions import Execution
@@ -45,6 +46,7 @@ class ThumbnailWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.job_monitoring_interval = LOOK_SECONDS
+        Image.preinit()  # loads the decoders once, and not in each horse anew
         self._tend_at = 0.0
         self._token = uuid4()
 
