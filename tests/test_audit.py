@@ -117,8 +117,9 @@ def test_unrecorded__is_told_and_left_to_the_next_render(served: list[ImageAsset
 
 
 def test_leftover__of_a_dead_writer_is_deleted(
-    served: list[ImageAsset], thumbnail_dir: Path
+    served: list[ImageAsset], thumbnail_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("thumbnails.upkeep.audit.TEMPORARY_SECONDS", 0.1)
     file = file_of(served[0], thumbnail_dir)
     left = file.with_name(f".{file.name}.0123456789abcdef.tmp")
     left.write_bytes(b"half")

@@ -18,7 +18,7 @@ from tests.conftest import MakeAsset, Manage, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import is_alive, wait_for
 from thumbnails.models import Chunk, ImageAsset, Run, State
-from thumbnails.upkeep import freshness
+from thumbnails.upkeep import freshness, runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -323,8 +323,15 @@ def test_runs__wrong_usage_is_one_sentence_and_exit_2(
     manage: Manage, make_asset: MakeAsset, arguments: list[str], sentence: str
 ) -> None:
     make_asset()
-    manage("regenerate_thumbnails")
-    run = Run.objects.get()
+    run = runs.start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        origin=Run.Origin.COMMAND,
+        scope_text="all",
+        attended=True,
+    )
+    for chunk in run.chunks.all():
+        runs.work_chunk(chunk.pk)
     done = manage("thumbnail_runs", *(str(run.pk) if a == "RUN" else a for a in arguments))
     assert done.returncode == 2
     assert sentence in done.stderr

@@ -27,7 +27,7 @@ from thumbnails.upkeep import queue, runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ASSETS = 160  # in chunks of five
+ASSETS = 128  # in chunks of two
 COARSE_SECONDS = 0.05
 """By so much a file's time may lag behind the clock: Linux' own is a tick behind, 10 ms at most."""
 

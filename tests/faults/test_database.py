@@ -57,7 +57,7 @@ def test_postgres__goes_away_while_workers_and_a_command_are_at_work(
     thumbnail_dir: Path,
     say: Say,
 ) -> None:
-    make_assets(480)
+    make_assets(240)
     switchboard.slow_down(0.02)
     workers = supervise(2)
     by_workers = runs.start(

@@ -18,7 +18,7 @@ from thumbnails.upkeep import runs
 pytestmark = pytest.mark.django_db(transaction=True)
 
 QUICKLY = {"THUMBNAIL_RENDER_SECONDS": "2"}
-ASSETS = 160  # in chunks of five
+ASSETS = 128  # in chunks of two
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_sigterm__ends_a_worker_after_its_picture_and_another_finishes_the_chunk
     thumbnail_dir: Path,
     say: Say,
 ) -> None:
-    make_assets(320)  # in chunks of ten
+    make_assets(320)  # in chunks of five
     switchboard.slow_down(0.5)
     leaving = worker()
     run = start()
@@ -75,7 +75,7 @@ def test_cancel__stops_within_a_picture_and_resume_finishes_the_rest(
     queue_server: QueueServer,
     thumbnail_dir: Path,
 ) -> None:
-    make_assets(160)
+    make_assets(128)
     switchboard.slow_down(0.01)
     processes = 2
     regenerate = None
@@ -108,7 +108,7 @@ def test_cancel__stops_within_a_picture_and_resume_finishes_the_rest(
         supervise(processes)
     accounts.wait_until_done(run)
     accounts.check(run, thumbnail_dir)
-    assert run.progress().rendered == 160
+    assert run.progress().rendered == 128
     assert set(switchboard.times_rendered().values()) == {1}
 
 
