@@ -7,6 +7,8 @@ from http import HTTPStatus
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, re_path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 from ninja.parser import Parser
 from ninja.types import DictStrAny
 from pydantic_core import from_json
@@ -14,6 +16,9 @@ from pydantic_core import from_json
 from thumbnails.api.problems import problem
 
 BODY_BYTES_AT_MOST = 1024 * 1024
+
+DOCUMENTS = ("openapi-json", "openapi-view")
+"""The names of the URLs that django-ninja answers whatever the method."""
 
 View = Callable[..., HttpResponseBase]
 
@@ -32,11 +37,15 @@ def gated(patterns: Sequence[URLPattern | URLResolver]) -> list[URLPattern | URL
     """The API's URLs, each view behind the gate, and a last one for all that there is not."""
     for pattern in patterns:
         if isinstance(pattern, URLPattern):
-            pattern.callback = _behind_gate(pattern.callback)
+            view = pattern.callback
+            pattern.callback = _behind_gate(
+                require_safe(view) if pattern.name in DOCUMENTS else view
+            )
     return [*patterns, re_path("", _behind_gate(_nothing_here))]
 
 
 def _behind_gate(view: View) -> View:
+    @csrf_exempt  # operations look after it themselves; Django would answer with a page
     @wraps(view)
     def gate(request: HttpRequest, *args: object, **values: object) -> HttpResponseBase:
         if refusal := _refusal(request):
@@ -55,7 +64,7 @@ def _behind_gate(view: View) -> View:
             return problem(
                 HTTPStatus.METHOD_NOT_ALLOWED,
                 f"{request.method} is not for this address.",
-                headers={"Allow": response["Allow"]},
+                headers={"Allow": _with_head(response["Allow"])},
             )
         return response
 
@@ -78,6 +87,11 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send JSON, as Content-Type: application/json."
         )
     return None
+
+
+def _with_head(allowed: str) -> str:
+    methods = allowed.split(", ")
+    return ", ".join([*methods, "HEAD"] if "GET" in methods and "HEAD" not in methods else methods)
 
 
 def _nothing_here(request: HttpRequest) -> HttpResponseBase:

@@ -217,7 +217,7 @@ class RunShape(Shape):
             purged=progress.purged,
             failed=progress.failed,
             failures={reason: len(ids) for reason, ids in progress.failures.items()},
-            rate=_rounded(progress.rate),
+            rate=None if progress.rate is None else round(progress.rate, 3),
             seconds_left=_rounded(None if run.is_over else progress.seconds_left),
             force=run.force,
             scope=run.scope,
