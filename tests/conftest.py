@@ -94,6 +94,13 @@ def cheap_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+@pytest.fixture(autouse=True)
+def quick_clients(settings: Settings) -> None:
+    """WhiteNoise looks for a static file when it is asked for, as in development: each new client
+    would make it look through all of them first."""
+    settings.WHITENOISE_AUTOREFRESH = True
+
+
 # --- Servers and processes ------------------------------------------------------------------------
 
 

@@ -108,6 +108,7 @@ def _set_environment(database_url: str, redis_url: str, home: Path) -> None:
         HTTPS="off",
         ALLOWED_HOSTS="localhost,127.0.0.1,testserver",
         CSRF_TRUSTED_ORIGINS="",
+        PROXIES="0",
         THUMBNAIL_DIR=str(home / "thumbnails"),
         ORIGINALS_DIR=str(home / "originals"),
         # Playwright keeps an event loop in the thread that runs the tests; no test is async.
