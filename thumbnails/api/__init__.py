@@ -4,7 +4,7 @@ from ninja import Swagger
 
 from thumbnails.api import health, images, runs
 from thumbnails.api.documents import DocumentedAPI
-from thumbnails.api.gate import StrictParser, gated
+from thumbnails.api.gate import StrictParser, gated, nothing_in_query
 from thumbnails.api.identity import VIEW_IMAGES, staff_with
 from thumbnails.api.problems import answer_with_problems
 
@@ -21,6 +21,7 @@ api = DocumentedAPI(
     parser=StrictParser(),
 )
 answer_with_problems(api)
+api.add_decorator(nothing_in_query)
 for part in (images, runs, health):
     api.add_router("", part.router)
 

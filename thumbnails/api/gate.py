@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import wraps
 from http import HTTPStatus
+from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -13,7 +14,7 @@ from ninja.parser import Parser
 from ninja.types import DictStrAny
 from pydantic_core import from_json
 
-from thumbnails.api.problems import problem
+from thumbnails.api.problems import invalid, problem
 
 BODY_BYTES_AT_MOST = 1024 * 1024
 
@@ -31,6 +32,19 @@ class StrictParser(Parser):
         if not isinstance(value, dict):
             raise TypeError("no JSON object")
         return value
+
+
+def nothing_in_query(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuses a POST with a query: a condition in the wrong place would be one that is missing."""
+
+    @wraps(operation)
+    def checked(request: HttpRequest, *args: Any, **values: Any) -> Any:
+        if request.method == "POST" and request.GET:
+            where = "What is asked for stands in the body, not in the address."
+            return invalid([{"field": key, "detail": where} for key in request.GET])
+        return operation(request, *args, **values)
+
+    return checked
 
 
 def gated(patterns: Sequence[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:

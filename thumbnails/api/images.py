@@ -21,13 +21,14 @@ from thumbnails.api.shapes import (
     IdInPath,
     ImagePage,
     ImageShape,
+    ImageState,
     NotGenerated,
     NumberInUrl,
     PageSize,
 )
 from thumbnails.cache import storage as cache
 from thumbnails.exceptions import Reason
-from thumbnails.models import ImageAsset, Outcome, State
+from thumbnails.models import ImageAsset, Outcome
 from thumbnails.responses import remember_not_found, thumbnail_response
 from thumbnails.throttling import Throttle
 from thumbnails.upkeep import freshness, listing
@@ -115,7 +116,7 @@ def image(request: ApiRequest, image_id: IdInPath) -> ImageShape:
 )
 def images(
     request: ApiRequest,
-    state: Annotated[list[State] | None, Query()] = None,
+    state: Annotated[list[ImageState] | None, Query()] = None,
     session_id: Annotated[NumberInUrl | None, Query(alias="sessionId")] = None,
     from_date: Annotated[Day | None, Query(alias="fromDate")] = None,
     to_date: Annotated[Day | None, Query(alias="toDate")] = None,

@@ -110,7 +110,7 @@ def _field(location: tuple[int | str, ...]) -> str:
     source, *names = location
     if source == "body":
         names = names[1:]
-    return ".".join(to_camel(str(name)) for name in names) or str(source)
+    return ".".join(map(str, names)) if names else str(source)
 
 
 def _sentence(message: str) -> str:

@@ -32,6 +32,7 @@ from thumbnails.api.shapes import (
     RetryWish,
     RunPage,
     RunShape,
+    RunState,
     SessionWish,
     StatisticsShape,
     Wish,
@@ -161,7 +162,7 @@ def purge(request: ApiRequest, response: HttpResponse, wish: PurgeWish, key: Key
 )
 def list_runs(
     request: ApiRequest,
-    state: Annotated[list[Run.State] | None, Query()] = None,
+    state: Annotated[list[RunState] | None, Query()] = None,
     cursor: NumberInUrl | None = None,
     limit: PageSize = 50,
 ) -> RunPage:

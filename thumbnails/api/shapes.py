@@ -4,6 +4,7 @@ import re
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 
+from django.db.models import TextChoices
 from ninja import Path, Schema
 from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -28,13 +29,30 @@ def _day(value: Any) -> date:
     raise ValueError(f"no date like 2026-01-31, from {FIRST_YEAR} to {LAST_YEAR}")
 
 
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"0|[1-9][0-9]*", value):
+        raise ValueError("no whole number as 12")
+    return value
+
+
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 Id = Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)]
-NumberInUrl = Annotated[int, Field(ge=1, le=LARGEST_ID)]
-IdInPath = Annotated[int, Path(alias="id", ge=1, le=LARGEST_ID)]
+PlainInt = Annotated[int, BeforeValidator(_plain_number)]
+"""Of an address, where all is text: no sign, no spaces, no 1.0 and no 1_0."""
+NumberInUrl = Annotated[PlainInt, Field(ge=1, le=LARGEST_ID)]
+IdInPath = Annotated[PlainInt, Path(alias="id", ge=1, le=LARGEST_ID)]
 Cursor = Annotated[str, Field(pattern="^-?[0-9]{1,16}-[0-9]{1,18}$")]
 """When the last image of a page was created, in microseconds since 1970, and its id."""
-PageSize = Annotated[int, Field(ge=1, le=PAGE_AT_MOST)]
+PageSize = Annotated[PlainInt, Field(ge=1, le=PAGE_AT_MOST)]
+
+
+def _one_of(choices: type[TextChoices]) -> WithJsonSchema:
+    """Spelled out where it is used: in the document both kinds of states were the one `State`."""
+    return WithJsonSchema({"type": "string", "enum": choices.values})
+
+
+ImageState = Annotated[State, _one_of(State)]
+RunState = Annotated[Run.State, _one_of(Run.State)]
 
 
 class Shape(Schema):
@@ -68,7 +86,7 @@ class RegenerateWish(SessionWish):
     from_date: Day = Field(default=NOT_GIVEN, description="Created on that day or later.")
     to_date: Day = Field(default=NOT_GIVEN, description="Created on that day or before.")
     session_id: Id = Field(default=NOT_GIVEN, description="Of this training session.")
-    states: list[State] = Field(
+    states: list[ImageState] = Field(
         default=NOT_GIVEN, min_length=1, description="In one of these states."
     )
     orientations: list[Annotated[StrictInt, Field(ge=1, le=8)]] = Field(
@@ -116,7 +134,7 @@ class ImageShape(Shape):
     format: str
     mode: str
     orientation: int
-    state: State
+    state: ImageState
     thumbnail_url: str
     thumbnail_width: int | None
     thumbnail_height: int | None
@@ -183,7 +201,7 @@ class RunShape(Shape):
 
     id: int
     kind: Run.Kind
-    state: Run.State
+    state: RunState
     total: int
     done: int
     rendered: int
@@ -248,7 +266,7 @@ class PlanShape(Shape):
 
     dry_run: Literal[True] = True
     total: int
-    states: dict[State, int] = Field(description="What it would work on, by state.")
+    states: dict[ImageState, int] = Field(description="What it would work on, by state.")
     bytes: int = Field(description="Of the thumbnails that are there then, or would be deleted.")
     seconds: float | None = Field(description="By the rate of the last runs; null: not known.")
 
@@ -272,7 +290,7 @@ class CacheUse(Shape):
 class StatisticsShape(Shape):
     """The site's thumbnails in numbers."""
 
-    assets: dict[State, int]
+    assets: dict[ImageState, int]
     failures: dict[str, int] = Field(description="Failed assets by reason.")
     cache: CacheUse
     shards: dict[str, CacheUse]

@@ -1,0 +1,333 @@
+"""Requests that cannot be meant: refused with a sentence that names the field, nothing started."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.contrib.auth.models import User
+from pytest_django.live_server_helper import LiveServer
+
+from tests.callers import BASE, PROBLEM, Caller, faults_of, problem_of
+from tests.conftest import MakeAsset
+from thumbnails.api.gate import BODY_BYTES_AT_MOST
+from thumbnails.models import ApiToken, ImageAsset, Run, RunRequest
+from thumbnails.upkeep import freshness
+
+pytestmark = pytest.mark.django_db
+
+REGENERATE, PURGE = "/admin/thumbnails/regenerate", "/admin/thumbnails/purge"
+RETRY = "/admin/thumbnails/runs/1/retry"
+
+
+@pytest.fixture
+def api(staff: User) -> Caller:
+    return Caller(staff)
+
+
+@pytest.fixture
+def asset(make_asset: MakeAsset) -> ImageAsset:
+    asset = make_asset(session="Sea")
+    freshness.serve(asset)
+    return asset
+
+
+def seen(folder: Path) -> dict[str, tuple[int, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(autouse=True)
+def nothing_started(asset: ImageAsset, thumbnail_dir: Path) -> Iterator[None]:
+    """No test here starts anything, nor changes a file or the ledger."""
+    files = seen(thumbnail_dir)
+    row = ImageAsset.objects.values().get(pk=asset.pk)
+    yield
+    assert not Run.objects.exists()
+    assert not RunRequest.objects.exists()
+    assert seen(thumbnail_dir) == files
+    assert ImageAsset.objects.values().get(pk=asset.pk) == row
+
+
+# --- What is no JSON object -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [REGENERATE, PURGE, "/training/sessions/1/thumbnails"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"null", b"[]", b"[1]", b'"all"', b"1", b"true", b" ", b"{", b'{"force": true', b"{}{}"),
+        *(b"force=true", b'{"force": NaN}', b'{"force": Infinity}', b'{"force": -Infinity}'),
+        *(b"{'force': true}", b'{"force": tru}', b'{"force": 01}', b"\xff\xfe{}", b"\x00"),
+        *(b'{"shard": "\xff"}', b'{"shard": "\\ud800"}', b'{"shard": "\x00"}'),
+        b'{"a":' * 2_000 + b"1" + b"}" * 2_000,
+        b'{"assetIds": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_body__that_is_no_json_object(api: Caller, path: str, body: bytes) -> None:
+    response = api.post_bytes(path, body)
+    assert "JSON object" in problem_of(response, HTTPStatus.BAD_REQUEST)["detail"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("", "text/plain", "text/json", "application/xml", "multipart/form-data; boundary=x"),
+        *("application/x-www-form-urlencoded", "application/json-patch+json"),
+    ],
+)
+def test_body__of_another_type(api: Caller, content_type: str) -> None:
+    response = api.post_bytes(REGENERATE, b'{"force": true}', content_type=content_type)
+    problem = problem_of(response, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    assert "application/json" in problem["detail"]
+
+
+def test_body__over_the_limit(api: Caller) -> None:
+    ids = b'{"assetIds": [1%s]}' % (b" " * BODY_BYTES_AT_MOST)
+    problem = problem_of(api.post_bytes(REGENERATE, ids), HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    assert "1,048,576 bytes" in problem["detail"]
+    # One that has just that many is read.
+    padded = b'{"assetIds": ["x"]}'.ljust(BODY_BYTES_AT_MOST)
+    assert "assetIds.0" in faults_of(api.post_bytes(REGENERATE, padded))
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "x", "١"])
+def test_body__of_a_length_that_is_no_number(api: Caller, length: str) -> None:
+    response: Any = api.client.generic(
+        "POST", BASE + REGENERATE, b"{}", "application/json", CONTENT_LENGTH=length
+    )
+    assert 400 <= response.status_code < 500
+    problem_of(response, HTTPStatus(response.status_code))
+
+
+def test_body__in_chunks_without_a_length(api: Caller) -> None:
+    response: Any = api.client.generic(
+        "POST", BASE + REGENERATE, b"", headers={"Transfer-Encoding": "chunked"}
+    )
+    problem = problem_of(response, HTTPStatus.LENGTH_REQUIRED)
+    assert "Content-Length" in problem["detail"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_body__in_chunks_to_a_real_server(staff: User, live_server: LiveServer) -> None:
+    _, secret = ApiToken.objects.issue(staff, "tests")
+    address = urlsplit(live_server.url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+    chunks = iter([b'{"assetIds":', b" [1]}"])
+    connection.request("POST", BASE + REGENERATE, chunks, headers, encode_chunked=True)
+    response = connection.getresponse()
+    assert response.status == HTTPStatus.LENGTH_REQUIRED
+    assert response.headers["Content-Type"] == PROBLEM
+    assert json.loads(response.read())["status"] == HTTPStatus.LENGTH_REQUIRED
+    connection.close()
+
+
+# --- Wishes that make no sense --------------------------------------------------------------------
+
+HUGE = 10**18
+BAD_IDS: list[Any] = [
+    *(True, False, None, "1", "", 1.0, 1.5, 0, -1, HUGE, 10**400, [1], {"id": 1}, "\x00"),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_IDS, ids=lambda bad: repr(bad)[:12])
+@pytest.mark.parametrize("path", [REGENERATE, PURGE])
+def test_ids__that_are_none(api: Caller, asset: ImageAsset, path: str, bad: Any) -> None:
+    body = json.dumps({"assetIds": [asset.pk, bad]}).encode()
+    assert "assetIds.1" in faults_of(api.post_bytes(path, body))
+    body = json.dumps({"sessionId": bad}).encode()
+    assert "sessionId" in faults_of(api.post_bytes(path, body))
+
+
+@pytest.mark.parametrize(
+    ("path", "wish", "field"),
+    [
+        (REGENERATE, {"Force": True}, "Force"),
+        (REGENERATE, {"asset_ids": [1]}, "asset_ids"),
+        (REGENERATE, {"from_date": "2024-01-01"}, "from_date"),
+        (REGENERATE, {"": 1}, ""),
+        (REGENERATE, {"shard": "0a"}, "shard"),
+        (REGENERATE, {"\x00": 1}, "\x00"),
+        (PURGE, {"all": True, "force": True}, "force"),
+        (PURGE, {"all": True, "states": ["stale"]}, "states"),
+        ("/training/sessions/1/thumbnails", {"dryRun": True}, "dryRun"),
+        (RETRY, {"reasons": "crashed"}, "reasons"),
+        # Nulls.
+        (REGENERATE, {"force": None}, "force"),
+        (REGENERATE, {"assetIds": None}, "assetIds"),
+        (REGENERATE, {"fromDate": None}, "fromDate"),
+        (REGENERATE, {"toDate": None}, "toDate"),
+        (REGENERATE, {"sessionId": None}, "sessionId"),
+        (REGENERATE, {"states": None}, "states"),
+        (REGENERATE, {"orientations": None}, "orientations"),
+        (REGENERATE, {"dryRun": None}, "dryRun"),
+        (PURGE, {"all": None}, "all"),
+        (PURGE, {"shard": None}, "shard"),
+        (PURGE, {"olderThanDays": None}, "olderThanDays"),
+        (RETRY, {"reason": None}, "reason"),
+        # Empty lists, which a script sends that found nothing.
+        (REGENERATE, {"assetIds": []}, "assetIds"),
+        (REGENERATE, {"states": []}, "states"),
+        (REGENERATE, {"orientations": []}, "orientations"),
+        (PURGE, {"assetIds": []}, "assetIds"),
+        (PURGE, {"assetIds": [], "all": True}, "assetIds"),
+        # Other types.
+        (REGENERATE, {"force": 1}, "force"),
+        (REGENERATE, {"force": "true"}, "force"),
+        (REGENERATE, {"dryRun": "false"}, "dryRun"),
+        (REGENERATE, {"assetIds": 1}, "assetIds"),
+        (REGENERATE, {"assetIds": "1,2"}, "assetIds"),
+        (REGENERATE, {"assetIds": {"0": 1}}, "assetIds"),
+        (REGENERATE, {"states": "stale"}, "states"),
+        (REGENERATE, {"states": ["Stale"]}, "states.0"),
+        (REGENERATE, {"states": ["stale", "done"]}, "states.1"),
+        (REGENERATE, {"states": [["stale"]]}, "states.0"),
+        (REGENERATE, {"orientations": [0]}, "orientations.0"),
+        (REGENERATE, {"orientations": [9]}, "orientations.0"),
+        (REGENERATE, {"orientations": ["6"]}, "orientations.0"),
+        (REGENERATE, {"orientations": [True]}, "orientations.0"),
+        (PURGE, {"all": "yes"}, "all"),
+        (PURGE, {"all": 1}, "all"),
+        (PURGE, {"shard": "0A"}, "shard"),
+        (PURGE, {"shard": "0"}, "shard"),
+        (PURGE, {"shard": "0a\n"}, "shard"),
+        (PURGE, {"shard": "../"}, "shard"),
+        (PURGE, {"shard": "0\x00"}, "shard"),
+        (PURGE, {"shard": 10}, "shard"),
+        (PURGE, {"olderThanDays": -1}, "olderThanDays"),
+        (PURGE, {"olderThanDays": 100_000}, "olderThanDays"),
+        (PURGE, {"olderThanDays": 7.0}, "olderThanDays"),
+        (PURGE, {"olderThanDays": "7d"}, "olderThanDays"),
+        (PURGE, {"olderThanDays": True}, "olderThanDays"),
+        (RETRY, {"reason": "boredom"}, "reason"),
+        # Dates.
+        (REGENERATE, {"fromDate": "2024-02-30"}, "fromDate"),
+        (REGENERATE, {"fromDate": "2024-1-1"}, "fromDate"),
+        (REGENERATE, {"fromDate": "20240101"}, "fromDate"),
+        (REGENERATE, {"fromDate": "2024-01-01T00:00:00"}, "fromDate"),
+        (REGENERATE, {"fromDate": "٢٠٢٤-٠١-٠١"}, "fromDate"),
+        (REGENERATE, {"fromDate": 1704067200}, "fromDate"),
+        (REGENERATE, {"fromDate": ""}, "fromDate"),
+        (REGENERATE, {"toDate": "9999-12-31"}, "toDate"),
+        (REGENERATE, {"toDate": "0001-01-01"}, "toDate"),
+        (REGENERATE, {"fromDate": "2024-12-31", "toDate": "2024-01-01"}, "toDate"),
+        # What there is not.
+        (REGENERATE, {"sessionId": 4711}, "sessionId"),
+        (PURGE, {"sessionId": 4711}, "sessionId"),
+        (PURGE, {}, "all"),
+    ],
+)
+def test_wish__names_the_field_at_fault(
+    api: Caller, path: str, wish: dict[str, Any], field: str
+) -> None:
+    assert field in faults_of(api.post(path, wish))
+
+
+def test_wish__all_that_is_wrong_is_told_at_once(api: Caller) -> None:
+    faults = faults_of(api.post(REGENERATE, {"force": 1, "states": [], "x": 1, "fromDate": "y"}))
+    assert set(faults) == {"force", "states", "x", "fromDate"}
+    many = api.post(REGENERATE, {"assetIds": ["x"] * 10_000})
+    assert len(faults_of(many)) == 20
+    assert len(many.content) < 10_000
+
+
+@pytest.mark.parametrize("path", [REGENERATE, PURGE])
+def test_ids__that_do_not_exist_are_named(api: Caller, asset: ImageAsset, path: str) -> None:
+    unknown = asset.pk + 1000
+    for dry_run in (False, True):
+        wish = {"assetIds": [asset.pk, unknown, unknown + 1], "dryRun": dry_run}
+        detail = faults_of(api.post(path, wish))["assetIds"]
+        assert f"{unknown}, {unknown + 1}." in detail
+        assert str(asset.pk) not in detail.replace(str(unknown), "").split()
+    many = {"assetIds": list(range(unknown, unknown + 10_000))}
+    response = api.post(path, many)
+    assert "and 9,990 more" in faults_of(response)["assetIds"]
+
+
+def test_key__twice_in_one_object_takes_the_last(api: Caller, asset: ImageAsset) -> None:
+    """As JSON readers do; what it means is what is checked."""
+    body = b'{"assetIds": [%d], "assetIds": []}' % asset.pk
+    assert "assetIds" in faults_of(api.post_bytes(REGENERATE, body))
+
+
+@pytest.mark.parametrize("query", ["sessionId=1", "force=true", "dryRun=true&assetIds=1", "%00=1"])
+def test_wish__in_the_address_is_no_wish(api: Caller, query: str) -> None:
+    """Without it the body would mean more than was asked for."""
+    assert faults_of(api.post(f"{REGENERATE}?{query}"))
+
+
+# --- Headers and addresses ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["é", "a\x00", "a\tb", "x" * 256, "\ud800"])
+def test_key__that_is_none(api: Caller, key: str) -> None:
+    response: Any = api.client.generic("POST", BASE + REGENERATE, b"", HTTP_IDEMPOTENCY_KEY=key)
+    assert "Idempotency-Key" in faults_of(response)
+
+
+def test_key__that_is_empty(api: Caller) -> None:
+    response: Any = api.client.generic("POST", BASE + REGENERATE, b"", HTTP_IDEMPOTENCY_KEY="")
+    assert "Idempotency-Key" in faults_of(response)
+
+
+@pytest.mark.parametrize("secret", ["", "\x00", "é", "\ud800", "x" * 100_000, "a b", "thumb_"])
+def test_token__that_is_none(api: Caller, secret: str) -> None:
+    response: Any = api.client.get(f"{BASE}/images", HTTP_AUTHORIZATION=f"Bearer {secret}")
+    problem_of(response, HTTPStatus.UNAUTHORIZED)
+
+
+BAD_NUMBERS = ["0", "-1", "+1", "01", "1.0", "1_0", "%201", "1e3", "x", "null", "٣", str(HUGE)]
+
+
+@pytest.mark.parametrize("number", [*BAD_NUMBERS, "9" * 5_000, "1%00", "%ff", "%ed%a0%80"])
+def test_address__with_an_id_that_is_none(api: Caller, number: str) -> None:
+    for response in (
+        api.client.get(f"{BASE}/images/{number}"),
+        api.client.get(f"{BASE}/images/{number}/thumbnail"),
+        api.client.get(f"{BASE}/admin/thumbnails/runs/{number}"),
+        api.post(f"/images/{number}/thumbnail/generate"),
+        api.post(f"/training/sessions/{number}/thumbnails"),
+        api.post(f"/admin/thumbnails/runs/{number}/cancel"),
+    ):
+        assert "id" in faults_of(response)
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        *((f"cursor={number}", "cursor") for number in BAD_NUMBERS if number != "+1"),
+        *((f"sessionId={number}", "sessionId") for number in ("0", "x", "1.0")),
+        *((f"limit={number}", "limit") for number in ("0", "501", "x", "-1", "", "1.0")),
+        ("sessionId=4711", "sessionId"),
+        ("state=Fresh", "state.0"),
+        ("state=", "state.0"),
+        ("state=fresh&state=%00", "state.1"),
+        ("state=%ed%a0%80", "state.0"),
+        ("fromDate=2024-13-01", "fromDate"),
+        ("fromDate=", "fromDate"),
+        ("toDate=1e9", "toDate"),
+        ("fromDate=2024-01-02&toDate=2024-01-01", "toDate"),
+    ],
+)
+def test_images__filters_that_make_no_sense(api: Caller, query: str, field: str) -> None:
+    assert field in faults_of(api.client.get(f"{BASE}/images?{query}"))
+
+
+def test_nothing_started__would_notice(asset: ImageAsset, thumbnail_dir: Path) -> None:
+    """The look at the files that all of these tests rely on."""
+    file = thumbnail_dir / asset.thumbnail_name
+    before = seen(thumbnail_dir)
+    assert str(file) in before
+    stat = file.stat()
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert seen(thumbnail_dir) != before
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
