@@ -36,6 +36,8 @@ class Command(ThumbnailCommand):
         if not 0 < len(name) <= longest:
             raise UsageError(f"A token's name has 1 to {longest} characters.")
         lives_days: int | None = options["expires"]
+        if lives_days == 0:
+            raise UsageError("A token for 0 days would be expired at once.")
         expires_at = None if lives_days is None else timezone.now() + timedelta(days=lives_days)
         token, secret = ApiToken.objects.issue(user, name, expires_at=expires_at)
         if options["json"]:
