@@ -1,5 +1,5 @@
 """The staff's door."""
 
-from thumbnails.admin import assets, runs, tokens
+from thumbnails.admin import assets, cache, runs, tokens
 
-__all__ = ["assets", "runs", "tokens"]
+__all__ = ["assets", "cache", "runs", "tokens"]

@@ -3,10 +3,13 @@
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import django_rq
+from django.utils import timezone
 from redis.exceptions import RedisError
 from rq.queue import Queue
+from rq.utils import utcparse
 from rq.worker import Worker
 
 NOW, BULK = "thumbnails-now", "thumbnails-bulk"
@@ -14,6 +17,9 @@ NOW, BULK = "thumbnails-now", "thumbnails-bulk"
 
 WORK_CHUNK = "thumbnails.jobs.work_chunk"
 """By its dotted path: jobs are above us, and nothing imports upward."""
+
+SILENT_AT_MOST = timedelta(seconds=30)
+"""A worker gives a sign of life every five. A killed one stays on rq's list for eight minutes."""
 
 
 class QueueDown(Exception):
@@ -78,10 +84,26 @@ def use() -> QueueUse:
     """Raises QueueDown."""
     try:
         queues = [django_rq.get_queue(name) for name in (NOW, BULK)]
-        alive = {worker for queue in queues for worker in Worker.all_keys(queue=queue)}
-        return QueueUse(waiting={queue.name: queue.count for queue in queues}, workers=len(alive))
+        keys = {key for queue in queues for key in Worker.all_keys(queue=queue)}
+        return QueueUse(
+            waiting={queue.name: queue.count for queue in queues},
+            workers=sum(map(_is_live, _heartbeats(keys))),
+        )
     except RedisError as error:
         raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
+def _heartbeats(keys: Iterable[str]) -> list[bytes | None]:
+    """The workers' last signs of life, in one round trip."""
+    with django_rq.get_connection(NOW).pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.hget(key, "last_heartbeat")
+        heartbeats: list[bytes | None] = pipeline.execute()
+        return heartbeats
+
+
+def _is_live(heartbeat: bytes | None) -> bool:
+    return heartbeat is not None and utcparse(heartbeat.decode()) >= timezone.now() - SILENT_AT_MOST
 
 
 def ping() -> None:

@@ -1,0 +1,313 @@
+"""The cache in the admin: all thumbnails at one glance, and the ways to the lists behind."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.humanize.templatetags.humanize import intcomma, naturaltime
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+
+from thumbnails.admin.filters import ORIENTATIONS
+from thumbnails.exceptions import Reason
+from thumbnails.models import Cache, ImageAsset, Run, State
+from thumbnails.models.runs import Progress
+from thumbnails.upkeep.overview import Overview, Shard, overview
+
+PERMISSIONS = ("regenerate_thumbnails", "purge_thumbnails")
+"""Either lets see the overview, as does the permission to view images."""
+ANY_BUT_UPRIGHT = "2-8"
+HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
+
+BAR = 1000
+"""Width of the bar of states, in its own units."""
+LEAST_PART = 12
+"""However few are in a state, its part of the bar can be seen and hit."""
+CELL = 16
+"""Side of a shard on the heat map."""
+STEPS = 9
+"""Of colour, on the heat map."""
+COLUMN, CHART = 24, 60
+"""A run's column on the chart of rates, with the gap after it, and the height of the highest."""
+
+if TYPE_CHECKING:  # Django's own class takes no type parameter at run time
+    ModelAdmin = admin.ModelAdmin[Cache]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """A number of images, and where they are listed."""
+
+    label: str
+    number: int
+    url: str = ""
+    """Empty where there is no such list, or not for this user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Of the bar of states."""
+
+    state: State
+    count: Count
+    x: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Of the heat map."""
+
+    shard: Shard
+    x: int
+    y: int
+    step: int
+    """0: nothing there, 1 to STEPS: little to most."""
+    files: str
+    size: str
+    """Formatted here and not in the template, which shows them twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """Of the chart of rates."""
+
+    run: Run
+    rate: float
+    x: int
+    y: int
+    height: int
+
+
+class Links:
+    """To the list of images, for those who may see it."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+
+    def to(self, **filters: str) -> str:
+        if not self._shown:
+            return ""
+        return f"{reverse('admin:thumbnails_imageasset_changelist')}?{urlencode(filters)}"
+
+
+@admin.register(Cache)
+class CacheAdmin(ModelAdmin):
+    class Media:
+        css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/overview.css"]}
+
+    def get_urls(self) -> list[URLPattern]:
+        """The overview alone: images have pages of their own."""
+        view = self.admin_site.admin_view(self.changelist_view)
+        return [path("", view, name="thumbnails_cache_changelist")]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        # Their numbers are for those who may look at runs.
+        with_runs = self._may_view(request, Run)
+        found = overview(with_runs=with_runs)
+        links = Links(shown=self._may_view(request, ImageAsset))
+        return TemplateResponse(
+            request,
+            "admin/thumbnails/cache/overview.html",
+            {
+                **self.admin_site.each_context(request),
+                **(extra_context or {}),
+                "title": "Cache",
+                "opts": self.model._meta,
+                "media": self.media,
+                "overview": found,
+                "age": naturaltime(found.counted_at) if found.counted_at else "",
+                "plans": _plans(request),
+                "with_runs": with_runs,
+                **_numbers(found, links),
+                **_heat_map(found.shards, request.GET.get("heat", "")),
+                **_chart(found.runs),
+            },
+        )
+
+    def _may_view(self, request: HttpRequest, model: type[ImageAsset] | type[Run]) -> bool:
+        return bool(self.admin_site.get_model_admin(model).has_view_permission(request))
+
+    def has_view_permission(self, request: HttpRequest, obj: Cache | None = None) -> bool:
+        return self._may_view(request, ImageAsset) or any(
+            request.user.has_perm(f"thumbnails.{name}") for name in PERMISSIONS
+        )
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Cache | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Cache | None = None) -> bool:
+        return False
+
+
+def _plans(request: HttpRequest) -> list[tuple[str, str]]:
+    """What may be planned from here: label and address."""
+    labels = {
+        Run.Kind.REGENERATE: "Regenerate all that is not fresh",
+        Run.Kind.PURGE: "Purge everything",
+    }
+    return [
+        (label, reverse("admin:thumbnails_imageasset_plan", args=[kind.value]))
+        for kind, label in labels.items()
+        if request.user.has_perm(f"thumbnails.{kind}_thumbnails")
+    ]
+
+
+# --- numbers with their links ---------------------------------------------------------------------
+
+
+def _numbers(found: Overview, links: Links) -> dict[str, Any]:
+    recipes = found.recipes or {}
+    return {
+        "total": sum((found.states or {}).values()),
+        "parts": _bar(found.states or {}, links),
+        "failures": [
+            Count(
+                label=_reason_label(reason),
+                number=number,
+                url=links.to(state=State.FAILED.value, reason=reason),
+            )
+            for reason, number in (found.failures or {}).items()
+        ],
+        "recipes": [
+            Count(label=digest, number=number, url=links.to(recipe=digest))
+            for digest, number in recipes.items()
+        ],
+        "originals": _originals(found.originals or {}, links),
+    }
+
+
+def _reason_label(reason: str) -> str:
+    # A reason of another version may still be in the ledger.
+    return Reason(reason).label if reason in [*Reason] else reason
+
+
+def _bar(states: dict[State, int], links: Links) -> list[Part]:
+    widths = _widths(states)
+    parts, x = [], 0
+    for state, number in states.items():
+        count = Count(label=str(state.label), number=number, url=links.to(state=state.value))
+        parts.append(Part(state=state, count=count, x=x, width=widths[state]))
+        x += widths[state]
+    return parts
+
+
+def _widths(states: dict[State, int]) -> dict[State, int]:
+    """Which together fill the bar, unless there is nothing at all."""
+    total = sum(states.values())
+    widths = {
+        state: max(LEAST_PART, BAR * number // total) if number else 0
+        for state, number in states.items()
+    }
+    if total:
+        widest = max(widths, key=widths.__getitem__)
+        widths[widest] += BAR - sum(widths.values())
+    return widths
+
+
+def _originals(originals: dict[str, dict[str, int]], links: Links) -> list[tuple[str, list[Count]]]:
+    """By what a fix of the renderer may be about."""
+    lists = []
+    for column, counted in originals.items():
+        counts = [
+            Count(
+                label=_original_label(column, value),
+                number=number,
+                url=links.to(**{column: value}) if value else "",
+            )
+            for value, number in counted.items()
+        ]
+        if column == "orientation":
+            counts.insert(0, _any_but_upright(counted, links))
+        lists.append((column, counts))
+    return lists
+
+
+def _original_label(column: str, value: str) -> str:
+    if not value:
+        return "not known"
+    if column == "orientation" and value in ORIENTATIONS:
+        return f"{value}, {ORIENTATIONS[value]}"
+    return value
+
+
+def _any_but_upright(counted: dict[str, int], links: Links) -> Count:
+    return Count(
+        label="any but upright",
+        number=sum(number for value, number in counted.items() if value != "1"),
+        url=links.to(orientation=ANY_BUT_UPRIGHT),
+    )
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def _heat_map(shards: list[Shard] | None, heat: str) -> dict[str, Any]:
+    heat = heat if heat in HEATS else "files"
+    now = timezone.now()
+    heats = [_heat(shard, heat, now) for shard in shards or ()]
+    most = max(heats, default=0)
+    cells = [
+        Cell(
+            shard=shard,
+            x=CELL * (number % 16),
+            y=CELL * (number // 16),
+            step=max(1, round(STEPS * value / most)) if value else 0,
+            files=intcomma(shard.files),
+            size=filesizeformat(shard.size_bytes),
+        )
+        for number, (shard, value) in enumerate(zip(shards or (), heats, strict=True))
+    ]
+    return {
+        "heat": heat,
+        "heats": HEATS,
+        "cells": cells,
+        "digits": [(f"{number:x}", CELL * number + CELL // 2) for number in range(16)],
+        "most_files": max((shard.files for shard in shards or ()), default=0),
+        "oldest": min((shard.oldest for shard in shards or () if shard.oldest), default=None),
+    }
+
+
+def _heat(shard: Shard, heat: str, now: datetime) -> int:
+    if heat == "files":
+        return shard.files
+    if shard.oldest is None:
+        return 0
+    # One that was just made is hot a little, and so is one that another clock made.
+    return max(1, (now - shard.oldest) // timedelta(seconds=1))
+
+
+def _chart(runs: Iterable[tuple[Run, Progress]]) -> dict[str, Any]:
+    """The rates that are known, the newest run on the right."""
+    rates = [(run, progress.rate) for run, progress in runs if progress.rate]
+    highest = max((rate for _, rate in rates), default=1.0)
+    columns = []
+    for number, (run, rate) in enumerate(reversed(rates)):
+        height = max(1, round(CHART * rate / highest))
+        columns.append(
+            Column(run=run, rate=rate, x=COLUMN * number, y=CHART - height, height=height)
+        )
+    return {
+        "columns": columns,
+        "chart_width": max(COLUMN * len(columns), 1),
+        "highest_rate": highest,
+    }
