@@ -136,5 +136,5 @@ def _queue_use() -> QueueUse | None:
 
 def _last_runs() -> list[tuple[Run, Progress]]:
     last = list(Run.objects.order_by("-pk")[:LAST_RUNS])
-    progress = progress_of(last)
+    progress = progress_of(last, with_ids=False)
     return [(run, progress[run.pk]) for run in last if run.pk in progress]
