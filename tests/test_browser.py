@@ -17,7 +17,7 @@ from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
+from thumbnails.upkeep import freshness, runs
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -247,3 +247,96 @@ def test_run__keeps_nobody_out(
 
     expect(page.locator("#run-report")).to_contain_text("1 failed")
     assert serious_violations(page) == []
+
+
+# --- the overview ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def overview(logged_in: Page, live_server: LiveServer, make_asset: MakeAsset) -> Page:
+    """With something in each of its parts; the server's own address is where it stands."""
+    for orientation in (1, 6):
+        freshness.serve(make_asset(pictures.jpeg(orientation=orientation)))
+    old = make_asset()
+    freshness.serve(old)
+    ImageAsset.objects.filter(pk=old.pk).update(thumbnail_recipe="0123456789abcdef")
+    make_asset(pictures.truncated())
+    run = runs.start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.failed() | ImageAsset.objects.missing(),
+        origin=Run.Origin.COMMAND,
+        scope_text="what is missing",
+        attended=True,
+    )
+    for chunk in run.chunks.all():
+        runs.work_chunk(chunk.pk)
+    make_asset()
+    logged_in.goto(live_server.url + reverse("admin:thumbnails_cache_changelist"))
+    return logged_in
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE_PX, 1280])
+def test_overview__keeps_nobody_out(
+    overview: Page,
+    queue_server: QueueServer,
+    colours: Literal["light", "dark"],
+    width: int,
+) -> None:
+    page = overview
+    page.emulate_media(color_scheme=colours)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.reload()
+    page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+
+    expect(page.locator("#overview-queue .errornote")).to_contain_text("No worker lives")
+    assert serious_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    levels = page.locator("main :is(h1, h2, h3)").evaluate_all("all => all.map(one => one.tagName)")
+    assert levels == ["H1"] + ["H2"] * (len(levels) - 1)
+
+
+def test_overview__of_an_empty_site_with_the_queue_down_keeps_nobody_out(
+    logged_in: Page, live_server: LiveServer, queue_server: QueueServer
+) -> None:
+    page = logged_in
+    queue_server.kill()
+    page.goto(live_server.url + reverse("admin:thumbnails_cache_changelist"))
+
+    expect(page.locator("#overview-queue .errornote")).to_contain_text("cannot be reached")
+    assert serious_violations(page) == []
+
+
+def test_overview__is_found_from_the_index_and_leads_to_lists_by_keyboard(
+    overview: Page, live_server: LiveServer
+) -> None:
+    page = overview
+    page.goto(live_server.url + reverse("admin:index"))
+    page.locator("#content-main").get_by_role("link", name="Cache", exact=True).click()
+    part = page.locator("svg.states a", has=page.locator("rect.stale"))
+    expect(part).to_have_accessible_name("Stale: 1 of 5")
+
+    part.focus()
+    page.keyboard.press("Enter")
+
+    page.wait_for_url("**/imageasset/?state=stale")
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+
+
+def test_overview__works_without_javascript(overview: Page, live_server: LiveServer) -> None:
+    browser = overview.context.browser
+    assert browser is not None
+    context = browser.new_context(
+        java_script_enabled=False, storage_state=overview.context.storage_state()
+    )
+    page = context.new_page()
+    page.goto(overview.url)
+    page.get_by_role("link", name="Age of the oldest thumbnail").click()
+    page.wait_for_url("**/?heat=age*")
+    expect(page.locator("#overview-shards [aria-current]")).to_have_text(
+        "Age of the oldest thumbnail"
+    )
+    page.get_by_text("The numbers of each shard").click()
+    expect(page.locator("#overview-shards tbody tr")).to_have_count(256)
+    expect(page.locator("#overview-shards tbody tr").first).to_be_visible()
+    context.close()

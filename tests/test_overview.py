@@ -174,6 +174,15 @@ def test_overview__shows_the_last_runs_with_their_progress(varied: list[ImageAss
     assert overview(with_runs=False).runs == []
 
 
+def test_overview__counts_what_failed_in_a_run_and_reads_no_ids(
+    varied: list[ImageAsset],
+) -> None:
+    start_run(work=True)
+    ((_, progress),) = overview().runs
+    assert progress.failed == 1
+    assert progress.failures == {}
+
+
 def test_overview__shows_ten_runs(make_asset: MakeAsset) -> None:
     make_asset()
     ids = [start_run(work=False).pk for _ in range(11)]
