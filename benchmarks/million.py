@@ -69,6 +69,8 @@ def main(count: int) -> None:
         for cursor in ("", _cursor_at(count // 5))
     }
     found["ids_seconds"] = _ids_seconds(client, count)
+    found["tallies_ms"] = _tallies_ms()
+    found["overview_ms"] = _overview_ms()
     sys.stdout.write(json.dumps(found))
 
 
@@ -184,6 +186,33 @@ def _ids_seconds(client: Any, count: int) -> float:
     if response.status_code != HTTPStatus.ACCEPTED or response.json()["total"] != len(ids):
         raise SystemExit(f"The run answers {response.status_code}: {response.content!r}")
     return seconds
+
+
+def _tallies_ms() -> dict[str, float]:
+    """What a worker takes for each of them, beside its work."""
+    from thumbnails.models import Tally  # noqa: PLC0415
+    from thumbnails.upkeep import tallies  # noqa: PLC0415
+
+    while tallies.count_one():
+        pass
+    return {tally.name: tally.took_seconds * 1000 for tally in Tally.objects.all()}
+
+
+def _overview_ms() -> float:
+    """The median of some requests for the overview, whose numbers are kept."""
+    from django.contrib.auth.models import User  # noqa: PLC0415
+    from django.test import Client  # noqa: PLC0415
+
+    client = Client()
+    client.force_login(User.objects.get(username="staff"))
+    times = []
+    for _ in range(ROUNDS):
+        started_at = time.perf_counter()
+        response = client.get("/admin/thumbnails/cache/")
+        times.append(time.perf_counter() - started_at)
+        if response.status_code != HTTPStatus.OK:
+            raise SystemExit(f"The overview answers {response.status_code}.")
+    return statistics.median(times) * 1000
 
 
 if __name__ == "__main__":
