@@ -3,79 +3,154 @@
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from thumbnails.admin import wording
 from thumbnails.exceptions import Reason, UsageError
-from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
+from thumbnails.models import ImageAsset, Run, RunEvent, State
+from thumbnails.upkeep import queue, runs, tending
 
 VERBS = ("cancel", "resume", "retry")
 EXAMPLES = 5
-"""Failed images of one reason that the page of a run shows by name."""
+"""Failed images of one reason that the page of a run shows."""
+EVENTS = 50
+"""The newest lines of its log that the page of a run shows."""
 
-if TYPE_CHECKING:  # Django's own class takes no type parameter at run time
+if TYPE_CHECKING:  # Django's own classes take no type parameter at run time
     ModelAdmin = admin.ModelAdmin[Run]
 else:
     ModelAdmin = admin.ModelAdmin
 
 
+class RunList(ChangeList):
+    """A page of the list, each run with its progress: one more query, however many there are."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        ids = [run.pk for run in self.result_list]
+        counted = Run.objects.with_progress().select_related("started_by").in_bulk(ids)
+        self.result_list = [counted[run_id] for run_id in ids if run_id in counted]
+
+
 @admin.register(Run)
 class RunAdmin(ModelAdmin):
-    list_display = ("name", "kind", "state", "done", "scope_text", "started_by", "created_at")
-    list_filter = ("kind", "state", "created_at")
-    list_select_related = ("started_by",)
-    fields = (
-        "report",
+    list_display = (
+        "name",
         "kind",
+        "state_shown",
+        "progress_shown",
+        "pace",
         "scope_text",
-        "force",
-        "recipe",
-        "started_by",
-        "origin",
+        "who",
         "note",
         "created_at",
+    )
+    list_filter = ("kind", "state", "created_at")
+    fields = (
+        "kind",
+        "scope_text",
+        "note",
+        "who",
+        "origin",
+        "created_at",
         "finished_at",
+        "force",
+        "recipe",
     )
 
     class Media:
-        css: ClassVar = {"all": ["thumbnails/admin.css"]}
+        css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/pages.css"]}
         js: ClassVar = ["thumbnails/run.js"]
+
+    # --- the list -----------------------------------------------------------------------------
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return RunList
 
     @admin.display(description="run", ordering="pk")
     def name(self, run: Run) -> str:
         return str(run)
 
-    @admin.display(description="done")
-    def done(self, run: Run) -> str:
-        progress = run.progress()
-        failed = f", {progress.failed:,} failed" if progress.failed else ""
-        return f"{progress.done:,} of {progress.total:,}{failed}"
+    @admin.display(description="state", ordering="state")
+    def state_shown(self, run: Run) -> SafeString:
+        return format_html(
+            '<span class="run-state {}" title="{}">{}</span>',
+            run.state,
+            run.pause_reason,
+            run.get_state_display(),
+        )
 
     @admin.display(description="progress")
-    def report(self, run: Run) -> SafeString:
+    def progress_shown(self, run: Run) -> SafeString:
         progress = run.progress()
-        context = {
-            "run": run,
-            "progress": progress,
-            "failures": _failures(progress.failures),
-            "may_retry": "retry" in _verbs(run, progress.failed),
-        }
-        return render_to_string("admin/thumbnails/run/report.html", context)
+        return format_html(
+            '<progress max="100" value="{}" aria-label="Progress of {}">{}&nbsp;%</progress> {}',
+            progress.percent,
+            run,
+            progress.percent,
+            wording.counts(progress),
+        )
 
-    # --- cancel, resume, retry ------------------------------------------------------------------
+    @admin.display(description="pace")
+    def pace(self, run: Run) -> str:
+        return wording.pace(run, run.progress()) or "–"
+
+    @admin.display(description="started by", ordering="started_by__username")
+    def who(self, run: Run) -> str:
+        return wording.person(run.started_by)
+
+    # --- one run ------------------------------------------------------------------------------
 
     def get_urls(self) -> list[URLPattern]:
-        act = path(
-            "<int:run_id>/act/<slug:verb>/",
-            self.admin_site.admin_view(self.act),
-            name="thumbnails_run_act",
-        )
-        return [act, *super().get_urls()]
+        view = self.admin_site.admin_view
+        own = [
+            path("<int:run_id>/act/<slug:verb>/", view(self.act), name="thumbnails_run_act"),
+            path("<int:run_id>/report/", view(self.report), name="thumbnails_run_report"),
+        ]
+        return [*own, *super().get_urls()]
+
+    def report(self, request: HttpRequest, run_id: int) -> HttpResponse:
+        """The part of a run's page that moves. It is asked for all the time and costs one query
+        besides those for who asks."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        run = get_object_or_404(Run.objects.with_progress(), pk=run_id)
+        return HttpResponse(_report(run, _carriers(run)))
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        run = None
+        if object_id.isdecimal():
+            run = Run.objects.with_progress().filter(pk=object_id).first()
+        if run is None or not self.has_view_permission(request, run):
+            return super().change_view(request, object_id, form_url, extra_context)
+        carriers = _carriers(run)
+        progress = run.progress()
+        verbs = _verbs(run, progress.failed, carriers) if _may_act(request, run) else {}
+        page = {
+            "verbs": verbs,
+            "report": _report(run, carriers),
+            "same": [
+                {"run": other, "by": wording.person(other.started_by) if other.started_by else ""}
+                for other in runs.others_doing_the_same(run)
+            ],
+            "failures": _failures(progress.failures),
+            "events": _events(run),
+        }
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
 
     def act(self, request: HttpRequest, run_id: int, verb: str) -> HttpResponse:
         """What the buttons of a run's page do, for those who may start such a run."""
@@ -99,35 +174,23 @@ class RunAdmin(ModelAdmin):
 
     def _do(self, request: HttpRequest, run: Run, verb: str) -> tuple[Run, str]:
         """Gives the run to show next, and what to say."""
+        by = request.user if request.user.is_authenticated else None
         if verb == "cancel":
-            runs.cancel(run)
+            runs.cancel(run, by=by)
             return run, f"{run} is cancelled. What it has done stays done."
         if verb == "resume":
-            runs.resume(run)
+            if run.state == Run.State.RUNNING and not run.is_attended:
+                _hand_over(run)
+            else:
+                runs.resume(run, by=by)
             return run, f"{run} goes on with what is left."
         reason = request.POST.get("reason")
         if reason and reason not in [*Reason]:
             raise UsageError(f"There is no reason {reason!r}.")
-        by = request.user if request.user.is_authenticated else None
         new = runs.retry(
             run, origin=Run.Origin.ADMIN, reason=Reason(reason) if reason else None, by=by
         )
         return new, f"{new} started over {new.scope_text}."
-
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        run = Run.objects.filter(pk=object_id).first() if object_id.isdecimal() else None
-        verbs = {}
-        if run is not None and _may_act(request, run):
-            verbs = _verbs(run, run.progress().failed)
-        return super().change_view(
-            request, object_id, form_url, {**(extra_context or {}), "verbs": verbs}
-        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Run | None = None) -> tuple[str, ...]:
         return self.fields
@@ -149,12 +212,69 @@ class RunAdmin(ModelAdmin):
         return False
 
 
-def _verbs(run: Run, failed: int) -> dict[str, str]:
+def _carriers(run: Run) -> queue.QueueUse | None:
+    """Who carries the run; None where the queue cannot be reached, and asked only of a run that
+    is under way."""
+    if run.is_over:
+        return queue.QueueUse(waiting={}, workers=0)
+    try:
+        return queue.use()
+    except queue.QueueDown:
+        return None
+
+
+def _report(run: Run, carriers: queue.QueueUse | None) -> SafeString:
+    """The part of the page that moves."""
+    progress = run.progress()
+    context = {
+        "run": run,
+        # The page is loaded anew once this changes: other buttons stand there then.
+        "state": run.state if carriers else f"{run.state}, no queue",
+        "progress": progress,
+        "done": intcomma(progress.done),
+        "total": intcomma(progress.total),
+        "pace": wording.pace(run, progress),
+        "trouble": _trouble(run, carriers),
+        "reasons": [
+            (wording.reason_label(reason), len(ids))
+            for reason, ids in sorted(progress.failures.items())
+        ],
+    }
+    return render_to_string("admin/thumbnails/run/report.html", context)
+
+
+def _trouble(run: Run, carriers: queue.QueueUse | None) -> str:
+    """Why nothing moves, in a sentence; empty where somebody is at work, or should not be."""
+    if run.state != Run.State.RUNNING or run.is_attended:
+        return ""
+    if carriers is None:
+        return (
+            "The queue cannot be reached. The run is saved, and goes on by itself when queue and "
+            "workers are back."
+        )
+    if not carriers.workers:
+        return (
+            "Nobody is at work on it: no worker is alive, and no command works on it. It goes on "
+            "by itself as soon as a worker is started."
+        )
+    return ""
+
+
+def _hand_over(run: Run) -> None:
+    """Give the workers what they do not have yet, because the queue was away."""
+    try:
+        tending.hand_over(run)
+    except queue.QueueDown as error:
+        raise runs.NotDispatched(run) from error
+
+
+def _verbs(run: Run, failed: int, carriers: queue.QueueUse | None) -> dict[str, str]:
     """What can be done with the run as it is, and what the button says."""
     verbs = {}
     if run.state in (Run.State.RUNNING, Run.State.PAUSED):
         verbs["cancel"] = "Cancel"
-    if run.state in (Run.State.PAUSED, Run.State.CANCELLED):
+    stuck = run.state == Run.State.RUNNING and carriers is None and not run.is_attended
+    if stuck or run.state in (Run.State.PAUSED, Run.State.CANCELLED):
         verbs["resume"] = "Resume"
     if failed and run.is_over and run.kind == Run.Kind.REGENERATE:
         verbs["retry"] = "Retry failures"
@@ -162,7 +282,7 @@ def _verbs(run: Run, failed: int) -> dict[str, str]:
 
 
 def _may_act(request: HttpRequest, run: Run) -> bool:
-    return request.user.has_perm(f"thumbnails.{run.kind}_thumbnails")
+    return request.user.has_perm(run.permission)
 
 
 def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
@@ -172,9 +292,32 @@ def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
     return [
         {
             "reason": reason,
-            "label": Reason(reason).label,
+            "label": wording.reason_label(reason),
             "count": len(ids),
-            "examples": [assets[asset_id] for asset_id in ids[:EXAMPLES] if asset_id in assets],
+            "examples": [
+                {"asset": assets[asset_id], "has_thumbnail": _has_thumbnail(assets[asset_id])}
+                for asset_id in ids[:EXAMPLES]
+                if asset_id in assets
+            ],
         }
         for reason, ids in sorted(ids_by_reason.items())
+    ]
+
+
+def _has_thumbnail(asset: ImageAsset) -> bool:
+    """Somebody mended it since, or it kept an older one."""
+    return asset.state in (State.FRESH, State.STALE)
+
+
+def _events(run: Run) -> list[dict[str, Any]]:
+    """The newest of its log, in the order in which they happened."""
+    newest = RunEvent.objects.filter(run=run).select_related("by").order_by("-pk")[:EVENTS]
+    return [
+        {
+            "at": event.at,
+            "what": RunEvent.Kind(event.kind).label.capitalize(),
+            "by": wording.person(event.by),
+            "detail": event.detail,
+        }
+        for event in reversed(newest)
     ]

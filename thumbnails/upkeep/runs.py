@@ -208,6 +208,16 @@ def doing_the_same(kind: Run.Kind, selection: Selection, *, force: bool = False)
     )
 
 
+def others_doing_the_same(run: Run) -> list[Run]:
+    """Other running runs over the same scope, and who started them."""
+    if run.is_over:
+        return []
+    same = Run.objects.running().filter(
+        kind=run.kind, force=run.force, scope=run.scope, scope_text=run.scope_text
+    )
+    return list(same.exclude(pk=run.pk).select_related("started_by"))
+
+
 def _wait_until_unattended(run: Run) -> None:
     """A command that was killed leaves a lease behind. Raises UsageError where one is alive."""
     last_sign = run.attended_until

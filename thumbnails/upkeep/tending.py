@@ -40,10 +40,18 @@ def tend() -> None:
     Chunk.objects.open_abandoned()
     waiting = queue.enqueued_chunks()
     for run in Run.objects.unattended():
-        if Run.objects.settle(run.pk):
-            continue
-        ids = run.chunks.open().order_by("number").values_list("pk", flat=True)
-        lost = [chunk_id for chunk_id in ids if chunk_id not in waiting][:ENQUEUED_AT_MOST]
-        if lost:
-            queue.enqueue(lost, bulk=run.is_large)
-            logger.info("%s: %d chunks are handed to the workers again", run, len(lost))
+        if not Run.objects.settle(run.pk):
+            _hand_over(run, waiting)
+
+
+def hand_over(run: Run) -> None:
+    """As `tend`, at once and for this run alone. Raises QueueDown."""
+    _hand_over(run, queue.enqueued_chunks())
+
+
+def _hand_over(run: Run, waiting: set[int]) -> None:
+    ids = run.chunks.open().order_by("number").values_list("pk", flat=True)
+    lost = [chunk_id for chunk_id in ids if chunk_id not in waiting][:ENQUEUED_AT_MOST]
+    if lost:
+        queue.enqueue(lost, bulk=run.is_large)
+        logger.info("%s: %d chunks are handed to the workers again", run, len(lost))

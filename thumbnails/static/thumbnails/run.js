@@ -1,19 +1,38 @@
 // Keeps the report of a run up to date until the run is over. Without it, reload the page.
-(function follow() {
-  const report = document.getElementById("run-report");
-  if (!report) {
-    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", follow);
-    return;
-  }
-  if (report.dataset.over === "yes") return;
-  setTimeout(async () => {
+document.addEventListener("DOMContentLoaded", () => {
+  const EVERY_MS = 2000, AT_MOST_MS = 60_000;
+  const place = document.getElementById("run");
+  const silent = document.getElementById("run-silent");
+  const report = () => document.getElementById("run-report");
+  if (!place || report().dataset.over === "yes") return;
+  let wait = EVERY_MS, timer = 0, asked = Date.now();
+
+  const plan = (ms) => {
+    clearTimeout(timer);
+    // Nobody looks at a hidden tab: it asks again when it is shown.
+    if (!document.hidden) timer = setTimeout(look, ms);
+  };
+
+  const look = async () => {
+    asked = Date.now();
     try {
-      const answer = await fetch(location.href);
+      const answer = await fetch(place.dataset.report);
+      if (answer.redirected) return location.reload(); // to the login
+      if (!answer.ok) throw new Error(answer.status);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const newer = page.getElementById("run-report");
-      if (newer?.dataset.over === "yes") location.reload(); // other buttons stand there now
-      else if (newer) report.replaceWith(newer);
-    } catch { /* the server may be restarting: ask again */ }
-    follow();
-  }, 1500);
-})();
+      // Other buttons stand there now, and other events in the log.
+      if (newer.dataset.state !== report().dataset.state) return location.reload();
+      report().replaceWith(newer);
+      wait = EVERY_MS;
+      silent.textContent = "";
+    } catch {
+      wait = Math.min(wait * 2, AT_MOST_MS);
+      silent.textContent = "The server does not answer. These numbers are old; it is asked again.";
+    }
+    plan(wait);
+  };
+
+  document.addEventListener("visibilitychange", () => plan(Math.max(0, asked + wait - Date.now())));
+  plan(EVERY_MS);
+});

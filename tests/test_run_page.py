@@ -1,0 +1,277 @@
+"""The page of a run in the admin, the part of it that moves, and the list of runs."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
+
+from tests import pictures
+from tests.conftest import MakeAsset, StartWorker
+from tests.servers import QueueServer
+from thumbnails.admin import wording
+from thumbnails.models import ImageAsset, Run
+from thumbnails.upkeep import freshness, runs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/thumbnails/run/"
+
+
+def start(*, by: User | None = None, attended: bool = True, note: str = "") -> Run:
+    try:
+        return runs.start(
+            Run.Kind.REGENERATE,
+            ImageAsset.objects.all(),
+            origin=Run.Origin.ADMIN,
+            scope_text="all images",
+            by=by,
+            note=note,
+            attended=attended,
+        )
+    except runs.NotDispatched as error:
+        return error.run
+
+
+def work(run: Run) -> None:
+    for chunk in run.chunks.all():
+        runs.work_chunk(chunk.pk)
+    run.refresh_from_db()
+
+
+def page(client: Client, run: Run) -> str:
+    return text_of(client.get(f"{LIST}{run.pk}/change/"))
+
+
+def report(client: Client, run: Run) -> str:
+    return text_of(client.get(f"{LIST}{run.pk}/report/"))
+
+
+def text_of(response: Any) -> str:
+    assert response.status_code == HTTPStatus.OK
+    return str(response.content.decode())
+
+
+def press(client: Client, run: Run, verb: str, **data: str) -> str:
+    return text_of(client.post(f"{LIST}{run.pk}/act/{verb}/", data, follow=True))
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_page__tells_who_when_why_and_over_what(
+    staff_client: Client, staff: User, make_asset: MakeAsset
+) -> None:
+    make_asset()
+    staff.first_name, staff.last_name = "Ada", "Bell"
+    staff.save()
+    text = page(staff_client, start(by=staff, note="The renderer was <fixed>"))
+    assert "Ada Bell" in text
+    assert "The renderer was &lt;fixed&gt;" in text
+    assert "all images" in text
+    assert "0 of 1 (0" in text
+
+
+def test_page__groups_failures_with_examples_and_their_thumbnails(
+    staff_client: Client, make_asset: MakeAsset, originals_dir: Any
+) -> None:
+    broken = [make_asset(pictures.truncated(), name=f"broken-{n}.jpg") for n in range(7)]
+    gone = make_asset(name="gone.jpg")
+    whole = (originals_dir / "gone.jpg").rename(originals_dir / "moved.jpg")
+    work(run := start())
+    whole.rename(originals_dir / "gone.jpg")
+    freshness.render_now(gone)
+    text = page(staff_client, run)
+    assert "7 failed: unreadable" in text
+    assert "1 failed: source missing" in text
+    assert sum(f">{asset}</a>" in text for asset in broken) == 5
+    assert "and more" in text
+    gone.refresh_from_db()
+    assert f'src="{gone.thumbnail_url}"' in text
+    assert len(re.findall('<img class="thumbnail"', text)) == 1  # the broken ones have none
+    assert 'name="reason" value="unreadable"' in text
+
+
+def test_page__shows_the_log_with_who(
+    staff_client: Client, staff: User, make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    make_asset()
+    run = start(by=staff)
+    press(staff_client, run, "cancel")
+    press(staff_client, run, "resume")
+    log = page(staff_client, run).split('id="log-heading"')[1]
+    assert re.findall(r"<td>(Started|Cancelled|Resumed)</td><td>(\w+)</td>", log) == [
+        ("Started", "staff"),
+        ("Cancelled", "staff"),
+        ("Resumed", "staff"),
+    ]
+
+
+def test_page__names_others_that_do_the_same(
+    staff_client: Client, staff: User, make_asset: MakeAsset
+) -> None:
+    make_asset()
+    bob = User.objects.create_user("bob", first_name="Bob")
+    theirs, ours = start(by=bob), start(by=staff)
+    other_scope = start()
+    Run.objects.filter(pk=other_scope.pk).update(scope={"session": "A"})
+    text = page(staff_client, ours)
+    assert f">Run {theirs.pk}</a>, started by Bob, does the same." in text
+    assert f"Run {other_scope.pk}" not in text
+    work(theirs)
+    assert "does the same" not in page(staff_client, ours)
+
+
+def test_page__works_without_javascript(staff_client: Client, make_asset: MakeAsset) -> None:
+    make_asset()
+    run = start()
+    assert "<noscript>" in page(staff_client, run)
+    work(run)
+    text = page(staff_client, run)
+    assert "<noscript>" not in text
+    assert "1 of 1 (100" in text
+
+
+def test_page__queries_do_not_grow(
+    staff_client: Client,
+    make_asset: MakeAsset,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    for _ in range(12):
+        make_asset(pictures.truncated())
+    work(run := start())
+    with django_assert_max_num_queries(10):
+        page(staff_client, run)
+
+
+# --- the part that moves --------------------------------------------------------------------------
+
+
+def test_report__costs_at_most_five_queries(
+    staff_client: Client,
+    staff: User,
+    make_asset: MakeAsset,
+    queue_server: QueueServer,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    for _ in range(10):
+        make_asset(pictures.truncated())
+        make_asset()
+    run = start(by=staff, attended=False)
+    for chunk in run.chunks.all()[:10]:
+        runs.work_chunk(chunk.pk)
+    with django_assert_max_num_queries(5):
+        text = report(staff_client, run)
+    assert "10 of 20 (50" in text
+    assert "5 unreadable" in text
+    assert 'data-over="no"' in text
+
+
+def test_report__tells_rate_and_time_left(staff_client: Client, make_asset: MakeAsset) -> None:
+    for _ in range(4):
+        make_asset()
+    run = start()
+    Run.objects.filter(pk=run.pk).update(created_at=timezone.now() - timedelta(seconds=50))
+    runs.work_chunk(run.chunks.all()[0].pk)
+    text = report(staff_client, run)
+    assert "0.0 images a second" in text
+    assert re.search(r"about 2 minutes left|about 3 minutes left|about 150 seconds", text)
+
+
+def test_report__is_only_for_those_who_may_see_runs(client: Client, make_asset: MakeAsset) -> None:
+    make_asset()
+    run = start()
+    url = f"{LIST}{run.pk}/report/"
+    assert client.get(url).status_code == HTTPStatus.FOUND
+    user = User.objects.create_user("viewer", is_staff=True)
+    client.force_login(user)
+    assert client.get(url).status_code == HTTPStatus.FORBIDDEN
+    user.user_permissions.set(Permission.objects.filter(codename="purge_thumbnails"))
+    assert client.get(url).status_code == HTTPStatus.OK
+    assert client.get(f"{LIST}999/report/").status_code == HTTPStatus.NOT_FOUND
+
+
+# --- when nothing moves ---------------------------------------------------------------------------
+
+
+def test_queue_down__is_said_and_resume_offered(
+    staff_client: Client, make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    make_asset()
+    queue_server.kill()
+    run = start(attended=False)
+    text = page(staff_client, run)
+    assert "The queue cannot be reached" in text
+    assert 'data-state="running, no queue"' in text
+    assert f"{LIST}{run.pk}/act/resume/" in text
+    assert "queue cannot be reached" in press(staff_client, run, "resume")
+    queue_server.start()
+    assert f"Run {run.pk} goes on with what is left" in press(staff_client, run, "resume")
+    with queue_server.client as client:
+        assert client.llen("rq:queue:thumbnails-now") == 1
+    press(staff_client, run, "resume")  # again: it is in the queue already
+    with queue_server.client as client:
+        assert client.llen("rq:queue:thumbnails-now") == 1
+    assert f"{LIST}{run.pk}/act/resume/" not in page(staff_client, run)
+
+
+def test_no_worker__is_said_until_one_lives_or_a_command_works(
+    staff_client: Client, make_asset: MakeAsset, worker: StartWorker, queue_server: QueueServer
+) -> None:
+    make_asset()
+    run = start(attended=False)
+    assert "Nobody is at work on it" in report(staff_client, run)
+    assert "Nobody is at work on it" not in report(staff_client, start(attended=True))
+    worker()
+    paused = start(attended=True)
+    Run.objects.filter(pk=paused.pk).update(attended_until=None)
+    assert "Nobody is at work on it" not in report(staff_client, paused)
+
+
+# --- the list -------------------------------------------------------------------------------------
+
+
+def test_list__shows_progress_pace_and_people_in_a_constant_number_of_queries(
+    staff_client: Client,
+    staff: User,
+    make_asset: MakeAsset,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+) -> None:
+    make_asset()
+    make_asset(pictures.truncated())
+    finished = start(by=staff, note="after the fix")
+    work(finished)
+    for _ in range(15):
+        start(by=User.objects.create_user(f"user-{Run.objects.count()}"))
+    with django_assert_max_num_queries(9):
+        text = text_of(staff_client.get(LIST))
+    assert f'<progress max="100" value="100" aria-label="Progress of Run {finished.pk}">' in text
+    assert "2 of 2, 1 failed" in text
+    assert "images a second" in text
+    assert "after the fix" in text
+    assert "user-9" in text
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "1 second"),
+        (90, "90 seconds"),
+        (150, "2 minutes"),
+        (7_000, "117 minutes"),
+        (7_300, "2 hours"),
+        (400_000, "5 days"),
+    ],
+)
+def test_duration__in_words(seconds: float, words: str) -> None:
+    assert wording.duration(seconds) == words

@@ -1,0 +1,51 @@
+"""Numbers and people in words, for pages and lists alike."""
+
+from typing import TYPE_CHECKING
+
+from django.contrib.humanize.templatetags.humanize import intcomma
+
+from thumbnails.exceptions import Reason
+from thumbnails.models import Run
+from thumbnails.models.runs import Progress
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit of which there are two or more: `90 seconds`, `3 hours`."""
+    for size, unit in UNITS:
+        if seconds >= 2 * size or size == 1:
+            number = max(1, round(seconds / size))
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    raise AssertionError("the last unit takes all")
+
+
+def pace(run: Run, progress: Progress) -> str:
+    """Its rate, and while it runs the time left; empty where neither is known."""
+    words = []
+    if progress.rate is not None:
+        rate = progress.rate
+        words.append(f"{intcomma(round(rate)) if rate >= 10 else f'{rate:.1f}'} images a second")
+    left = progress.seconds_left
+    if run.state == Run.State.RUNNING and left:
+        words.append(f"about {duration(left)} left")
+    return ", ".join(words)
+
+
+def counts(progress: Progress) -> str:
+    """How much of it is done, and whether anything failed."""
+    failed = f", {intcomma(progress.failed)} failed" if progress.failed else ""
+    return f"{intcomma(progress.done)} of {intcomma(progress.total)}{failed}"
+
+
+def person(user: "User | None") -> str:
+    """By whom; a dash for nobody, which is a command or the site itself."""
+    return "–" if user is None else user.get_full_name() or user.get_username()
+
+
+def reason_label(value: str) -> str:
+    """A failure's reason in words, also one that the site does not know any more."""
+    return Reason(value).label if value in [*Reason] else value
