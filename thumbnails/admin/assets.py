@@ -1,14 +1,11 @@
 """Assets in the admin: the state of their thumbnails, and the actions that mend them."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ORDER_VAR
-from django.core.exceptions import ValidationError
-from django.core.files.uploadedfile import UploadedFile
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
@@ -16,45 +13,22 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from thumbnails import conf
 from thumbnails.admin import plans
+from thumbnails.admin.asset_page import AssetPage
 from thumbnails.admin.filters import FILTERS, selection_of
 from thumbnails.admin.paging import SelectionPaginator
-from thumbnails.exceptions import ThumbnailError
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.rendering import inspect
-from thumbnails.upkeep import intake
 from thumbnails.upkeep.selection import Selection
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
-    AssetForm = forms.ModelForm[ImageAsset]
-    AssetAdmin = admin.ModelAdmin[ImageAsset]
     SessionAdmin = admin.ModelAdmin[TrainingSession]
 else:
-    AssetForm = forms.ModelForm
-    AssetAdmin = SessionAdmin = admin.ModelAdmin
-
-
-class ImageAssetForm(AssetForm):
-    class Meta:
-        model = ImageAsset
-        fields: ClassVar = ["original", "session"]
-        # Not Django's own, which links to the file: originals are never public.
-        widgets: ClassVar = {"original": forms.FileInput(attrs={"accept": "image/*"})}
-
-    def clean_original(self) -> "UploadedFile[Any]":
-        upload: UploadedFile[Any] = self.cleaned_data["original"]
-        try:
-            inspect(cast(BinaryIO, upload.file), max_pixels=conf.current().max_pixels)
-        except ThumbnailError as error:
-            raise ValidationError(str(error)) from error
-        upload.seek(0)
-        return upload
+    SessionAdmin = admin.ModelAdmin
 
 
 @admin.register(ImageAsset)
-class ImageAssetAdmin(AssetAdmin):
+class ImageAssetAdmin(AssetPage):
     list_display = ("picture", "name", "state_shown", "thumbnail_size", "session", "created_at")
     list_display_links = ("picture", "name")
     list_filter = FILTERS
@@ -67,10 +41,9 @@ class ImageAssetAdmin(AssetAdmin):
     ordering = ("-created_at", "-pk")
     search_fields = ("original",)
     actions = ("regenerate_thumbnails", "purge_cache")
-    form = ImageAssetForm
 
     class Media:
-        css: ClassVar = {"all": ["thumbnails/admin.css"]}
+        css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/pages.css"]}
 
     # --- the list -----------------------------------------------------------------------------
 
@@ -112,38 +85,6 @@ class ImageAssetAdmin(AssetAdmin):
             return "–"
         size = f"{asset.thumbnail_width} × {asset.thumbnail_height}"
         return f"{size}, {filesizeformat(asset.thumbnail_bytes)}"
-
-    # --- one asset ----------------------------------------------------------------------------
-
-    FACTS = (
-        "picture",
-        "state_shown",
-        "thumbnail_size",
-        "thumbnail_generated_at",
-        "thumbnail_error_detail",
-        "original_facts",
-        "created_at",
-    )
-
-    def get_fields(self, request: HttpRequest, obj: ImageAsset | None = None) -> Any:
-        return ["original", "session"] if obj is None else ["name", "session", *self.FACTS]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: ImageAsset | None = None) -> list[str]:
-        return [] if obj is None else ["name", *self.FACTS]
-
-    @admin.display(description="original")
-    def original_facts(self, asset: ImageAsset) -> str:
-        return (
-            f"{asset.format}, {asset.width} × {asset.height} pixels, mode {asset.mode}, "
-            f"EXIF orientation {asset.orientation}"
-        )
-
-    def save_model(
-        self, request: HttpRequest, obj: ImageAsset, form: AssetForm, change: bool
-    ) -> None:
-        super().save_model(request, obj, form, change)
-        if not change:
-            intake.describe(obj)
 
     # --- actions ------------------------------------------------------------------------------
 

@@ -103,6 +103,9 @@ class Change:
     """What the original's header says now, where the original has changed."""
     source_version: str | None = None
     """The original's version now, where it has changed."""
+    original: str | None = None
+    """The original that it came from: void where the asset has got another one since; None for
+    what holds whatever the original is."""
     history: list[dict[str, Any]] | None = None
     """The asset's history with this in it; None leaves it as it is."""
     unstored: Rendering | None = None
@@ -230,18 +233,21 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
     def write_down(self, changes: Iterable[Change]) -> list[int]:
         """Write what the tries came to, in one transaction and one statement per kind.
 
-        Gives the ids of those that are not in the ledger any more.
+        Gives the ids of those that were not written: the asset, or the original that the change
+        came from, is not in the ledger any more.
 
         Django's own bulk_update grows a CASE per row and column and costs more than rendering a
         small picture; an executemany over a prepared UPDATE costs a tenth.
         """
         rows_by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
+        written = []
         # In the order of ids, so that two writers lock rows in the same order.
         for change in sorted(changes, key=lambda change: change.asset_id):
             values = _columns(change)
             if values:
-                row = [*values.values(), change.asset_id]
+                row = [*values.values(), change.asset_id, change.original]
                 rows_by_columns.setdefault(tuple(values), []).append(row)
+                written.append(change)
         if not rows_by_columns:
             return []
         updated = 0
@@ -252,22 +258,23 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
                 set_fields = [concrete[column] for column in columns]
                 assignments = ", ".join(f'"{field.column}" = %s' for field in set_fields)
                 cursor.executemany(
-                    f'UPDATE "{self.model._meta.db_table}" SET {assignments} WHERE "id" = %s',  # noqa: S608  names from the model, values as parameters
+                    f'UPDATE "{self.model._meta.db_table}" SET {assignments} WHERE "id" = %s'  # noqa: S608  names from the model, values as parameters
+                    ' AND "original" = COALESCE(%s, "original")',
                     [
                         [
                             field.get_db_prep_save(value, connection)
                             for field, value in zip(set_fields, row, strict=False)
                         ]
-                        + row[-1:]
+                        + row[len(set_fields) :]
                         for row in rows
                     ],
                 )
                 updated += cursor.rowcount
-        ids = [row[-1] for rows in rows_by_columns.values() for row in rows]
-        if updated == len(ids):
+        if updated == len(written):
             return []
-        known = set(self.filter(pk__in=ids).values_list("pk", flat=True))
-        return [asset_id for asset_id in ids if asset_id not in known]
+        ids = [change.asset_id for change in written]
+        originals_now = dict(self.filter(pk__in=ids).values_list("pk", "original"))
+        return [change.asset_id for change in written if _is_void(change, originals_now)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +304,11 @@ class Part:
 def _row(parts: Iterable[F | Value]) -> Func:
     """SQL's row value: rows compare column by column, as an index over these columns does."""
     return Func(*parts, template="(%(expressions)s)", output_field=models.BooleanField())
+
+
+def _is_void(change: Change, originals_now: dict[int, str]) -> bool:
+    original = originals_now.get(change.asset_id)
+    return original is None or change.original not in (None, original)
 
 
 def _columns(change: Change) -> dict[str, Any]:

@@ -146,7 +146,11 @@ def _noted(asset: ImageAsset, change: Change, run_id: int | None = None) -> Chan
 
 
 def write_down(changes: Sequence[Change]) -> None:
-    """Put the changes into the ledger. A thumbnail of an asset deleted meanwhile is deleted."""
+    """Put the changes into the ledger.
+
+    A thumbnail of an asset that was deleted meanwhile, or got another original, is deleted: it is
+    of nothing that the ledger knows.
+    """
     for asset_id in ImageAsset.objects.write_down(changes):
         with suppress(StorageFailure):
             cache.delete(name_for(asset_id))
@@ -226,7 +230,9 @@ def _made_true(
             if _is_fresh_on_disk(asset, rendered_since):
                 return Change(asset_id=asset.pk, outcome=Outcome.FRESH)
             if (record := _found_in_cache(asset, rendered_since)) is not None:
-                return Change(asset_id=asset.pk, outcome=Outcome.FRESH, record=record)
+                return Change(
+                    asset_id=asset.pk, outcome=Outcome.FRESH, record=record, original=name
+                )
         fingerprint = recipe.fingerprint(source_version)
         max_pixels = conf.current().max_pixels
         with _guarded(asset.pk, name, fingerprint), limit(), originals.opened(name) as file:
@@ -252,6 +258,7 @@ def _made_true(
             ),
             facts=facts,
             source_version=source_version,
+            original=name,
             unstored=rendering,
         )
     return Change(
@@ -267,6 +274,7 @@ def _made_true(
         ),
         facts=facts,
         source_version=source_version,
+        original=name,
     )
 
 

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
+from django.core.files import File
 from django.core.files.storage import FileSystemStorage
 from django.db import transaction
 
@@ -23,9 +25,9 @@ from thumbnails.exceptions import (
     Unsupported,
     UsageError,
 )
-from thumbnails.models import ImageAsset, TrainingSession
+from thumbnails.models import ImageAsset, TrainingSession, recipe_in_force
 from thumbnails.models.assets import NAME_LENGTH
-from thumbnails.rendering import Facts, inspect
+from thumbnails.rendering import Facts, inspect, render
 
 BATCH = 500
 """Files that share one question to the database and one transaction."""
@@ -53,6 +55,14 @@ class Arrived:
     reason: Reason | None = None
     """Why it was refused, and `detail` in words; None where it was not."""
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A picture that can take an original's place."""
+
+    file: BinaryIO
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +123,43 @@ def describe(asset: ImageAsset) -> None:
         facts = inspect(file, max_pixels=conf.current().max_pixels)
     _set(asset, facts, originals.source_version(name))
     asset.save(update_fields=[*asdict(facts), "source_version"])
+
+
+def examine(file: BinaryIO) -> Examined:
+    """Look at a picture that somebody wants to put in place of an original.
+
+    It is rendered and not only inspected: a file that broke off on its way here has a header as
+    good as any. Raises ThumbnailError for what cannot be shown.
+    """
+    max_pixels = conf.current().max_pixels
+    file.seek(0)
+    facts = inspect(file, max_pixels=max_pixels)
+    file.seek(0)
+    render(file, recipe_in_force(), fingerprint="", max_pixels=max_pixels)
+    file.seek(0)
+    return Examined(file, facts)
+
+
+def replace(asset: ImageAsset, examined: Examined, *, name: str) -> None:
+    """Put another original in place of the asset's. Its thumbnail is stale from then on.
+
+    The new file is stored under a name of its own and the old one is kept. What somebody renders
+    from the old one just now does not get into the ledger any more. Raises StorageFailure, and
+    ImageAsset.DoesNotExist where the asset was deleted meanwhile; both change nothing.
+    """
+    try:
+        asset.original.save(name, File(examined.file), save=False)
+    except OSError as error:
+        raise StorageFailure(f"The original cannot be stored: {error.strerror}.") from error
+    new_name = str(asset.original.name)
+    version = originals.source_version(new_name)
+    _set(asset, examined.facts, version)
+    replaced = ImageAsset.objects.filter(pk=asset.pk).update(
+        original=new_name, source_version=version, **asdict(examined.facts)
+    )
+    if not replaced:
+        originals.storage().delete(new_name)
+        raise ImageAsset.DoesNotExist
 
 
 def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[Arrived]:

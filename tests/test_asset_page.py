@@ -1,0 +1,267 @@
+"""The page of one asset in the admin: facts, history, regenerate, purge, another original."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from tests import pictures
+from tests.conftest import MakeAsset
+from thumbnails.cache import storage as cache
+from thumbnails.exceptions import ThumbnailError
+from thumbnails.models import ImageAsset, Run, State, TrainingSession
+from thumbnails.upkeep import freshness, intake, runs
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/thumbnails/imageasset/"
+
+
+def url_of(asset: ImageAsset, verb: str = "change") -> str:
+    return f"{LIST}{asset.pk}/{verb}/"
+
+
+def text_of(response: Any) -> str:
+    assert response.status_code == HTTPStatus.OK
+    return str(response.content.decode())
+
+
+def replace(client: Client, asset: ImageAsset, data: bytes, name: str = "new.jpg") -> str:
+    upload = SimpleUploadedFile(name, data)
+    page = client.post(url_of(asset), {"session": "", "replacement": upload}, follow=True)
+    return text_of(page)
+
+
+# --- what it shows --------------------------------------------------------------------------------
+
+
+def test_page__shows_the_originals_facts_and_the_thumbnail_at_true_size(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset(pictures.jpeg(pictures.scene(2000, 1000), orientation=6))
+    page = text_of(staff_client.get(url_of(asset)))
+    assert "There is none. It is rendered when somebody asks for it." in page
+    assert '<img class="thumbnail"' not in page
+    freshness.serve(asset)
+    page = text_of(staff_client.get(url_of(asset)))
+    assert re.search(
+        rf'<img class="thumbnail" src="{re.escape(asset.thumbnail_url)}" alt="picture 1" '
+        r'width="256" height="128">',
+        page,
+    )
+    assert "1000 × 2000 pixels (2.0 megapixels), EXIF orientation 6" in page
+    assert "JPEG, mode RGB" in page
+    assert "in force" in page
+
+
+def test_page__shows_the_history_with_links_to_runs(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset(pictures.truncated())
+    assert "Nobody has tried" in text_of(staff_client.get(url_of(asset)))
+    run = runs.start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.all(),
+        origin=Run.Origin.COMMAND,
+        scope_text="all images",
+        attended=True,
+    )
+    runs.work_chunk(run.chunks.get().pk)
+    history = text_of(staff_client.get(url_of(asset))).split('id="thumbnail-history"')[1]
+    assert "<td>Failed</td>" in history
+    assert "<td>unreadable</td>" in history
+    assert f'<a href="/admin/thumbnails/run/{run.pk}/change/">Run {run.pk}</a>' in history
+
+
+# --- regenerate and purge -------------------------------------------------------------------------
+
+
+def test_regenerate__renders_at_once_even_if_fresh(
+    staff_client: Client, make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset = make_asset()
+    freshness.serve(asset)
+    before = (thumbnail_dir / asset.thumbnail_name).stat().st_ino
+    page = text_of(staff_client.post(url_of(asset, "regenerate"), follow=True))
+    assert "The thumbnail is rendered anew." in page
+    assert (thumbnail_dir / asset.thumbnail_name).stat().st_ino != before
+    assert not Run.objects.exists()
+
+
+def test_regenerate__tells_why_it_failed(staff_client: Client, make_asset: MakeAsset) -> None:
+    asset = make_asset(pictures.truncated())
+    page = text_of(staff_client.post(url_of(asset, "regenerate"), follow=True))
+    assert "It failed: unreadable." in page
+    asset.refresh_from_db()
+    assert asset.state == State.FAILED
+
+
+def test_regenerate__of_one_that_hangs_elsewhere_is_told(
+    staff_client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(asset: ImageAsset) -> None:
+        raise freshness.Busy("Somebody else is rendering it.")
+
+    monkeypatch.setattr(freshness, "render_now", busy)
+    page = text_of(staff_client.post(url_of(make_asset(), "regenerate"), follow=True))
+    assert "Somebody else is rendering it." in page
+
+
+def test_purge__asks_first_and_then_deletes(
+    staff_client: Client, make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset = make_asset()
+    freshness.serve(asset)
+    question = text_of(staff_client.get(url_of(asset, "purge")))
+    assert "Yes, purge it" in question
+    assert (thumbnail_dir / asset.thumbnail_name).exists()
+    page = text_of(staff_client.post(url_of(asset, "purge"), follow=True))
+    assert "The thumbnail is purged." in page
+    assert '<img class="thumbnail"' not in page  # showing it would render it again
+    assert not (thumbnail_dir / asset.thumbnail_name).exists()
+    asset.refresh_from_db()
+    assert asset.state == State.MISSING
+    assert asset.thumbnail_history[0]["outcome"] == "purged"
+
+
+@pytest.mark.parametrize("verb", ["regenerate", "purge"])
+def test_verbs__each_needs_its_own_permission(
+    client: Client, make_asset: MakeAsset, verb: str
+) -> None:
+    asset = make_asset()
+    freshness.serve(asset)
+    before = ImageAsset.objects.values().get()
+    other = {"regenerate": "purge", "purge": "regenerate"}[verb]
+    user = User.objects.create_user("viewer", is_staff=True)
+    names = ["view_imageasset", f"{other}_thumbnails"]
+    user.user_permissions.set(Permission.objects.filter(codename__in=names))
+    client.force_login(user)
+    page = text_of(client.get(url_of(asset)))
+    assert url_of(asset, verb) not in page
+    assert url_of(asset, other) in page
+    assert client.post(url_of(asset, verb)).status_code == HTTPStatus.FORBIDDEN
+    assert ImageAsset.objects.values().get() == before
+    assert 'name="replacement"' not in page
+    forged = SimpleUploadedFile("new.jpg", pictures.jpeg())
+    answer = client.post(url_of(asset), {"replacement": forged})
+    assert answer.status_code == HTTPStatus.FORBIDDEN
+
+
+@pytest.mark.parametrize("verb", ["regenerate", "purge"])
+def test_verbs__are_posts_with_a_token(staff: User, make_asset: MakeAsset, verb: str) -> None:
+    asset = make_asset()
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(staff)
+    assert client.post(url_of(asset, verb)).status_code == HTTPStatus.FORBIDDEN
+    if verb == "regenerate":
+        got = client.get(url_of(asset, verb))
+        assert got.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    asset.refresh_from_db()
+    assert asset.state == State.MISSING
+
+
+@pytest.mark.parametrize("verb", ["regenerate", "purge"])
+def test_verbs__of_an_asset_that_is_gone(staff_client: Client, verb: str) -> None:
+    page = text_of(staff_client.post(f"{LIST}999/{verb}/", follow=True))
+    assert "doesn’t exist. Perhaps it was deleted?" in page
+
+
+# --- another original -----------------------------------------------------------------------------
+
+
+def test_replace__shows_the_new_picture_at_a_new_url_and_keeps_the_old_file(
+    staff_client: Client, make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    asset = make_asset(pictures.jpeg(pictures.scene(640, 480)), name="a.jpg")
+    freshness.serve(asset)
+    old_url = asset.thumbnail_url
+    new = pictures.png(pictures.scene(100, 300))
+    page = replace(staff_client, asset, new, name="b.png")
+    assert "The thumbnail is rendered anew." in page
+    asset.refresh_from_db()
+    assert (asset.format, asset.width, asset.height) == ("PNG", 100, 300)
+    assert asset.state == State.FRESH
+    assert (asset.thumbnail_width, asset.thumbnail_height) == (85, 256)
+    assert asset.thumbnail_url != old_url
+    assert asset.thumbnail_url in page
+    assert (originals_dir / str(asset.original)).read_bytes() == new
+    assert (originals_dir / "a.jpg").exists()
+    assert staff_client.get(asset.thumbnail_url).status_code == HTTPStatus.OK
+
+
+@pytest.mark.parametrize(
+    "data", [b"", pictures.TEXT, pictures.truncated(), pictures.bomb()], ids=range(4)
+)
+def test_replace__by_a_broken_picture_is_refused_and_changes_nothing(
+    staff_client: Client, make_asset: MakeAsset, originals_dir: Path, data: bytes
+) -> None:
+    asset = make_asset()
+    freshness.serve(asset)
+    before = ImageAsset.objects.values().get()
+    files = sorted(originals_dir.rglob("*"))
+    assert "errorlist" in replace(staff_client, asset, data)
+    assert ImageAsset.objects.values().get() == before
+    assert sorted(originals_dir.rglob("*")) == files
+
+
+def test_replace__that_cannot_be_stored_is_told_and_changes_nothing(
+    staff_client: Client, make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    asset = make_asset()
+    before = ImageAsset.objects.values().get()
+    (originals_dir / "uploads").write_text("in the way")
+    assert "The original cannot be stored" in replace(staff_client, asset, pictures.jpeg())
+    assert ImageAsset.objects.values().get() == before
+
+
+def test_save__without_a_file_changes_the_session_alone(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset()
+    session = TrainingSession.objects.create(name="S")
+    before = ImageAsset.objects.values().get()
+    staff_client.post(url_of(asset), {"session": session.pk})
+    assert ImageAsset.objects.values().get() == {**before, "session_id": session.pk}
+
+
+def test_replace__while_a_worker_renders_the_old_one(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset()
+    seen_by_worker = ImageAsset.objects.get()
+    replace(staff_client, asset, pictures.jpeg(pictures.scene(30, 90)))
+    # Its chunk's assets were read before, and it comes to this one only now.
+    change = freshness.refresh(seen_by_worker)
+    freshness.write_down([change])
+    asset.refresh_from_db()
+    assert (asset.width, asset.height) == (30, 90)
+    assert cache.size_bytes(asset.thumbnail_name) is None  # of the old picture
+    freshness.serve(asset)
+    assert (asset.thumbnail_width, asset.thumbnail_height) == (30, 90)
+    assert asset.state == State.FRESH
+
+
+def test_replace__of_an_asset_deleted_meanwhile_leaves_no_file(
+    make_asset: MakeAsset, originals_dir: Path, tmp_path: Path
+) -> None:
+    asset = make_asset()
+    other = tmp_path / "new.jpg"
+    other.write_bytes(pictures.jpeg())
+    ImageAsset.objects.all().delete()
+    with other.open("rb") as file, pytest.raises(ImageAsset.DoesNotExist):
+        intake.replace(asset, intake.examine(file), name="new.jpg")
+    assert not list(originals_dir.rglob("new*"))
+
+
+def test_examine__refuses_what_only_its_header_recommends(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(pictures.truncated())
+    with broken.open("rb") as file, pytest.raises(ThumbnailError):
+        intake.examine(file)

@@ -1,0 +1,314 @@
+"""The page of one asset: what is known of it, and what can be done to it at once."""
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.dateparse import parse_datetime
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from thumbnails import conf
+from thumbnails.admin import wording
+from thumbnails.exceptions import ThumbnailError
+from thumbnails.models import ImageAsset, Outcome, State, recipe_in_force
+from thumbnails.models.assets import Change
+from thumbnails.rendering import inspect
+from thumbnails.upkeep import freshness, intake
+
+if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
+    AssetForm = forms.ModelForm[ImageAsset]
+    AssetAdmin = admin.ModelAdmin[ImageAsset]
+else:
+    AssetForm = forms.ModelForm
+    AssetAdmin = admin.ModelAdmin
+
+PERMISSIONS = {"regenerate": "regenerate_thumbnails", "purge": "purge_thumbnails"}
+"""What each verb of the page needs."""
+
+
+class NewAssetForm(AssetForm):
+    class Meta:
+        model = ImageAsset
+        fields: ClassVar = ["original", "session"]
+        # Not Django's own, which links to the file: originals are never public.
+        widgets: ClassVar = {"original": forms.FileInput(attrs={"accept": "image/*"})}
+
+    def clean_original(self) -> "UploadedFile[Any]":
+        upload: UploadedFile[Any] = self.cleaned_data["original"]
+        try:
+            inspect(cast(BinaryIO, upload.file), max_pixels=conf.current().max_pixels)
+        except ThumbnailError as error:
+            raise ValidationError(str(error)) from error
+        upload.seek(0)
+        return upload
+
+
+class KnownAssetForm(AssetForm):
+    replacement = forms.FileField(
+        required=False,
+        label="New original",
+        widget=forms.FileInput(attrs={"accept": "image/*"}),
+        help_text="Takes the original's place, and the thumbnail is made from it at once. "
+        "The old file is kept.",
+    )
+
+    class Meta:
+        model = ImageAsset
+        fields: ClassVar = ["session"]
+
+    def clean_replacement(self) -> intake.Examined | None:
+        upload: UploadedFile[Any] | None = self.cleaned_data["replacement"]
+        if upload is None:
+            return None
+        try:
+            return intake.examine(cast(BinaryIO, upload.file))
+        except ThumbnailError as error:
+            raise ValidationError(str(error)) from error
+
+
+class AssetPage(AssetAdmin):
+    """The part of the assets' admin that shows one of them."""
+
+    THUMBNAIL = (
+        "thumbnail_shown",
+        "state_shown",
+        "thumbnail_size",
+        "thumbnail_generated_at",
+        "recipe",
+        "thumbnail_error_detail",
+    )
+    ORIGINAL = ("original_format", "original_size", "original_file", "created_at")
+
+    # --- what it shows ------------------------------------------------------------------------
+
+    def get_fieldsets(self, request: HttpRequest, obj: ImageAsset | None = None) -> Any:
+        if obj is None:
+            return [(None, {"fields": ["original", "session"]})]
+        own = ["name", "session"]
+        if self.has_change_permission(request, obj):
+            own.append("replacement")
+        return [
+            (None, {"fields": own}),
+            ("Thumbnail", {"fields": self.THUMBNAIL}),
+            ("Original", {"fields": self.ORIGINAL}),
+        ]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ImageAsset | None = None) -> list[str]:
+        return [] if obj is None else ["name", *self.THUMBNAIL, *self.ORIGINAL]
+
+    def get_form(
+        self,
+        request: HttpRequest,
+        obj: ImageAsset | None = None,
+        change: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        kwargs["form"] = NewAssetForm if obj is None else KnownAssetForm
+        return super().get_form(request, obj, change, **kwargs)
+
+    @admin.display(description="thumbnail")
+    def thumbnail_shown(self, asset: ImageAsset) -> SafeString | str:
+        if asset.state == State.FAILED:
+            return "There is none."
+        if asset.state == State.MISSING:
+            # Not shown: showing it would render it, also the one that was just purged.
+            return "There is none. It is rendered when somebody asks for it."
+        width, height = asset.display_size or ("", "")
+        return format_html(
+            '<div class="true-size" tabindex="0" role="group" aria-label="Thumbnail at true size">'
+            '<img class="thumbnail" src="{}" alt="{}" width="{}" height="{}"></div>',
+            asset.thumbnail_url,
+            asset.title,
+            width,
+            height,
+        )
+
+    @admin.display(description="recipe")
+    def recipe(self, asset: ImageAsset) -> str:
+        if not asset.thumbnail_recipe:
+            return "–"
+        in_force = asset.thumbnail_recipe == recipe_in_force().digest
+        return f"{asset.thumbnail_recipe}, {'in force' if in_force else 'no longer in force'}"
+
+    @admin.display(description="format")
+    def original_format(self, asset: ImageAsset) -> str:
+        return f"{asset.format}, mode {asset.mode}" if asset.format else "–"
+
+    @admin.display(description="size")
+    def original_size(self, asset: ImageAsset) -> str:
+        if not asset.width or not asset.height:
+            return "–"
+        turned = "upright" if asset.orientation == 1 else f"EXIF orientation {asset.orientation}"
+        megapixels = asset.width * asset.height / 1e6
+        return f"{asset.width} × {asset.height} pixels ({megapixels:.1f} megapixels), {turned}"
+
+    @admin.display(description="file")
+    def original_file(self, asset: ImageAsset) -> str:
+        size, _, changed = asset.source_version.partition("-")
+        if not (size.isdecimal() and changed.isdecimal()):
+            return "–"
+        moment = datetime.fromtimestamp(int(changed) / 1e6, UTC)
+        return f"{filesizeformat(int(size))}, changed {moment:%Y-%m-%d %H:%M:%S} UTC"
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        asset = self.get_object(request, unquote(object_id))
+        page: dict[str, Any] = {}
+        if asset is not None:
+            page = {
+                "asset_verbs": {verb for verb in PERMISSIONS if _may(request, verb)},
+                "asset_history": _history(asset),
+            }
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
+
+    # --- another original ---------------------------------------------------------------------
+
+    def save_model(
+        self, request: HttpRequest, obj: ImageAsset, form: AssetForm, change: bool
+    ) -> None:
+        if not change:
+            super().save_model(request, obj, form, change)
+            intake.describe(obj)
+            return
+        # This column alone: a worker may be writing the thumbnail's just now.
+        ImageAsset.objects.filter(pk=obj.pk).update(session=obj.session)
+        examined: intake.Examined | None = form.cleaned_data.get("replacement")
+        if examined is not None:
+            self._replace(request, obj, examined)
+
+    def _replace(self, request: HttpRequest, asset: ImageAsset, examined: intake.Examined) -> None:
+        upload = cast("UploadedFile[Any]", request.FILES["replacement"])
+        try:
+            intake.replace(asset, examined, name=upload.name or "picture")
+        except ThumbnailError as error:
+            self.message_user(request, str(error), messages.ERROR)
+        except ImageAsset.DoesNotExist:
+            self._say_deleted(request)
+        else:
+            # Not within this transaction: whoever else is at this thumbnail would wait for the
+            # row, and we for them.
+            transaction.on_commit(partial(self._render, request, asset))
+
+    def response_change(self, request: HttpRequest, obj: ImageAsset) -> HttpResponse:
+        """Stays on the page that shows the new picture."""
+        if "replacement" in request.FILES:
+            return redirect(request.path)
+        return super().response_change(request, obj)
+
+    # --- regenerate, purge --------------------------------------------------------------------
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        own = [
+            path(
+                f"<int:asset_id>/{verb}/",
+                view(getattr(self, f"{verb}_view")),
+                name=f"thumbnails_imageasset_{verb}",
+            )
+            for verb in PERMISSIONS
+        ]
+        return [*own, *super().get_urls()]
+
+    def regenerate_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
+        asset = self._asset_for(request, asset_id, "regenerate")
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if asset is not None:
+            self._render(request, asset)
+        return self._back(asset_id)
+
+    def purge_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
+        """Asks, and then deletes the thumbnail."""
+        asset = self._asset_for(request, asset_id, "purge")
+        if asset is None:
+            return self._back(asset_id)
+        if request.method == "POST":
+            change = freshness.purge(asset)
+            freshness.write_down([change])
+            self._tell(request, asset, change)
+            return self._back(asset_id)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Are you sure?",
+            "opts": self.opts,
+            "asset": asset,
+            "media": self.media,
+        }
+        return TemplateResponse(
+            request, "admin/thumbnails/imageasset/purge_one_confirmation.html", context
+        )
+
+    def _asset_for(self, request: HttpRequest, asset_id: int, verb: str) -> ImageAsset | None:
+        """None where it was deleted meanwhile."""
+        if not _may(request, verb) or not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        return ImageAsset.objects.filter(pk=asset_id).first()
+
+    def _back(self, asset_id: int) -> HttpResponseRedirect:
+        """For an asset that is gone Django's own page says so."""
+        return redirect(reverse("admin:thumbnails_imageasset_change", args=[asset_id]))
+
+    def _render(self, request: HttpRequest, asset: ImageAsset) -> None:
+        try:
+            change = freshness.render_now(asset)
+        except freshness.Busy as error:
+            self.message_user(request, str(error), messages.WARNING)
+        except ImageAsset.DoesNotExist:
+            self._say_deleted(request)
+        else:
+            self._tell(request, asset, change)
+
+    def _tell(self, request: HttpRequest, asset: ImageAsset, change: Change) -> None:
+        """Say what came of it, and write it into the admin's log."""
+        said = {
+            Outcome.RENDERED: "The thumbnail is rendered anew.",
+            Outcome.FRESH: "The thumbnail is fresh: somebody else has just rendered it.",
+            Outcome.PURGED: "The thumbnail is purged.",
+        }
+        text = said.get(change.outcome) or _why(change)
+        failed = change.outcome == Outcome.FAILED
+        self.message_user(request, text, messages.ERROR if failed else messages.SUCCESS)
+        self.log_change(request, asset, text)
+
+    def _say_deleted(self, request: HttpRequest) -> None:
+        self.message_user(request, "The image was deleted meanwhile.", messages.WARNING)
+
+
+def _may(request: HttpRequest, verb: str) -> bool:
+    return request.user.has_perm(f"thumbnails.{PERMISSIONS[verb]}")
+
+
+def _why(change: Change) -> str:
+    """Of a failure."""
+    reason = change.reason.label if change.reason else "unknown"
+    detail = change.record.thumbnail_error_detail if change.record else ""
+    return f"It failed: {reason}. {detail}".strip()
+
+
+def _history(asset: ImageAsset) -> list[dict[str, Any]]:
+    return [
+        {
+            "at": parse_datetime(entry["at"]),
+            "outcome": Outcome(entry["outcome"]).label,
+            "reason": wording.reason_label(entry["reason"]) if "reason" in entry else "",
+            "run": entry.get("run"),
+        }
+        for entry in asset.thumbnail_history
+    ]
