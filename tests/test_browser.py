@@ -245,7 +245,7 @@ def test_run__keeps_nobody_out(
 
     page.goto(live_server.url + reverse("admin:thumbnails_run_change", args=[run.pk]))
 
-    expect(page.locator("#run-report")).to_contain_text("1 failed")
+    expect(page.locator(".run-failures")).to_contain_text("1 failed")
     assert serious_violations(page) == []
 
 

@@ -27,12 +27,18 @@ def pace(run: Run, progress: Progress) -> str:
     """Its rate, and while it runs the time left; empty where neither is known."""
     words = []
     if progress.rate is not None:
-        rate = progress.rate
-        words.append(f"{intcomma(round(rate)) if rate >= 10 else f'{rate:.1f}'} images a second")
+        words.append(_rate(progress.rate))
     left = progress.seconds_left
     if run.state == Run.State.RUNNING and left:
         words.append(f"about {duration(left)} left")
     return ", ".join(words)
+
+
+def _rate(images_a_second: float) -> str:
+    if images_a_second < 1:
+        return f"{images_a_second * 60:.1f} images a minute"
+    number = f"{images_a_second:.1f}" if images_a_second < 10 else intcomma(round(images_a_second))
+    return f"{number} images a second"
 
 
 def counts(progress: Progress) -> str:
