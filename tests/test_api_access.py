@@ -120,7 +120,7 @@ class Site:
                 return path.replace("{id}", str(self.asset.session_id))
         if path.endswith("/retry"):
             chunk = self.run.chunks.get()
-            chunk.failures = {"unreadable": [self.asset.pk]}
+            chunk.failures, chunk.failed = {"unreadable": [self.asset.pk]}, 1
             chunk.save()
         if path.endswith("/resume"):
             runs.cancel(self.run)

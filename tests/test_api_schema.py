@@ -81,7 +81,7 @@ def run(asset: ImageAsset, queue_server: QueueServer) -> Run:
     )
     chunk = run.chunks.first()
     assert chunk is not None
-    chunk.failures = {"unreadable": [asset.pk]}
+    chunk.failures, chunk.failed = {"unreadable": [asset.pk]}, 1
     chunk.save()
     return run
 

@@ -226,6 +226,7 @@ def walk(api: Caller, path: str, **query: Any) -> list[dict[str, Any]]:
         if page["nextCursor"] is None:
             return found
         assert page[what], "an empty page leads to no other"
+        assert page["nextCursor"] != query.get("cursor"), "the walk comes to no end"
         query["cursor"] = page["nextCursor"]
 
 
