@@ -104,11 +104,11 @@ def test_terms__there_and_back(texts: dict[str, str]) -> None:
 
 def test_terms__as_options_for_a_shell() -> None:
     selection = Selection(
-        session="a b", orientations=(2, 3), states=(State.STALE,), from_date=date(2026, 1, 2)
+        session="a b", orientations=(2, 3, 6), states=(State.STALE,), from_date=date(2026, 1, 2)
     )
     assert (
         terms.as_options(selection)
-        == "--session 'a b' --from-date 2026-01-02 --orientation 2,3 --state stale"
+        == "--session 'a b' --from-date 2026-01-02 --orientation 2-3,6 --state stale"
     )
 
 
@@ -146,7 +146,7 @@ def test_selection__tells_itself_in_words_and_json() -> None:
         orientations=(6, 8), reasons=(Reason.TOO_LARGE,), generated_before=date(2026, 1, 2)
     )
     assert str(selection) == (
-        "orientation 6, 8, failed as too large, thumbnails made before 2026-01-02"
+        "orientation 6,8, failed as too large, thumbnails made before 2026-01-02"
     )
     assert selection.as_json() == {
         "orientations": [6, 8],

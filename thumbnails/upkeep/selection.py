@@ -90,7 +90,7 @@ class Selection:
 
     def _words_of_originals(self) -> Iterator[str]:
         if self.orientations:
-            yield f"orientation {', '.join(map(str, self.orientations))}"
+            yield f"orientation {as_ranges(self.orientations)}"
         if self.formats:
             yield f"format {' or '.join(self.formats)}"
         if self.modes:
@@ -175,6 +175,17 @@ class Selection:
         """Raises UsageError where it means no image at all: somebody has mistyped."""
         if not self.assets().exists():
             raise UsageError(f"No image is meant by: {self}.")
+
+
+def as_ranges(numbers: Iterable[int]) -> str:
+    """'2-8' for the numbers from 2 to 8, '3,6-8' for some of them."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def _as_json(value: Any) -> Any:

@@ -11,7 +11,7 @@ from thumbnails.cache.layout import SHARDS
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import State
 from thumbnails.rendering import FORMATS
-from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.selection import Selection, as_ranges
 
 LARGEST_ID_DIGITS = 18
 
@@ -218,7 +218,7 @@ TERMS: dict[str, Term] = {
         example="2-8",
         help="originals with one of these EXIF orientations",
         parse=_orientations,
-        write=_joined("orientations"),
+        write=lambda selection: as_ranges(selection.orientations or ()) or None,
     ),
     "format": Term(
         example="jpeg",
