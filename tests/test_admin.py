@@ -17,6 +17,7 @@ from pytest_django import DjangoAssertNumQueries
 from tests import pictures
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
+from thumbnails.cache import storage as cache
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.upkeep import freshness, runs
 
@@ -70,6 +71,29 @@ def test_list__filters_by_session_and_date_and_searches_names(
         page = text_of(staff_client.get(f"{LIST}?{query}"))
         assert "boat.jpg" in page
         assert "tree.jpg" not in page
+
+
+def test_list__shows_what_is_stale_as_it_is_and_mends_nothing(
+    staff_client: Client, client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset()
+    freshness.serve(asset)
+    old = b"what an older renderer made"
+    cache.write(asset.thumbnail_name, old)
+    ImageAsset.objects.update(thumbnail_recipe="0ld")
+    asset.refresh_from_db()
+    address = f"{LIST}{asset.pk}/as-it-is/"
+    for page in (LIST, f"{LIST}{asset.pk}/change/", f"{LIST}plan/regenerate/"):
+        shown = text_of(staff_client.get(page))
+        assert address in shown
+        assert asset.thumbnail_url not in shown
+    assert staff_client.get(address).content == old
+    assert "no-store" in staff_client.get(address)["Cache-Control"]
+    assert client.get(address).status_code == HTTPStatus.FOUND  # to the login
+    asset.refresh_from_db()
+    assert asset.state == State.STALE
+    cache.delete(asset.thumbnail_name)
+    assert staff_client.get(address).status_code == HTTPStatus.NOT_FOUND
 
 
 def test_list__queries_do_not_grow_with_its_rows(

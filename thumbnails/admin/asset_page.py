@@ -20,7 +20,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from thumbnails import conf
-from thumbnails.admin import wording
+from thumbnails.admin import showing, wording
 from thumbnails.exceptions import ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, State, recipe_in_force
 from thumbnails.models.assets import Change
@@ -129,7 +129,7 @@ class AssetPage(AssetAdmin):
         return format_html(
             '<div class="true-size" tabindex="0" role="group" aria-label="Thumbnail at true size">'
             '<img class="thumbnail" src="{}" alt="{}" width="{}" height="{}"></div>',
-            asset.thumbnail_url,
+            showing.address_of(asset) or "",
             asset.title,
             width,
             height,
@@ -224,7 +224,12 @@ class AssetPage(AssetAdmin):
             )
             for verb in PERMISSIONS
         ]
-        return [*own, *super().get_urls()]
+        as_it_is = path(
+            "<int:asset_id>/as-it-is/",
+            view(partial(showing.as_it_is, self)),
+            name="thumbnails_imageasset_as_it_is",
+        )
+        return [*own, as_it_is, *super().get_urls()]
 
     def regenerate_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
         asset = self._asset_for(request, asset_id, "regenerate")

@@ -13,7 +13,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from thumbnails.admin import plans
+from thumbnails.admin import plans, showing
 from thumbnails.admin.asset_page import AssetPage
 from thumbnails.admin.filters import FILTERS, selection_of
 from thumbnails.admin.paging import SelectionPaginator
@@ -30,7 +30,7 @@ else:
 @admin.register(ImageAsset)
 class ImageAssetAdmin(AssetPage):
     list_display = ("picture", "name", "state_shown", "thumbnail_size", "session", "created_at")
-    list_display_links = ("picture", "name")
+    list_display_links = ("name",)
     list_filter = FILTERS
     list_select_related = ("session",)
     list_per_page = 60
@@ -60,7 +60,8 @@ class ImageAssetAdmin(AssetPage):
         width, height = asset.display_size or ("", "")
         return format_html(
             '<img class="thumbnail" src="{}" alt="" loading="lazy" width="{}" height="{}">',
-            asset.thumbnail_url,
+            # One that is missing is rendered for whoever looks.
+            showing.address_of(asset) or asset.thumbnail_url,
             width,
             height,
         )

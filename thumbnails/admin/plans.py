@@ -18,6 +18,7 @@ from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from thumbnails.admin import showing
 from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
@@ -139,7 +140,9 @@ def _plan(
         **_context(model_admin, request, wanted, title),
         "plan": plan,
         "states": [(State(state), number) for state, number in plan.states.items() if number],
-        "sample": trial.sample(wanted.assets, SAMPLE),
+        "sample": [
+            (asset, showing.address_of(asset)) for asset in trial.sample(wanted.assets, SAMPLE)
+        ],
         "free_bytes": planning.free_bytes(),
         "queue": queue.BULK if plan.total > Run.LARGE else queue.NOW,
         "queue_use": _queue_use(),

@@ -1,0 +1,41 @@
+"""Thumbnails as they are: staff who look at stale ones want to see what is wrong with them.
+
+Asking for a stale one's public URL would render it anew.
+"""
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.cache import patch_cache_control
+
+from thumbnails.cache import storage as cache
+from thumbnails.exceptions import StorageFailure
+from thumbnails.models import ImageAsset, State
+
+
+def address_of(asset: ImageAsset) -> str | None:
+    """Of its thumbnail in the cache; None where there is none."""
+    if asset.state == State.FRESH:
+        return asset.thumbnail_url
+    if asset.state == State.STALE:
+        return reverse("admin:thumbnails_imageasset_as_it_is", args=[asset.pk])
+    return None
+
+
+def as_it_is(
+    model_admin: "admin.ModelAdmin[ImageAsset]", request: HttpRequest, asset_id: int
+) -> HttpResponse:
+    """The file in the cache, whatever it shows."""
+    if not model_admin.has_view_or_change_permission(request):
+        raise PermissionDenied
+    asset = ImageAsset.objects.filter(pk=asset_id).exclude(thumbnail_path="").first()
+    try:
+        content = None if asset is None else cache.read(asset.thumbnail_path)
+    except StorageFailure:
+        content = None
+    if content is None:
+        raise Http404("There is no such file in the cache.")
+    response = HttpResponse(content, content_type="image/jpeg")
+    patch_cache_control(response, private=True, no_store=True)
+    return response
