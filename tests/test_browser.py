@@ -210,10 +210,9 @@ def test_admin__regenerates_what_is_ticked(
         box.check()
     ticked = {int(box.input_value()) for box in boxes}
     page.get_by_label("Action:").select_option("Regenerate thumbnails")
-    page.get_by_label("Even if fresh").check()
     page.get_by_role("button", name="Go").click()
-
-    page.locator(".messagelist a").click()
+    page.get_by_role("link", name="Render them, too").click()
+    page.get_by_role("button", name="Regenerate 2 thumbnails").click()
 
     report = page.locator("#run-report")
     expect(report).to_have_attribute("data-over", "yes")
