@@ -16,7 +16,7 @@ AS_IN_PRODUCTION = SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secret
 	DATABASE_URL=sqlite://:memory: REDIS_URL=redis://127.0.0.1:6379/0
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test check bench thumbnails-regenerate
+.PHONY: help install run test check bench screenshots thumbnails-regenerate
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,9 @@ check: install ## Check style, types, migrations, production settings and import
 
 bench: install ## Measure rendering, importing and regeneration (ARGS="--json FILE")
 	$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: install ## Take the README's pictures anew, in Chromium
+	$(BIN)/python -m pytest -q tests/screenshots.py
 
 thumbnails-regenerate: install ## Render all thumbnails anew, fresh ones too (ARGS="--session NAME")
 	$(BIN)/python manage.py regenerate_thumbnails --force $(ARGS)
