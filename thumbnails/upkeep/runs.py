@@ -15,7 +15,7 @@ from thumbnails import originals
 from thumbnails.exceptions import NotNow, Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Outcome, Run, RunEvent, RunRequest, recipe_in_force
 from thumbnails.models.assets import Change, ImageAssetQuerySet
-from thumbnails.models.runs import LEASE
+from thumbnails.models.runs import LEASE, RunQuerySet
 from thumbnails.upkeep import audit, freshness, planning, queue
 from thumbnails.upkeep.labour import Labour
 from thumbnails.upkeep.outage import outlasting_outages
@@ -174,8 +174,10 @@ def for_command(
     None where nothing is to do. `how` and what is raised as for `start`; NotNow also where the
     same command's run is under way already.
     """
-    unfinished = doing_the_same(kind, selection, force=force)
-    if unfinished is not None and unfinished.origin == Run.Origin.COMMAND:
+    unfinished = (
+        _unfinished_over(kind, selection, force=force).filter(origin=Run.Origin.COMMAND).first()
+    )
+    if unfinished is not None:
         _wait_until_unattended(unfinished)
         goes_on = force or kind == Run.Kind.PURGE
         if goes_on and unfinished.recipe == recipe_in_force().digest:
@@ -200,11 +202,16 @@ def for_command(
 
 def doing_the_same(kind: Run.Kind, selection: Selection, *, force: bool = False) -> Run | None:
     """A run over the same selection that is under way or paused; None where there is none."""
-    same = Run.objects.filter(kind=kind, force=force, scope=selection.as_json())
-    return (
-        same.filter(state__in=(Run.State.RUNNING, Run.State.PAUSED))
-        .select_related("started_by")
-        .first()
+    same = _unfinished_over(kind, selection, force=force)
+    return same.select_related("started_by").first()
+
+
+def _unfinished_over(kind: Run.Kind, selection: Selection, *, force: bool) -> RunQuerySet:
+    return Run.objects.filter(
+        kind=kind,
+        force=force,
+        scope=selection.as_json(),
+        state__in=(Run.State.RUNNING, Run.State.PAUSED),
     )
 
 
