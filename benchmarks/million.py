@@ -51,6 +51,22 @@ PAGES = {
     "a day": "fromDate=2023-03-01&toDate=2023-03-01",
 }
 """Queries of the list of images, each also far from its beginning."""
+FILTERS = {
+    "all": "",
+    "stale": "state=stale",
+    "fresh": "state=fresh",
+    "failed": "state=failed",
+    "turned": "orientation=2-8",
+    "turned and stale": "orientation=2-8&state=stale",
+    "PNG, turned and stale": "format=PNG&orientation=2-8&state=stale",
+    "CMYK": "mode=CMYK",
+    "an older recipe": "recipe=old",
+    "small": "megapixels=0-1",
+    "a year": "from-date=2022-01-01&to-date=2022-12-31",
+    "made before a day": "generated-before=2024-03-01",
+    "far down": "p=1000",
+}
+"""Queries of the list in the admin."""
 
 
 def main(count: int) -> None:
@@ -70,6 +86,7 @@ def main(count: int) -> None:
     }
     found["ids_seconds"] = _ids_seconds(client, count)
     found["tallies_ms"] = _tallies_ms()
+    found["changelist_ms"] = _changelist_ms()
     found["overview_ms"] = _overview_ms()
     sys.stdout.write(json.dumps(found))
 
@@ -186,6 +203,26 @@ def _ids_seconds(client: Any, count: int) -> float:
     if response.status_code != HTTPStatus.ACCEPTED or response.json()["total"] != len(ids):
         raise SystemExit(f"The run answers {response.status_code}: {response.content!r}")
     return seconds
+
+
+def _changelist_ms() -> dict[str, float]:
+    """The median of some requests for the admin's list of images, by filter."""
+    from django.contrib.auth.models import User  # noqa: PLC0415
+    from django.test import Client  # noqa: PLC0415
+
+    client = Client()
+    client.force_login(User.objects.get(username="staff"))
+    found = {}
+    for name, query in FILTERS.items():
+        times = []
+        for _ in range(5):
+            started_at = time.perf_counter()
+            response = client.get(f"/admin/thumbnails/imageasset/?{query}")
+            times.append(time.perf_counter() - started_at)
+            if response.status_code != HTTPStatus.OK:
+                raise SystemExit(f"The admin's list answers {response.status_code} to {query}")
+        found[name] = statistics.median(times) * 1000
+    return found
 
 
 def _tallies_ms() -> dict[str, float]:
