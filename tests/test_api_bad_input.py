@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 
 from tests.callers import BASE, PROBLEM, Caller, faults_of, problem_of
@@ -331,3 +332,10 @@ def test_nothing_started__would_notice(asset: ImageAsset, thumbnail_dir: Path) -
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert seen(thumbnail_dir) != before
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("path", ["images", "admin/thumbnails/runs"])
+def test_list__refuses_a_parameter_that_it_does_not_know(staff_client: Client, path: str) -> None:
+    answer = staff_client.get(f"/api/v1/{path}?sate=fresh")
+    assert answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert answer.json()["errors"][0]["field"] == "sate"

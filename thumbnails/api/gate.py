@@ -15,6 +15,7 @@ from ninja.types import DictStrAny
 from pydantic_core import from_json
 
 from thumbnails.api.problems import invalid, problem
+from thumbnails.exceptions import UsageError
 
 BODY_BYTES_AT_MOST = 1024 * 1024
 
@@ -45,6 +46,13 @@ def nothing_in_query(operation: Callable[..., Any]) -> Callable[..., Any]:
         return operation(request, *args, **values)
 
     return checked
+
+
+def only_in_query(request: HttpRequest, *known: str) -> None:
+    """Raises UsageError for another parameter: a mistyped filter would show everything."""
+    for name in request.GET:
+        if name not in known:
+            raise UsageError(f"There is no such parameter, only {', '.join(known)}.", about=name)
 
 
 def gated(patterns: Sequence[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:

@@ -11,6 +11,7 @@ from ninja.responses import Status
 
 from thumbnails import conf
 from thumbnails.api.documents import answers
+from thumbnails.api.gate import only_in_query
 from thumbnails.api.identity import REGENERATE, VIEW_IMAGES, ApiRequest, staff_with
 from thumbnails.api.problems import problem
 from thumbnails.api.sessions import session_named
@@ -124,6 +125,7 @@ def images(
     limit: PageSize = 100,
 ) -> ImagePage:
     """The images, the newest first. `state` may be given more than once."""
+    only_in_query(request, "state", "sessionId", "fromDate", "toDate", "cursor", "limit")
     selection = Selection(
         states=tuple(state) if state else None,
         session=None if session_id is None else session_named(session_id),

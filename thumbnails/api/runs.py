@@ -12,6 +12,7 @@ from ninja import Header, Query, Router
 from ninja.responses import Status
 
 from thumbnails.api.documents import answers
+from thumbnails.api.gate import only_in_query
 from thumbnails.api.identity import (
     PURGE,
     REGENERATE,
@@ -167,6 +168,7 @@ def list_runs(
     limit: PageSize = 50,
 ) -> RunPage:
     """The runs, the newest first. `state` may be given more than once."""
+    only_in_query(request, "state", "cursor", "limit")
     found = Run.objects.select_related("started_by").order_by("-pk")
     if state:
         found = found.filter(state__in=state)
