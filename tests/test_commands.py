@@ -312,7 +312,7 @@ def test_runs__list_show_and_retry(
     [
         (["show", "99999"], "There is no run 99999"),
         (["cancel", "x"], "is no whole number"),
-        (["explode", "1"], "no shard"),
+        (["explode", "1"], "invalid choice"),
         (["cancel", "RUN"], "is done and cannot be cancelled"),
         (["resume", "RUN"], "is done and cannot be resumed"),
         (["retry", "RUN"], "Nothing failed in"),

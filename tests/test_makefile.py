@@ -9,7 +9,16 @@ import pytest
 
 from tests.processes import ROOT
 
-TARGETS = ["help", "install", "run", "test", "check", "bench", "thumbnails-regenerate"]
+TARGETS = [
+    "help",
+    "install",
+    "run",
+    "test",
+    "check",
+    "bench",
+    "screenshots",
+    "thumbnails-regenerate",
+]
 
 
 @pytest.fixture

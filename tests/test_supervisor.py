@@ -103,6 +103,15 @@ def test_death__takes_along_what_was_left_behind(supervise: Supervise, with_hors
     wait_for(lambda: not is_alive(horse), "the end of the horse")
 
 
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """Also where nohup started the tests: what they start would inherit its deafness."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal__ends_the_queue_last(
     supervise: Supervise, output: Path, tmp_path: Path, signum: signal.Signals

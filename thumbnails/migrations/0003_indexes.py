@@ -58,7 +58,7 @@ class Migration(migrations.Migration):
             model_name="imageasset",
             index=models.Index(
                 condition=models.Q(("thumbnail_error", ""), _negated=True),
-                fields=["thumbnail_error", "created_at", "id"],
+                fields=["created_at", "id"],
                 name="image_with_error",
             ),
         ),

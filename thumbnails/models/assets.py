@@ -391,7 +391,7 @@ class ImageAsset(models.Model):
                 name="image_without_thumbnail",
             ),
             models.Index(
-                fields=["thumbnail_error", "created_at", "id"],
+                fields=["created_at", "id"],
                 condition=~Q(thumbnail_error=""),
                 name="image_with_error",
             ),
