@@ -17,12 +17,20 @@ from tests import lifeline
 from tests.plugin import DATABASES
 from tests.processes import ROOT
 
+ONCE = {"sqlite": ["-m", "not browser"]}
+"""What Chromium shows does not depend on the database: it is looked at on PostgreSQL."""
+
 
 def main(arguments: Sequence[str]) -> int:
     # To pytest its output is no terminal; ours may be one.
     colour = ["--color=yes"] if sys.stdout.isatty() else []
     pytest = [sys.executable, "-m", "pytest", *colour]
-    return run({name: [*pytest, f"--database={name}", *arguments] for name in DATABASES})
+    return run(
+        {
+            name: [*pytest, f"--database={name}", *ONCE.get(name, ()), *arguments]
+            for name in DATABASES
+        }
+    )
 
 
 def run(commands: Mapping[str, Sequence[str]]) -> int:
