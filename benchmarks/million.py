@@ -73,7 +73,7 @@ def main(count: int) -> None:
     django.setup()
     call_command("migrate", verbosity=0)
     _in_another_process(lambda: _fill(0, FEW))
-    few_ms = _list_ms(_client(), "")
+    few_ms = _in_another_process(lambda: _list_ms(_client(), ""))
     _in_another_process(lambda: _fill(FEW, count))
     # Before the client: its imports are not the start's memory.
     found: dict[str, Any] = _start(count)
@@ -87,19 +87,25 @@ def main(count: int) -> None:
     found["ids_seconds"] = _ids_seconds(client, count)
     found["tallies_ms"] = _tallies_ms()
     found["changelist_ms"] = _changelist_ms()
+    found["plan_seconds"], found["click_seconds"] = _click_seconds()
     found["overview_ms"] = _overview_ms()
     sys.stdout.write(json.dumps(found))
 
 
-def _in_another_process(act: Callable[[], None]) -> None:
-    """So that its memory is not in the peak of this one."""
+def _in_another_process(act: Callable[[], float | None]) -> float:
+    """What it gives; so that its memory is not in the peak of this process."""
     connection.close()
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        act()
+        os.write(writing, json.dumps(act() or 0.0).encode())
         os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        given = pipe.read()
     if os.waitpid(child, 0)[1] != 0:
-        raise SystemExit("The images could not be made.")
+        raise SystemExit("The images could not be made, or not be listed.")
+    return float(json.loads(given))
 
 
 def _fill(first: int, last: int) -> None:
@@ -223,6 +229,26 @@ def _changelist_ms() -> dict[str, float]:
                 raise SystemExit(f"The admin's list answers {response.status_code} to {query}")
         found[name] = statistics.median(times) * 1000
     return found
+
+
+def _click_seconds() -> tuple[float, float]:
+    """Of the plan of a run over all, and of the button on it."""
+    from django.contrib.auth.models import User  # noqa: PLC0415
+    from django.test import Client  # noqa: PLC0415
+
+    client = Client()
+    client.force_login(User.objects.get(username="staff"))
+    address = "/admin/thumbnails/imageasset/plan/regenerate/?force=1"
+    started_at = time.perf_counter()
+    plan = client.get(address)
+    planned_at = time.perf_counter()
+    started = client.post(
+        address, {"once": "benchmark", "start": "yes", "ignore_space": "on", "note": "all"}
+    )
+    clicked_at = time.perf_counter()
+    if plan.status_code != HTTPStatus.OK or "/run/" not in started.headers.get("Location", ""):
+        raise SystemExit(f"The plan answers {plan.status_code}, then {started.status_code}.")
+    return planned_at - started_at, clicked_at - planned_at
 
 
 def _tallies_ms() -> dict[str, float]:
