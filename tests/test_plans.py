@@ -425,6 +425,20 @@ def test_trial__of_another_shape_says_so(staff_client: Client, make_asset: MakeA
     assert [picture.size for picture in shown_pictures(page)] == [(48, 64), (64, 48)]
 
 
+@pytest.mark.parametrize("old", [b"", b"no picture", pictures.truncated()])
+def test_trial__beside_a_damaged_thumbnail_shows_the_new_one(
+    staff_client: Client, make_asset: MakeAsset, old: bytes
+) -> None:
+    asset = make_asset()
+    freshness.render_now(asset)
+    cache.write(asset.thumbnail_name, old)
+    ImageAsset.objects.update(thumbnail_recipe="0ld")
+    response = press(staff_client, f"{PLAN}/regenerate/", "trial")
+    assert response.status_code == HTTPStatus.OK
+    assert f'alt="New thumbnail of {asset}"' in text_of(response)
+    assert "Differing pixels" not in text_of(response)
+
+
 def test_sample__is_spread_over_all_and_never_more_than_asked(make_asset: MakeAsset) -> None:
     for _ in range(30):
         make_asset()

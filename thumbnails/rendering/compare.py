@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageChops
 
+from thumbnails.rendering.inspection import open_image, translated_errors
+
 MARK = (255, 0, 128)
 """A colour that photos hardly have."""
 NOTICEABLE = 16
@@ -21,12 +23,11 @@ class Difference:
     """PNG: the new one, pale, with those pixels marked. None where the shapes differ."""
 
 
-def compare(old: bytes, new: bytes) -> Difference:
-    """Hold two thumbnails against each other. Raises OSError for one that cannot be decoded."""
-    with Image.open(io.BytesIO(old)) as before, Image.open(io.BytesIO(new)) as after:
-        if before.size != after.size:
-            return Difference(share=1.0, picture=None)
-        left, right = before.convert("RGB"), after.convert("RGB")
+def compare(old: bytes, new: bytes, *, max_pixels: int) -> Difference:
+    """Hold two thumbnails against each other. Raises ThumbnailError for a damaged one."""
+    left, right = (_decoded(content, max_pixels=max_pixels) for content in (old, new))
+    if left.size != right.size:
+        return Difference(share=1.0, picture=None)
     bands = ImageChops.difference(left, right).split()
     largest = ImageChops.lighter(ImageChops.lighter(bands[0], bands[1]), bands[2])
     mask = largest.point([255 if value >= NOTICEABLE else 0 for value in range(256)])
@@ -36,3 +37,8 @@ def compare(old: bytes, new: bytes) -> Difference:
     content = io.BytesIO()
     marked.save(content, "PNG")
     return Difference(share=share, picture=content.getvalue())
+
+
+def _decoded(content: bytes, *, max_pixels: int) -> Image.Image:
+    with translated_errors(io.BytesIO(content)) as watched:
+        return open_image(watched, max_pixels=max_pixels).convert("RGB")

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+from thumbnails import conf
 from thumbnails.cache import storage as cache
 from thumbnails.exceptions import StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset
@@ -73,6 +74,6 @@ def _try_one(asset: ImageAsset) -> Tried:
 
 def _difference(old: bytes | None, new: bytes) -> Difference | None:
     try:
-        return compare(old, new) if old else None
-    except OSError:  # the old one is damaged
+        return compare(old, new, max_pixels=conf.current().max_pixels) if old else None
+    except ThumbnailError:  # the old one is damaged
         return None
