@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
@@ -16,10 +16,12 @@ from tqdm import tqdm
 from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
-from thumbnails.upkeep import crew, terms
+from thumbnails.upkeep import crew
 from thumbnails.upkeep.planning import Plan
 from thumbnails.upkeep.selection import Selection
-from thumbnails.upkeep.terms import TERMS, Term
+from thumbnails.upkeep.terms import TERMS
+
+T = TypeVar("T")
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 """Exit status; 130 is what shells give a command that Ctrl-C ended."""
@@ -177,37 +179,31 @@ class RunCommand(ThumbnailCommand):
 # --- selecting images ---------------------------------------------------------------------------
 
 
-def add_selection(parser: CommandParser, *, without: tuple[str, ...] = ()) -> None:
-    """Options for the terms of a selection, but for those."""
+def add_selection(parser: CommandParser) -> None:
+    """Options for the terms of a selection."""
     for name, term in TERMS.items():
-        if name not in without:
-            parser.add_argument(
-                f"--{name}", type=_checked(term), metavar=term.example, help=term.help
-            )
-
-
-def _checked(term: Term) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        try:
-            term.parse(text)
-        except UsageError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-        return text
-
-    return check
+        parser.add_argument(
+            f"--{name}", type=checked(term.parse), metavar=term.example, help=term.help
+        )
 
 
 def selection_from(options: dict[str, Any]) -> Selection:
-    texts = {name: options.get(name.replace("-", "_")) for name in TERMS}
-    return terms.selection_from({name: text for name, text in texts.items() if text is not None})
+    values: dict[str, Any] = {}
+    for name in TERMS:
+        values |= options.get(name.replace("-", "_")) or {}
+    return Selection(**values)
 
 
-def days(text: str) -> int:
-    """'7d' as a number of days."""
-    match = re.fullmatch(r"([0-9]{1,5})d", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no age in days like 7d")
-    return int(match[1])
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """An option's type: what upkeep cannot read is wrong usage."""
+
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
 
 
 def rate(text: str) -> float:

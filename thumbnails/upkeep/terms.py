@@ -144,11 +144,12 @@ def _shard(text: str) -> dict[str, Any]:
     return {"shard": text}
 
 
-def _days(text: str) -> dict[str, Any]:
+def days(text: str) -> int:
+    """'7d' as a number of days. Raises UsageError."""
     match = re.fullmatch(r"([0-9]{1,5})d", text)
     if match is None:
         raise UsageError(f"{text!r} is no age in days like 7d.", about="older_than_days")
-    return {"older_than_days": int(match[1])}
+    return int(match[1])
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -273,7 +274,7 @@ TERMS: dict[str, Term] = {
     "older-than": Term(
         example="7d",
         help="thumbnails made longer ago than that",
-        parse=_days,
+        parse=lambda text: {"older_than_days": days(text)},
         write=_plain("older_than_days", "{}d"),
     ),
 }

@@ -8,8 +8,9 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from thumbnails.exceptions import UsageError
-from thumbnails.management.base import ThumbnailCommand, days
+from thumbnails.management.base import ThumbnailCommand, checked
 from thumbnails.models import ApiToken
+from thumbnails.upkeep.terms import days
 
 
 class Command(ThumbnailCommand):
@@ -22,7 +23,10 @@ class Command(ThumbnailCommand):
         parser.add_argument("user", metavar="USER", help="whose rights it has")
         parser.add_argument("--name", required=True, metavar="N", help="what it is for")
         parser.add_argument(
-            "--expires", type=days, metavar="90d", help="for so many days (default: for ever)"
+            "--expires",
+            type=checked(days),
+            metavar="90d",
+            help="for so many days (default: ever)",
         )
         parser.add_argument("--json", action="store_true", help="report as JSON")
 
