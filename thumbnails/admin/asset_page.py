@@ -22,7 +22,7 @@ from django.utils.safestring import SafeString
 from thumbnails import conf
 from thumbnails.admin import showing, wording
 from thumbnails.exceptions import ThumbnailError
-from thumbnails.models import ImageAsset, Outcome, State, recipe_in_force
+from thumbnails.models import ImageAsset, Outcome, Run, State, recipe_in_force
 from thumbnails.models.assets import Change
 from thumbnails.rendering import inspect
 from thumbnails.upkeep import freshness, intake
@@ -33,9 +33,6 @@ if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
 else:
     AssetForm = forms.ModelForm
     AssetAdmin = admin.ModelAdmin
-
-PERMISSIONS = {"regenerate": "regenerate_thumbnails", "purge": "purge_thumbnails"}
-"""What each verb of the page needs."""
 
 
 class NewAssetForm(AssetForm):
@@ -173,7 +170,7 @@ class AssetPage(AssetAdmin):
         page: dict[str, Any] = {}
         if asset is not None:
             page = {
-                "asset_verbs": {verb for verb in PERMISSIONS if _may(request, verb)},
+                "asset_verbs": {kind.value for kind in Run.Kind if _may(request, kind)},
                 "asset_history": _history(asset),
             }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
@@ -218,11 +215,11 @@ class AssetPage(AssetAdmin):
         view = self.admin_site.admin_view
         own = [
             path(
-                f"<int:asset_id>/{verb}/",
-                view(getattr(self, f"{verb}_view")),
-                name=f"thumbnails_imageasset_{verb}",
+                f"<int:asset_id>/{kind.value}/",
+                view(getattr(self, f"{kind.value}_view")),
+                name=f"thumbnails_imageasset_{kind.value}",
             )
-            for verb in PERMISSIONS
+            for kind in Run.Kind
         ]
         as_it_is = path(
             "<int:asset_id>/as-it-is/",
@@ -232,7 +229,7 @@ class AssetPage(AssetAdmin):
         return [*own, as_it_is, *super().get_urls()]
 
     def regenerate_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
-        asset = self._asset_for(request, asset_id, "regenerate")
+        asset = self._asset_for(request, asset_id, Run.Kind.REGENERATE)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if asset is not None:
@@ -241,7 +238,7 @@ class AssetPage(AssetAdmin):
 
     def purge_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
         """Asks, and then deletes the thumbnail."""
-        asset = self._asset_for(request, asset_id, "purge")
+        asset = self._asset_for(request, asset_id, Run.Kind.PURGE)
         if asset is None:
             return self._back(asset_id)
         if request.method == "POST":
@@ -260,9 +257,9 @@ class AssetPage(AssetAdmin):
             request, "admin/thumbnails/imageasset/purge_one_confirmation.html", context
         )
 
-    def _asset_for(self, request: HttpRequest, asset_id: int, verb: str) -> ImageAsset | None:
+    def _asset_for(self, request: HttpRequest, asset_id: int, kind: Run.Kind) -> ImageAsset | None:
         """None where it was deleted meanwhile."""
-        if not _may(request, verb) or not self.has_view_or_change_permission(request):
+        if not _may(request, kind) or not self.has_view_or_change_permission(request):
             raise PermissionDenied
         return ImageAsset.objects.filter(pk=asset_id).first()
 
@@ -296,8 +293,9 @@ class AssetPage(AssetAdmin):
         self.message_user(request, "The image was deleted meanwhile.", messages.WARNING)
 
 
-def _may(request: HttpRequest, verb: str) -> bool:
-    return request.user.has_perm(f"thumbnails.{PERMISSIONS[verb]}")
+def _may(request: HttpRequest, kind: Run.Kind) -> bool:
+    """Do to this one image what a run of that kind does to many."""
+    return request.user.has_perm(kind.permission)
 
 
 def _why(change: Change) -> str:

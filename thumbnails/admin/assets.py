@@ -90,10 +90,10 @@ class ImageAssetAdmin(AssetPage):
     # --- actions ------------------------------------------------------------------------------
 
     def has_regenerate_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("thumbnails.regenerate_thumbnails")
+        return request.user.has_perm(Run.Kind.REGENERATE.permission)
 
     def has_purge_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("thumbnails.purge_thumbnails")
+        return request.user.has_perm(Run.Kind.PURGE.permission)
 
     @admin.action(description="Regenerate thumbnails", permissions=["regenerate"])
     def regenerate_thumbnails(

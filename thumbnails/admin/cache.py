@@ -15,14 +15,12 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
+from thumbnails.admin import wording
 from thumbnails.admin.filters import ORIENTATIONS
-from thumbnails.exceptions import Reason
 from thumbnails.models import Cache, ImageAsset, Run, State
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep.overview import Overview, Shard, overview
 
-PERMISSIONS = ("regenerate_thumbnails", "purge_thumbnails")
-"""Either lets see the overview, as does the permission to view images."""
 ANY_BUT_UPRIGHT = "2-8"
 HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
 
@@ -143,7 +141,7 @@ class CacheAdmin(ModelAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Cache | None = None) -> bool:
         return self._may_view(request, ImageAsset) or any(
-            request.user.has_perm(f"thumbnails.{name}") for name in PERMISSIONS
+            request.user.has_perm(kind.permission) for kind in Run.Kind
         )
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -168,7 +166,7 @@ def _plans(request: HttpRequest) -> list[tuple[str, str]]:
     return [
         (label, reverse("admin:thumbnails_imageasset_plan", args=[kind.value]))
         for kind, label in labels.items()
-        if request.user.has_perm(f"thumbnails.{kind}_thumbnails")
+        if request.user.has_perm(kind.permission)
     ]
 
 
@@ -182,7 +180,7 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
         "parts": _bar(found.states or {}, links),
         "failures": [
             Count(
-                label=_reason_label(reason),
+                label=wording.reason_label(reason),
                 number=number,
                 url=links.to(state=State.FAILED.value, reason=reason),
             )
@@ -194,11 +192,6 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
         ],
         "originals": _originals(found.originals or {}, links),
     }
-
-
-def _reason_label(reason: str) -> str:
-    # A reason of another version may still be in the ledger.
-    return Reason(reason).label if reason in [*Reason] else reason
 
 
 def _bar(states: dict[State, int], links: Links) -> list[Part]:

@@ -18,7 +18,7 @@ from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from thumbnails.admin import showing
+from thumbnails.admin import showing, wording
 from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
@@ -97,7 +97,7 @@ def page(model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, kind: str) 
     """The plan; by POST its trial, or the start of the run."""
     if kind not in Run.Kind:
         raise Http404
-    if not request.user.has_perm(f"thumbnails.{kind}_thumbnails"):
+    if not request.user.has_perm(Run.Kind(kind).permission):
         raise PermissionDenied
     try:
         wanted = Wanted(
@@ -139,6 +139,7 @@ def _plan(
     context = {
         **_context(model_admin, request, wanted, title),
         "plan": plan,
+        "duration": None if plan.seconds is None else wording.duration(plan.seconds),
         "states": [(State(state), number) for state, number in plan.states.items() if number],
         "sample": [
             (asset, showing.address_of(asset)) for asset in trial.sample(wanted.assets, SAMPLE)

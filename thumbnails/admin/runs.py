@@ -198,8 +198,7 @@ class RunAdmin(ModelAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
         """Also for all who may start one: the message links here."""
         return super().has_view_permission(request, obj) or any(
-            request.user.has_perm(f"thumbnails.{name}")
-            for name in ("regenerate_thumbnails", "purge_thumbnails")
+            request.user.has_perm(kind.permission) for kind in Run.Kind
         )
 
     def has_module_permission(self, request: HttpRequest) -> bool:

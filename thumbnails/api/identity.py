@@ -9,13 +9,12 @@ from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
 from thumbnails.api.problems import ProblemError
-from thumbnails.models import ApiToken
+from thumbnails.models import ApiToken, Run
 from thumbnails.throttling import Throttle, client_address
 
 VIEW_IMAGES = "thumbnails.view_imageasset"
 VIEW_RUNS = "thumbnails.view_run"
-REGENERATE = "thumbnails.regenerate_thumbnails"
-PURGE = "thumbnails.purge_thumbnails"
+REGENERATE, PURGE = Run.Kind.REGENERATE.permission, Run.Kind.PURGE.permission
 
 FAILED_TOKENS = Throttle(name="failed-tokens")
 FAILURES_AT_MOST = 10

@@ -113,6 +113,11 @@ class Run(models.Model):
         REGENERATE = "regenerate"
         PURGE = "purge"
 
+        @property
+        def permission(self) -> str:
+            """What somebody needs who starts a run of this kind, or does the same to one image."""
+            return f"thumbnails.{self.value}_thumbnails"
+
     class Origin(models.TextChoices):
         """The door that it came through."""
 
@@ -174,7 +179,7 @@ class Run(models.Model):
     @property
     def permission(self) -> str:
         """What somebody needs who starts such a run, or acts on it."""
-        return f"thumbnails.{self.kind}_thumbnails"
+        return self.Kind(self.kind).permission
 
     @property
     def is_large(self) -> bool:
