@@ -44,6 +44,9 @@ class ApiTokenAdmin(ModelAdmin):
     actions = ("revoke",)
     form = ApiTokenForm
 
+    class Media:
+        css: ClassVar = {"all": ["thumbnails/admin.css"]}
+
     @admin.display(description="state")
     def state(self, token: ApiToken) -> str:
         if token.revoked_at:
@@ -77,6 +80,7 @@ class ApiTokenAdmin(ModelAdmin):
                 **self.admin_site.each_context(request),
                 "title": f"Token “{obj.name}”",
                 "opts": self.model._meta,
+                "media": self.media,
                 "token": obj,
                 "secret": cast(Any, request).secret,
             },
