@@ -128,7 +128,7 @@ def images(
     only_in_query(request, "state", "sessionId", "fromDate", "toDate", "cursor", "limit")
     selection = Selection(
         states=tuple(state) if state else None,
-        session=None if session_id is None else session_named(session_id),
+        session=session_named(session_id),
         from_date=from_date,
         to_date=to_date,
     )

@@ -79,19 +79,8 @@ def regenerate_session(
     if session is None:
         raise Http404(f"There is no session with the id {session_id}.")
     selection = Selection(session=session.name)
-    return _started(
-        request,
-        response,
-        key,
-        wish,
-        lambda: runs.for_workers(
-            Run.Kind.REGENERATE,
-            selection,
-            origin=Run.Origin.API,
-            force=wish.force,
-            by=request.user,
-        ),
-    )
+    act = _start_of(request, Run.Kind.REGENERATE, selection, force=wish.force)
+    return _started(request, response, key, wish, act)
 
 
 @router.post(
@@ -108,26 +97,15 @@ def regenerate(
         ids=_ids(wish.asset_ids),
         from_date=wish.from_date,
         to_date=wish.to_date,
-        session=_session(wish.session_id),
+        session=session_named(wish.session_id),
         states=tuple(wish.states) if wish.states else None,
         orientations=tuple(wish.orientations) if wish.orientations else None,
     )
     if wish.dry_run:
         plan = planning.plan_regeneration(selection, force=wish.force)
         return Status(HTTPStatus.OK, PlanShape.of(plan))
-    return _started(
-        request,
-        response,
-        key,
-        wish,
-        lambda: runs.for_workers(
-            Run.Kind.REGENERATE,
-            selection,
-            origin=Run.Origin.API,
-            force=wish.force,
-            by=request.user,
-        ),
-    )
+    act = _start_of(request, Run.Kind.REGENERATE, selection, force=wish.force)
+    return _started(request, response, key, wish, act)
 
 
 @router.post("/admin/thumbnails/purge", auth=staff_with(PURGE), response=STARTED_OR_PLANNED)
@@ -137,19 +115,13 @@ def purge(request: ApiRequest, response: HttpResponse, wish: PurgeWish, key: Key
         ids=_ids(wish.asset_ids),
         shard=wish.shard,
         older_than_days=wish.older_than_days,
-        session=_session(wish.session_id),
+        session=session_named(wish.session_id),
     )
     if selection.is_everything != wish.all:
         raise UsageError("Say which thumbnails, or all for all of them, and not both.", about="all")
     if wish.dry_run:
         return Status(HTTPStatus.OK, PlanShape.of(planning.plan_purge(selection)))
-    return _started(
-        request,
-        response,
-        key,
-        wish,
-        lambda: runs.for_workers(Run.Kind.PURGE, selection, origin=Run.Origin.API, by=request.user),
-    )
+    return _started(request, response, key, wish, _start_of(request, Run.Kind.PURGE, selection))
 
 
 # --- look at --------------------------------------------------------------------------------------
@@ -215,13 +187,7 @@ def cancel(
     request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
 ) -> Answer:
     """Stop it; what is done stays done."""
-    run = _run_to_act_on(request, run_id)
-
-    def act() -> Run:
-        runs.cancel(run, by=request.user)
-        return run
-
-    return _started(request, response, key, None, act)
+    return _moved(request, response, key, run_id, runs.cancel)
 
 
 @router.post(
@@ -231,13 +197,7 @@ def resume(
     request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
 ) -> Answer:
     """Let the workers go on with what is left."""
-    run = _run_to_act_on(request, run_id)
-
-    def act() -> Run:
-        runs.resume(run, by=request.user)
-        return run
-
-    return _started(request, response, key, None, act)
+    return _moved(request, response, key, run_id, runs.resume)
 
 
 @router.post(
@@ -277,6 +237,30 @@ def _started(
     return Status(HTTPStatus.ACCEPTED, RunShape.of(run, run.progress()))
 
 
+def _start_of(
+    request: ApiRequest, kind: Run.Kind, selection: Selection, *, force: bool = False
+) -> Callable[[], Run]:
+    return lambda: runs.for_workers(
+        kind, selection, origin=Run.Origin.API, force=force, by=request.user
+    )
+
+
+def _moved(
+    request: ApiRequest,
+    response: HttpResponse,
+    key: str | None,
+    run_id: int,
+    move: Callable[..., None],
+) -> Answer:
+    run = _run_to_act_on(request, run_id)
+
+    def act() -> Run:
+        move(run, by=request.user)
+        return run
+
+    return _started(request, response, key, None, act)
+
+
 def _digest(request: ApiRequest, wish: Wish | None) -> str:
     asked = wish.model_dump(mode="json", exclude_unset=True) if wish else {}
     return hashlib.sha256(json.dumps([request.path, asked], sort_keys=True).encode()).hexdigest()
@@ -297,7 +281,3 @@ def _run_to_act_on(request: ApiRequest, run_id: int) -> Run:
 
 def _ids(ids: list[int] | None) -> tuple[int, ...] | None:
     return None if ids is None else tuple(ids)
-
-
-def _session(session_id: int | None) -> str | None:
-    return None if session_id is None else session_named(session_id)

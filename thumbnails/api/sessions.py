@@ -4,8 +4,10 @@ from thumbnails.exceptions import UsageError
 from thumbnails.models import TrainingSession
 
 
-def session_named(session_id: int) -> str:
-    """The session's name. Raises UsageError where there is none."""
+def session_named(session_id: int | None) -> str | None:
+    """The session's name; None where none is asked for. Raises UsageError for an unknown one."""
+    if session_id is None:
+        return None
     name = TrainingSession.objects.filter(pk=session_id).values_list("name", flat=True).first()
     if name is None:
         raise UsageError(f"There is no session with the id {session_id}.", about="session")
