@@ -102,7 +102,9 @@ def regenerate(
         orientations=tuple(wish.orientations) if wish.orientations else None,
     )
     if wish.dry_run:
-        plan = planning.plan_regeneration(selection, force=wish.force)
+        plan = planning.plan_regeneration(
+            selection, force=wish.force, look_at_files_up_to=runs.LOOKED_AT
+        )
         return Status(HTTPStatus.OK, PlanShape.of(plan))
     act = _start_of(request, Run.Kind.REGENERATE, selection, force=wish.force)
     return _started(request, response, key, wish, act)
