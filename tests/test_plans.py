@@ -268,6 +268,9 @@ def test_start__two_people_are_told_of_each_other(
     page = text_of(other.post(address, {"once": key, "start": "x"}, follow=True))
     assert f"Nothing was started: Run {run.pk}, started by staff, does the same" in page
     assert Run.objects.count() == 1
+    its_log = text_of(staff_client.get(f"/admin/thumbnails/run/{run.pk}/change/"))
+    assert "Also wanted" in its_log
+    assert superuser.get_username() in its_log
     runs.cancel(run)
     press(other, address)
     assert Run.objects.count() == 2

@@ -253,6 +253,7 @@ def _start(
         run = runs.once(user, how["once"], wanted.digest, act)
     except _UnderWay as error:
         run, text, level = error.run, _same_text(error.run), messages.WARNING
+        runs.note_also_wanted(run, user)
     except runs.NotDispatched as error:
         run, text, level = error.run, str(error), messages.WARNING
     else:

@@ -68,6 +68,7 @@ class Migration(migrations.Migration):
                             ("cancelled", "Cancelled"),
                             ("done", "Done"),
                             ("worker_lost", "Worker Lost"),
+                            ("also_wanted", "Also Wanted"),
                         ],
                         max_length=12,
                     ),

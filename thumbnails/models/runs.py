@@ -425,6 +425,7 @@ class RunEvent(models.Model):
         CANCELLED = "cancelled"
         DONE = "done"
         WORKER_LOST = "worker_lost"
+        ALSO_WANTED = "also_wanted"
 
     OF_MOVE: ClassVar[dict[Run.State, Kind]] = {
         Run.State.RUNNING: Kind.RESUMED,

@@ -206,6 +206,16 @@ def doing_the_same(kind: Run.Kind, selection: Selection, *, force: bool = False)
     return same.select_related("started_by").first()
 
 
+def note_also_wanted(run: Run, by: "User") -> None:
+    """Somebody else wanted to start the same: whoever started it reads so in its log."""
+    RunEvent.objects.create(
+        run=run,
+        kind=RunEvent.Kind.ALSO_WANTED,
+        detail="The same was asked for again; it was not started a second time.",
+        by=by,
+    )
+
+
 def _unfinished_over(kind: Run.Kind, selection: Selection, *, force: bool) -> RunQuerySet:
     return Run.objects.filter(
         kind=kind,
