@@ -83,6 +83,7 @@ class Site:
             "THUMBNAIL_MAX_PIXELS": "",
             "THUMBNAIL_DIR": str(self.thumbnails),
             "ORIGINALS_DIR": str(self.originals),
+            "DATABASE_SECONDS": "",
             "DATABASE_URL": f"sqlite:///{self.home}/site.sqlite3",
             "REDIS_URL": f"unix://{self.home}/no-queue.sock",
             "DJANGO_SETTINGS_MODULE": "thumbsite.settings",

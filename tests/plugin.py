@@ -102,6 +102,7 @@ def _set_environment(database_url: str, redis_url: str, home: Path) -> None:
     os.environ.update(
         DJANGO_SETTINGS_MODULE="thumbsite.settings",
         DATABASE_URL=database_url,
+        DATABASE_SECONDS="",
         REDIS_URL=redis_url,
         SECRET_KEY="only-for-the-tests-" * 3,
         DEBUG="off",

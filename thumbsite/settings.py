@@ -53,6 +53,10 @@ SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 30,
 }
+DATABASE_SECONDS = environment.integer("DATABASE_SECONDS", 30)
+if not 1 <= DATABASE_SECONDS <= 3600:
+    raise ImproperlyConfigured("DATABASE_SECONDS must be a whole number from 1 to 3,600.")
+POSTGRESQL_OPTIONS = {"connect_timeout": 5, "answer_seconds": DATABASE_SECONDS}
 
 
 def database(url: str) -> dict[str, Any]:
@@ -63,7 +67,9 @@ def database(url: str) -> dict[str, Any]:
     if config["ENGINE"] == "django.db.backends.sqlite3":
         config["OPTIONS"] = {**config.get("OPTIONS", {}), **SQLITE_OPTIONS}
     elif config["ENGINE"] == "django.db.backends.postgresql":
+        config["ENGINE"] = "thumbsite.postgresql"
         config["CONN_HEALTH_CHECKS"] = True
+        config["OPTIONS"] = {**POSTGRESQL_OPTIONS, **config.get("OPTIONS", {})}
     else:
         raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL or an SQLite database.")
     return config

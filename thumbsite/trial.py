@@ -48,8 +48,8 @@ DEFAULTS = {
 }
 # What the site's settings read: other commands of this checkout must be given the same.
 SETTINGS = {
-    *("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DATABASE_URL", "DEBUG", "HTTPS"),
-    *("ORIGINALS_DIR", "REDIS_URL", "SECRET_KEY"),
+    *("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DATABASE_SECONDS", "DATABASE_URL", "DEBUG"),
+    *("HTTPS", "ORIGINALS_DIR", "REDIS_URL", "SECRET_KEY"),
 }
 SETTINGS_PREFIX = "THUMBNAIL_"
 
