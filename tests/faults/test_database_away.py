@@ -1,8 +1,9 @@
-"""PostgreSQL is away, or hangs, under a real web server."""
+"""PostgreSQL is away, or it and the queue hang, under a real web server."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -164,6 +165,25 @@ def test_postgres__is_killed_and_comes_back(site: Site) -> None:
     check_503(site)
     assert site.get(HEALTHZ).status == HTTPStatus.OK
     site.postgres.start()
+    wait_for(site.is_well, "the site to work again")
+
+
+def test_queue__hangs_and_goes_on(site: Site) -> None:
+    with stopped(site.queue):
+        for _ in range(2):
+            answer = site.get(READYZ)
+            assert answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+            assert json.loads(answer.body)["detail"] == "No answer from: queue."
+        assert site.get(GALLERY).status == HTTPStatus.OK
+    wait_for(site.is_well, "the site to work again")
+
+
+def test_everything__hangs_and_goes_on(site: Site) -> None:
+    with stopped(site.postgres), stopped(site.queue):
+        answer = site.get(READYZ)
+        assert answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+        assert json.loads(answer.body)["detail"] == "No answer from: database and queue."
+        assert site.get(HEALTHZ).status == HTTPStatus.OK
     wait_for(site.is_well, "the site to work again")
 
 

@@ -1,13 +1,19 @@
-"""Whether the site has what it needs to serve: for whoever sends it requests, or not."""
+"""Whether the site has what it needs to serve: load balancers send it requests, or not."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from enum import StrEnum
+from threading import Lock, Thread
 
-from django.db import DatabaseError, connection
+from django.db import Error as DatabaseError
+from django.db import connection
 
 from thumbnails.cache import storage as cache
 from thumbnails.exceptions import StorageFailure
 from thumbnails.upkeep import queue
+
+LIMIT_SECONDS = 5.0
+"""A part that has not answered by then does not answer."""
 
 
 class Part(StrEnum):
@@ -18,24 +24,66 @@ class Part(StrEnum):
     CACHE = "cache"
 
 
+class _Question:
+    """Asks a part in a thread: whatever hangs there, a lost mount too, hangs no request."""
+
+    def __init__(self, ask: Callable[[], bool]) -> None:
+        self._ask = ask
+        self._lock = Lock()
+        self._last: Future[bool] | None = None
+
+    def put(self) -> Future[bool]:
+        """Return the answer to come; one question at a time, or a part that hangs would fill the
+        process with threads."""
+        with self._lock:
+            if self._last is None or self._last.done():
+                self._last = Future()
+                Thread(target=self._answer, args=[self._last], daemon=True).start()
+            return self._last
+
+    def _answer(self, future: Future[bool]) -> None:
+        try:
+            future.set_result(self._ask())
+        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+            future.set_exception(error)
+
+
 def reachable() -> dict[Part, bool]:
-    """Which of its parts answer."""
-    asked: dict[Part, tuple[Callable[[], object], type[Exception]]] = {
-        Part.DATABASE: (_ask_database, DatabaseError),
-        Part.QUEUE: (queue.ping, queue.QueueDown),
-        Part.CACHE: (cache.check_reachable, StorageFailure),
-    }
-    return {part: _answers(ask, error) for part, (ask, error) in asked.items()}
+    """Which of its parts answer, after LIMIT_SECONDS at the latest."""
+    answers = {part: question.put() for part, question in _QUESTIONS.items()}
+    wait(answers.values(), LIMIT_SECONDS)
+    return {part: answer.done() and answer.result() for part, answer in answers.items()}
 
 
-def _ask_database() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-
-
-def _answers(ask: Callable[[], object], error: type[Exception]) -> bool:
+def _database_answers() -> bool:
     try:
-        ask()
-    except error:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return False
+    finally:
+        connection.close()  # it is this thread's own
+    return True
+
+
+def _queue_answers() -> bool:
+    try:
+        queue.ping()
+    except queue.QueueDown:
         return False
     return True
+
+
+def _cache_answers() -> bool:
+    try:
+        cache.check_reachable()
+    except StorageFailure:
+        return False
+    return True
+
+
+_QUESTIONS = {
+    Part.DATABASE: _Question(_database_answers),
+    Part.QUEUE: _Question(_queue_answers),
+    Part.CACHE: _Question(_cache_answers),
+}
