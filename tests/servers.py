@@ -15,6 +15,7 @@ import signal
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -104,6 +105,22 @@ class Server(ABC):
         wait_for(
             lambda: not any(map(is_alive, victims)), f"the end of all processes of {self.name}"
         )
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """None of its processes runs meanwhile, as on a machine without memory."""
+        assert self._process is not None
+        first = psutil.Process(self._process.pid)
+        first.suspend()  # it would start others
+        processes = [first, *first.children(recursive=True)]
+        for process in processes[1:]:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in reversed(processes):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def restart(self) -> None:
         self.stop()

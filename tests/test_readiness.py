@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -62,12 +60,8 @@ def test_cache_hangs__is_told_by_one_thread(
 
 
 def test_queue_hangs__is_told(queue_server: QueueServer) -> None:
-    assert queue_server.pid is not None
-    os.kill(queue_server.pid, signal.SIGSTOP)
-    try:
+    with queue_server.hanging():
         assert reachable() == {**ALL_WELL, Part.QUEUE: False}
-    finally:
-        os.kill(queue_server.pid, signal.SIGCONT)
     wait_for(lambda: reachable() == ALL_WELL, "the queue's answer")
 
 

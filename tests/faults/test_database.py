@@ -1,4 +1,4 @@
-"""PostgreSQL is restarted, or killed, while a run goes on."""
+"""PostgreSQL is restarted, killed, or hangs while a run goes on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,12 @@ def kill(postgres: PostgresServer) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("interrupt", [restart, kill])
+def hang(postgres: PostgresServer) -> None:
+    with postgres.hanging():
+        time.sleep(5)  # some give up meanwhile
+
+
+@pytest.mark.parametrize("interrupt", [restart, kill, hang])
 def test_postgres__goes_away_while_workers_and_a_command_are_at_work(
     postgres: PostgresServer,
     interrupt: Callable[[PostgresServer], None],
@@ -59,14 +64,14 @@ def test_postgres__goes_away_while_workers_and_a_command_are_at_work(
 ) -> None:
     make_assets(240)
     switchboard.slow_down(0.02)
-    workers = supervise(2)
+    workers = supervise(2, DATABASE_SECONDS="2")
     by_workers = runs.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,
         scope_text="all",
     )
-    regenerate = command("regenerate_thumbnails", "--force", "--workers", "1")
+    regenerate = command("regenerate_thumbnails", "--force", "--workers", "1", DATABASE_SECONDS="2")
     by_command = accounts.run_of_command()
     wait_for_begun(switchboard, 100)
     interrupt(postgres)

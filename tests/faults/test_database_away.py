@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import re
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-import psutil
 import pytest
 from django.db import connection
 
 from tests import lifeline
 from tests.processes import ROOT, run_command
-from tests.servers import PostgresServer, QueueServer, Server
+from tests.servers import PostgresServer, QueueServer
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -125,24 +123,6 @@ def _gunicorn(environment: dict[str, str], log: Path) -> Iterator[int]:
         process.wait()
 
 
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """All processes of the server hang, as on a machine that swaps itself to death."""
-    assert server.pid is not None
-    first = psutil.Process(server.pid)
-    # The first one first: it would start others.
-    first.suspend()
-    hanging = [first, *first.children(recursive=True)]
-    for process in hanging[1:]:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in reversed(hanging):
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGCONT)
-
-
 def check_503(site: Site) -> None:
     """Each address says in its own way that the database is away, and when to come back."""
     media_types = {GALLERY: "text/html", THUMBNAIL: "text/plain", ADMIN: "text/html"}
@@ -169,7 +149,7 @@ def test_postgres__is_killed_and_comes_back(site: Site) -> None:
 
 
 def test_queue__hangs_and_goes_on(site: Site) -> None:
-    with stopped(site.queue):
+    with site.queue.hanging():
         for _ in range(2):
             answer = site.get(READYZ)
             assert answer.status == HTTPStatus.SERVICE_UNAVAILABLE
@@ -179,7 +159,7 @@ def test_queue__hangs_and_goes_on(site: Site) -> None:
 
 
 def test_everything__hangs_and_goes_on(site: Site) -> None:
-    with stopped(site.postgres), stopped(site.queue):
+    with site.postgres.hanging(), site.queue.hanging():
         answer = site.get(READYZ)
         assert answer.status == HTTPStatus.SERVICE_UNAVAILABLE
         assert json.loads(answer.body)["detail"] == "No answer from: database and queue."
@@ -188,7 +168,7 @@ def test_everything__hangs_and_goes_on(site: Site) -> None:
 
 
 def test_postgres__hangs_and_goes_on(site: Site) -> None:
-    with stopped(site.postgres):
+    with site.postgres.hanging():
         for _ in range(2):  # through connections that were there, and without any
             check_503(site)
         assert site.get(HEALTHZ).status == HTTPStatus.OK
