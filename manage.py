@@ -21,6 +21,8 @@ def main() -> None:
     except ImproperlyConfigured as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell says of what Ctrl-C ended
     except OperationalError as error:
         sys.stderr.write(f"The database does not answer: {error}\n")
         sys.exit(1)

@@ -43,7 +43,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="measure less, within a minute; bounds that need more are not judged",
+        help="measure less, in a minute or two; bounds that need more are not judged",
     )
     options = parser.parse_args()
     if options.json and not options.json.absolute().parent.is_dir():

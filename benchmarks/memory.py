@@ -24,7 +24,7 @@ def measure(
     for count in counts:
         rows += _both_commands(home, "tiny pictures", tiny, count)
     return Section(
-        title=f"Peak memory of a command with all its processes, sum of RSS, --workers {WORKERS}",
+        title=f"Peak memory of a command: RSS of its processes, and spools, --workers {WORKERS}",
         rows=rows,
     )
 

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from benchmarks.report import Bound, Row, Section
 from benchmarks.site import NothingToMeasure
-from thumbnails.models import ImageAsset
+from thumbnails.models import ImageAsset, recipes
 from thumbnails.views import PER_PAGE
 
 URLS = 100
@@ -18,6 +18,8 @@ GALLERY_QUERIES = 2
 """How many images there are, for the pager, and the rows of the page."""
 PAGE_QUERIES = 1
 """The rows."""
+HIT_QUERIES = 0
+"""The file's own stamp says that it is what the address names."""
 
 TEMPLATE = "{% for asset in assets %}<img src='{{ asset.thumbnail_url }}'>{% endfor %}"
 
@@ -45,6 +47,14 @@ def measure() -> Section:
                 digits=0,
                 bound=Bound(at_most=PAGE_QUERIES),
             ),
+            Row(
+                key="pages.hit_queries",
+                label="a thumbnail that is in the cache, by its page's URL",
+                value=_hit_queries(client),
+                unit="",
+                digits=0,
+                bound=Bound(at_most=HIT_QUERIES),
+            ),
         ],
     )
 
@@ -58,10 +68,25 @@ def _render_some(client: Client) -> None:
 
 
 def _gallery_queries(client: Client) -> int:
-    with CaptureQueriesContext(connection) as queries:
+    with _captured() as queries:
         response = client.get("/")
     _check(response.content.decode(), PER_PAGE)
     return len(queries)
+
+
+def _hit_queries(client: Client) -> int:
+    address = ImageAsset.objects.fresh().latest("pk").thumbnail_url
+    with _captured() as queries:
+        response = client.get(address)
+    if "immutable" not in response.headers.get("Cache-Control", ""):
+        raise NothingToMeasure(f"{address} is no hit: {response.status_code}.")
+    return len(queries)
+
+
+def _captured() -> CaptureQueriesContext:
+    """Without the one that a process asks once a second: which recipe is in force."""
+    recipes.look()
+    return CaptureQueriesContext(connection)
 
 
 def _client() -> Client:
@@ -75,7 +100,7 @@ def _client() -> Client:
 
 def _url_queries() -> int:
     template = Engine().from_string(TEMPLATE)
-    with CaptureQueriesContext(connection) as queries:
+    with _captured() as queries:
         page = template.render(Context({"assets": ImageAsset.objects.order_by("-pk")[:URLS]}))
     _check(page, URLS)
     return len(queries)

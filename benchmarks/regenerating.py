@@ -15,7 +15,7 @@ from benchmarks.site import Site
 COMMAND = ("regenerate_thumbnails", "--force")
 
 CPU_AT_MOST = Bound(at_most=1.15)
-GAIN_AT_LEAST = Bound(at_least=1.8)
+GAIN_AT_LEAST = Bound(at_least=1.85)
 
 QUIET_CORES = 0.1
 """A wall time is quiet where other programs kept no more than this of the machine busy."""
@@ -102,7 +102,7 @@ def _render_all(paths: Sequence[Path]) -> Usage:
 
 
 def _render_by_two(paths: Sequence[Path]) -> Usage:
-    # Forked, as the command's own processes are: they start at once and have all modules.
+    # Forked: they start at once and have all modules.
     context = multiprocessing.get_context("fork")
     with metered(other_programs=True) as usage, ProcessPoolExecutor(2, context) as pool:
         for _ in pool.map(this_renderer, paths, chunksize=8):

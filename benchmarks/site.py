@@ -13,7 +13,22 @@ import django
 from django.core.management import call_command
 
 MANAGE = Path(__file__).resolve().parent.parent / "manage.py"
+ROOT = MANAGE.parent
 PER_FOLDER = 1000
+NUMBERS = (
+    "THUMBNAIL_SIZE",
+    "THUMBNAIL_QUALITY",
+    "THUMBNAIL_MAX_PIXELS",
+    "THUMBNAIL_MAX_BYTES",
+    "THUMBNAIL_RENDER_SECONDS",
+    "THUMBNAIL_RENDER_MEMORY",
+    "THUMBNAIL_WEB_RENDERS",
+    "THUMBNAIL_WEB_WAITING",
+    "THUMBNAIL_RENDERS_PER_MINUTE",
+    "DATABASE_SECONDS",
+    "PROXIES",
+)
+"""Of the site's settings."""
 
 
 class NothingToMeasure(Exception):
@@ -61,14 +76,16 @@ class Site:
         with self.started(*arguments):
             pass
 
-    def started(self, *arguments: str) -> "RunningCommand":
-        return RunningCommand(self._log, arguments, env=self._environment())
+    def started(self, *arguments: str, **settings: str) -> "RunningCommand":
+        """`settings` are environment variables that differ from the site's."""
+        return RunningCommand(self._log, arguments, env=self.environment() | settings)
 
     @property
     def _log(self) -> Path:
         return self.home / "command.log"
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What its processes are started with."""
         environment = {**os.environ, **self._settings()}
         # With it every command would compile the project's modules again, which no site's does.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -79,11 +96,9 @@ class Site:
         foreign = [name for name in os.environ if name.startswith("THUMBNAIL_")]
         return {
             # An empty one means the default, also where a trial site of this checkout says more.
-            **dict.fromkeys((*foreign, "THUMBNAIL_SIZE", "THUMBNAIL_QUALITY"), ""),
-            "THUMBNAIL_MAX_PIXELS": "",
+            **dict.fromkeys((*foreign, *NUMBERS), ""),
             "THUMBNAIL_DIR": str(self.thumbnails),
             "ORIGINALS_DIR": str(self.originals),
-            "DATABASE_SECONDS": "",
             "DATABASE_URL": f"sqlite:///{self.home}/site.sqlite3",
             "REDIS_URL": f"unix://{self.home}/no-queue.sock",
             "DJANGO_SETTINGS_MODULE": "thumbsite.settings",

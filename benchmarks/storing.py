@@ -10,8 +10,8 @@ from unittest import mock
 
 from benchmarks.rendering import this_renderer
 from benchmarks.report import Row, Section
-from thumbnails.cache import layout
-from thumbnails.cache import storage as cache
+from thumbnails.storage import names as layout
+from thumbnails.storage import thumbnails as cache
 
 _fsync = os.fsync
 

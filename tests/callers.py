@@ -9,8 +9,8 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.test import Client
 
+from thumbnails import jobs
 from thumbnails.models import ApiToken, Chunk, Run
-from thumbnails.upkeep import runs
 
 BASE = "/api/v1"
 PROBLEM = "application/problem+json"
@@ -19,7 +19,7 @@ _NO_BODY = object()
 
 
 class Caller:
-    """Calls the API with a new token of this user's, or as nobody.
+    """Calls the API with a new token of this user's, or of none.
 
     Gives Django's test responses, whose types tell less than they have.
     """
@@ -76,4 +76,4 @@ def assets_of(run_id: int) -> set[int]:
 def work(run_id: int) -> None:
     """Do all of a run here and now."""
     for chunk in Run.objects.get(pk=run_id).chunks.all():
-        runs.work_chunk(chunk.pk)
+        jobs.work_chunk(chunk.pk)

@@ -14,6 +14,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission, User
 from django.core.files.storage import storages
+from django.core.signals import request_started
 from django.db import connection
 from django.test import Client
 from pytest_django import Settings
@@ -22,7 +23,7 @@ from tests import pictures
 from tests.plugin import GROUND, Ground
 from tests.processes import QUEUES, Worker, database_url, run_command
 from tests.servers import QueueServer
-from thumbnails.models import ImageAsset
+from thumbnails.models import ImageAsset, recipes
 from thumbnails.upkeep import intake
 
 # However slow an example is, on a busy machine: time decides no test.
@@ -86,6 +87,16 @@ def make_asset(db: None, originals_dir: Path) -> MakeAsset:
         return intake.import_file(path, session=session)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def only_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own process goes by its settings, and asks no database which recipe is in force:
+    other processes of a test are given the same settings, or are what the test is about."""
+    monkeypatch.setattr(recipes, "LOOK_SECONDS", float("inf"))
+
+
+request_started.disconnect(recipes.announce_with_first_request)
 
 
 @pytest.fixture(autouse=True)

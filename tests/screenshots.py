@@ -15,10 +15,10 @@ from pytest_django.live_server_helper import LiveServer
 
 from tests import test_browser
 from tests.conftest import StartWorker
-from thumbnails.cache import storage as cache
 from thumbnails.models import ImageAsset, Run
 from thumbnails.rendering.render import TRANSPOSITIONS
-from thumbnails.upkeep import freshness, intake, runs
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep import intake, runs, serving
 from thumbsite.demo_pictures import make_demo_pictures
 
 pytestmark = test_browser.pytestmark
@@ -41,7 +41,9 @@ def after_the_bug(db: None, originals_dir: Path) -> None:
     for _ in intake.import_files(intake.find_files([originals_dir]), session="Demo"):
         pass
     for asset in ImageAsset.objects.all():
-        if freshness.render_now(asset).record is not None and asset.orientation in TRANSPOSITIONS:
+        serving.render_now(asset.pk)
+        asset.refresh_from_db()
+        if asset.thumbnail_path and asset.orientation in TRANSPOSITIONS:
             _lay_down(asset)
     ImageAsset.objects.exclude(thumbnail_path="").update(thumbnail_recipe="5d1e0a7c44b2f6e9")
 

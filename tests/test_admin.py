@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -17,9 +17,10 @@ from pytest_django import DjangoAssertNumQueries
 from tests import pictures
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
-from thumbnails.cache import storage as cache
+from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset, Run, State
-from thumbnails.upkeep import freshness, runs
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep import execute, pools, runs, serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -35,9 +36,9 @@ def text_of(response: Any) -> str:
 
 def test_list__shows_thumbnail_state_and_size(staff_client: Client, make_asset: MakeAsset) -> None:
     fresh, broken = make_asset(name="fresh.jpg"), make_asset(pictures.truncated(), name="b.jpg")
-    freshness.serve(fresh)
-    with pytest.raises(freshness.NoThumbnail):
-        freshness.serve(broken)
+    serving.serve(fresh)
+    with pytest.raises(NoThumbnail):
+        serving.serve(broken)
     fresh.refresh_from_db()
     page = text_of(staff_client.get(LIST))
     assert fresh.thumbnail_url in page
@@ -50,11 +51,11 @@ def test_list__shows_thumbnail_state_and_size(staff_client: Client, make_asset: 
 def test_list__filters_by_state(staff_client: Client, make_asset: MakeAsset, state: State) -> None:
     assets = {name: make_asset(name=f"{name}.jpg") for name in ("missing", "fresh", "stale")}
     assets["failed"] = make_asset(pictures.truncated(), name="failed.jpg")
-    freshness.serve(assets["fresh"])
-    freshness.serve(assets["stale"])
+    serving.serve(assets["fresh"])
+    serving.serve(assets["stale"])
     ImageAsset.objects.filter(pk=assets["stale"].pk).update(thumbnail_recipe="old")
-    with pytest.raises(freshness.NoThumbnail):
-        freshness.serve(assets["failed"])
+    with pytest.raises(NoThumbnail):
+        serving.serve(assets["failed"])
     page = text_of(staff_client.get(f"{LIST}?state={state}"))
     shown = set(re.findall(r">(\w+)\.jpg</a>", page))
     assert shown == {state.value}
@@ -77,7 +78,7 @@ def test_list__shows_what_is_stale_as_it_is_and_mends_nothing(
     staff_client: Client, client: Client, make_asset: MakeAsset
 ) -> None:
     asset = make_asset()
-    freshness.serve(asset)
+    serving.serve(asset)
     old = b"what an older renderer made"
     cache.write(asset.thumbnail_name, old)
     ImageAsset.objects.update(thumbnail_recipe="0ld")
@@ -138,6 +139,22 @@ def test_upload__of_no_picture_is_refused_with_a_sentence(
     assert not ImageAsset.objects.exists()
 
 
+@pytest.mark.parametrize("error", [Busy("Others are rendered."), StorageFailure("It is away.")])
+def test_upload__that_cannot_be_looked_at_just_now_is_told(
+    staff_client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(serving, "inspect_upload", fail)
+    upload = SimpleUploadedFile("new.jpg", pictures.jpeg())
+    url = reverse("admin:thumbnails_imageasset_add")
+    response = staff_client.post(url, {"original": upload}, follow=True)
+    assert response.status_code == HTTPStatus.OK
+    assert str(error) in text_of(response)
+    assert not ImageAsset.objects.exists()
+
+
 # --- runs -----------------------------------------------------------------------------------------
 
 
@@ -152,7 +169,7 @@ def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: M
         attended=True,
     )
     for chunk in run.chunks.all():
-        runs.work_chunk(chunk.pk)
+        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
     page = text_of(staff_client.get(f"/admin/thumbnails/run/{run.pk}/change/"))
     assert "2 of 2 (100" in page
     assert 'data-over="yes"' in page
@@ -195,7 +212,7 @@ def make_run(make_asset: MakeAsset, *, worked_on: bool) -> Run:
     )
     if worked_on:
         for chunk in run.chunks.all():
-            runs.work_chunk(chunk.pk)
+            execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
         run.refresh_from_db()
     return run
 

@@ -1,4 +1,4 @@
-"""Who may call what, what strangers are told, and how often anybody may try."""
+"""Who may call what, what strangers are told, and how often each may try."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.servers import QueueServer
 from thumbnails.api import api as the_api
 from thumbnails.api import identity
 from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.upkeep import freshness, runs
+from thumbnails.upkeep import runs, serving
 from thumbsite import logins
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.django_db
 
 @dataclass(frozen=True, kw_only=True)
 class Who:
-    """What somebody is answered who reads something, and who changes something."""
+    """What those are answered who read something, and who change something."""
 
     reads: int
     changes: int
@@ -130,7 +130,7 @@ class Site:
 @pytest.fixture
 def site(make_asset: MakeAsset, queue_server: QueueServer) -> Site:
     asset = make_asset(session="Sea")
-    freshness.serve(asset)
+    serving.serve(asset)
     run = runs.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
@@ -214,7 +214,7 @@ def client_of(who: str, staff: User) -> Client:  # noqa: C901  a table
 
 @pytest.fixture
 def tells_nothing(thumbnail_dir: Path, originals_dir: Path) -> Callable[[Any], bool]:
-    """Whether an answer is free of what is nobody's business outside."""
+    """Whether an answer is free of what is for those inside alone."""
     private = ["Traceback", 'File "', "SELECT", "sqlite", "psycopg", "redis", "valkey"]
     private += [str(path) for path in (thumbnail_dir, originals_dir, ROOT)]
 
@@ -329,11 +329,11 @@ SECRET = "SELECT 1; /srv/secret/path"
 @pytest.mark.parametrize(
     ("broken", "method", "path"),
     [
-        ("thumbnails.upkeep.freshness.serve", "GET", "/images/{id}/thumbnail"),
+        ("thumbnails.upkeep.serving.serve", "GET", "/images/{id}/thumbnail"),
         ("thumbnails.api.health.reachable", "GET", "/readyz"),
         ("thumbnails.api.identity.ApiToken.objects.with_secret", "GET", "/images"),
         ("thumbnails.api.images.ImageShape.of", "GET", "/images/{id}"),
-        ("thumbnails.upkeep.freshness.render_now", "POST", "/images/{id}/thumbnail/generate"),
+        ("thumbnails.upkeep.serving.render_now", "POST", "/images/{id}/thumbnail/generate"),
         ("thumbnails.upkeep.runs.start", "POST", "/admin/thumbnails/regenerate"),
     ],
 )
@@ -370,7 +370,7 @@ def test_unforeseen__is_a_problem_without_details(
     assert SECRET not in response.content.decode()
     assert tells_nothing(response)
     assert (status == HTTPStatus.SERVICE_UNAVAILABLE) == ("Retry-After" in response)
-    assert f"{method} {address}" in caplog.text  # whoever looks after the site learns more
+    assert f"{method} {address}" in caplog.text  # who looks after the site learns more
     assert SECRET in caplog.text
 
 

@@ -20,7 +20,7 @@ from tests.callers import BASE, PROBLEM, Caller, faults_of, problem_of
 from tests.conftest import MakeAsset
 from thumbnails.api.gate import BODY_BYTES_AT_MOST
 from thumbnails.models import ApiToken, ImageAsset, Run, RunRequest
-from thumbnails.upkeep import freshness
+from thumbnails.upkeep import serving
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +36,7 @@ def api(staff: User) -> Caller:
 @pytest.fixture
 def asset(make_asset: MakeAsset) -> ImageAsset:
     asset = make_asset(session="Sea")
-    freshness.serve(asset)
+    serving.serve(asset)
     return asset
 
 
@@ -47,7 +47,7 @@ def seen(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture(autouse=True)
 def nothing_started(asset: ImageAsset, thumbnail_dir: Path) -> Iterator[None]:
-    """No test here starts anything, nor changes a file or the ledger."""
+    """No test here starts anything, nor changes a file or a row."""
     files = seen(thumbnail_dir)
     row = ImageAsset.objects.values().get(pk=asset.pk)
     yield

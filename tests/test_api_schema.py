@@ -59,7 +59,7 @@ schema.app = site
 
 @pytest.fixture(autouse=True)
 def no_limits(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
-    """So many requests come otherwise only from somebody who is guessing."""
+    """So many requests come otherwise only from one who is guessing."""
     monkeypatch.setattr(identity, "FAILURES_AT_MOST", 10**9)
     settings.THUMBNAIL_RENDERS_PER_MINUTE = 1_000_000
 

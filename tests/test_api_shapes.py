@@ -22,8 +22,10 @@ from tests import pictures
 from tests.callers import BASE, Caller, assets_of, faults_of, problem_of, work
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
+from thumbnails import jobs
+from thumbnails.exceptions import Busy, NoThumbnail
 from thumbnails.models import Chunk, ImageAsset, Run, RunRequest, recipe_in_force
-from thumbnails.upkeep import freshness, runs
+from thumbnails.upkeep import serving
 
 pytestmark = pytest.mark.django_db
 
@@ -100,7 +102,7 @@ def test_generate__renders_though_it_is_fresh(
     api: Caller, make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     asset = make_asset(pictures.jpeg(pictures.scene(640, 480)))
-    freshness.serve(asset)
+    serving.serve(asset)
     file = thumbnail_dir / asset.thumbnail_name
     before = file.stat().st_ino
     response = api.post(f"/images/{asset.pk}/thumbnail/generate")
@@ -152,13 +154,13 @@ def test_generate__cache_that_cannot_be_written_is_500(
     assert response.json()["reason"] == "storage_error"
 
 
-def test_generate__somebody_else_at_it_without_end_is_503(
+def test_generate__another_at_it_without_end_is_503(
     api: Caller, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(_: ImageAsset) -> None:
-        raise freshness.Busy("Somebody else is rendering this thumbnail.")
+    def busy(_: int) -> None:
+        raise Busy("Another process is rendering this thumbnail.")
 
-    monkeypatch.setattr(freshness, "render_now", busy)
+    monkeypatch.setattr(serving, "render_now", busy)
     response = api.post(f"/images/{make_asset().pk}/thumbnail/generate")
     problem_of(response, HTTPStatus.SERVICE_UNAVAILABLE)
     assert int(response["Retry-After"]) > 0
@@ -171,7 +173,7 @@ def test_image__all_that_is_known(api: Caller, make_asset: MakeAsset) -> None:
     asset = make_asset(
         pictures.jpeg(pictures.scene(640, 320), orientation=6), name="a/red-boat.jpg", session="Sea"
     )
-    freshness.serve(asset)
+    serving.serve(asset)
     asset.refresh_from_db()
     known = api.get(f"/images/{asset.pk}").json()
     assert set(known) == IMAGE_KEYS
@@ -200,8 +202,8 @@ def test_image__all_that_is_known(api: Caller, make_asset: MakeAsset) -> None:
 
 def test_image__without_a_thumbnail(api: Caller, make_asset: MakeAsset) -> None:
     missing, broken = make_asset(), make_asset(pictures.truncated())
-    with pytest.raises(freshness.NoThumbnail):
-        freshness.serve(broken)
+    with pytest.raises(NoThumbnail):
+        serving.serve(broken)
     known = api.get(f"/images/{missing.pk}").json()
     assert (known["state"], known["sessionId"]) == ("missing", None)
     for key in ("thumbnailWidth", "thumbnailHeight", "thumbnailBytes", "thumbnailGeneratedAt"):
@@ -262,9 +264,9 @@ def world(make_asset: MakeAsset) -> dict[str, ImageAsset]:
         "failed": make_asset(pictures.truncated(), session="Land"),
     }
     for name in ("fresh", "stale"):
-        freshness.serve(assets[name])
-    with pytest.raises(freshness.NoThumbnail):
-        freshness.serve(assets["failed"])
+        serving.serve(assets[name])
+    with pytest.raises(NoThumbnail):
+        serving.serve(assets["failed"])
     ImageAsset.objects.filter(pk=assets["stale"].pk).update(thumbnail_recipe="old")
     days = {
         "missing": datetime(2024, 1, 1, tzinfo=UTC),
@@ -537,14 +539,14 @@ def half_done(api: Caller, make_asset: MakeAsset) -> int:
     """A run of five assets: one rendered, one fresh, one broken, two to do."""
     assets = [make_asset(), make_asset(), make_asset(pictures.truncated())]
     assets += [make_asset() for _ in range(2)]
-    freshness.serve(assets[1])
+    serving.serve(assets[1])
     ids = [asset.pk for asset in assets]
     run_id = started(api.post(REGENERATE, {"assetIds": ids}))["id"]
     Chunk.objects.all().delete()
     Run.objects.update(total=5)
     done = Chunk.objects.create(run_id=run_id, number=1, asset_ids=ids[:3])
     Chunk.objects.create(run_id=run_id, number=2, asset_ids=ids[3:])
-    runs.work_chunk(done.pk)
+    jobs.work_chunk(done.pk)
     return int(run_id)
 
 

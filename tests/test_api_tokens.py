@@ -29,7 +29,7 @@ SECRET = re.compile(r"thumb_[A-Za-z0-9_-]{43}")
 
 
 def status_with(secret: str) -> int:
-    """What the API answers to whoever shows this secret."""
+    """What the API answers to one who shows this secret."""
     client = Client(headers={"Authorization": f"Bearer {secret}"})
     return int(client.get(f"{BASE}/images").status_code)
 

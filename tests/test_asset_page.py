@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from django.test import Client
 
 from tests import pictures
 from tests.conftest import MakeAsset
-from thumbnails.cache import storage as cache
 from thumbnails.exceptions import ThumbnailError
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
-from thumbnails.upkeep import freshness, intake, runs
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.locks import render_lock
+from thumbnails.upkeep import execute, freshness, intake, pools, runs, serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -49,7 +51,7 @@ def test_page__shows_the_originals_facts_and_the_thumbnail_at_true_size(
     page = text_of(staff_client.get(url_of(asset)))
     assert "There is none. It is rendered when somebody asks for it." in page
     assert '<img class="thumbnail"' not in page
-    freshness.serve(asset)
+    serving.serve(asset)
     page = text_of(staff_client.get(url_of(asset)))
     assert re.search(
         rf'<img class="thumbnail" src="{re.escape(asset.thumbnail_url)}" alt="picture 1" '
@@ -73,7 +75,7 @@ def test_page__shows_the_history_with_links_to_runs(
         scope_text="all images",
         attended=True,
     )
-    runs.work_chunk(run.chunks.get().pk)
+    execute.work_chunk(run.chunks.get().pk, lambda _: pools.worker_pool(large=False))
     history = text_of(staff_client.get(url_of(asset))).split('id="thumbnail-history"')[1]
     assert "<td>Failed</td>" in history
     assert "<td>unreadable</td>" in history
@@ -87,7 +89,7 @@ def test_regenerate__renders_at_once_even_if_fresh(
     staff_client: Client, make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     asset = make_asset()
-    freshness.serve(asset)
+    serving.serve(asset)
     before = (thumbnail_dir / asset.thumbnail_name).stat().st_ino
     page = text_of(staff_client.post(url_of(asset, "regenerate"), follow=True))
     assert "The thumbnail is rendered anew." in page
@@ -106,19 +108,20 @@ def test_regenerate__tells_why_it_failed(staff_client: Client, make_asset: MakeA
 def test_regenerate__of_one_that_hangs_elsewhere_is_told(
     staff_client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def busy(asset: ImageAsset) -> None:
-        raise freshness.Busy("Somebody else is rendering it.")
-
-    monkeypatch.setattr(freshness, "render_now", busy)
-    page = text_of(staff_client.post(url_of(make_asset(), "regenerate"), follow=True))
-    assert "Somebody else is rendering it." in page
+    monkeypatch.setattr(serving, "WAIT_SECONDS", 0)
+    asset = make_asset()
+    with render_lock(asset.pk, patience_seconds=0):
+        page = text_of(staff_client.post(url_of(asset, "regenerate"), follow=True))
+    assert "Another process is rendering this thumbnail." in page
+    asset.refresh_from_db()
+    assert asset.state == State.MISSING
 
 
 def test_purge__asks_first_and_then_deletes(
     staff_client: Client, make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     asset = make_asset()
-    freshness.serve(asset)
+    serving.serve(asset)
     question = text_of(staff_client.get(url_of(asset, "purge")))
     assert "Yes, purge it" in question
     assert (thumbnail_dir / asset.thumbnail_name).exists()
@@ -136,7 +139,7 @@ def test_verbs__each_needs_its_own_permission(
     client: Client, make_asset: MakeAsset, verb: str
 ) -> None:
     asset = make_asset()
-    freshness.serve(asset)
+    serving.serve(asset)
     before = ImageAsset.objects.values().get()
     other = {"regenerate": "purge", "purge": "regenerate"}[verb]
     user = User.objects.create_user("viewer", is_staff=True)
@@ -180,7 +183,7 @@ def test_replace__shows_the_new_picture_at_a_new_url_and_keeps_the_old_file(
     staff_client: Client, make_asset: MakeAsset, originals_dir: Path
 ) -> None:
     asset = make_asset(pictures.jpeg(pictures.scene(640, 480)), name="a.jpg")
-    freshness.serve(asset)
+    serving.serve(asset)
     old_url = asset.thumbnail_url
     new = pictures.png(pictures.scene(100, 300))
     page = replace(staff_client, asset, new, name="b.png")
@@ -203,7 +206,7 @@ def test_replace__by_a_broken_picture_is_refused_and_changes_nothing(
     staff_client: Client, make_asset: MakeAsset, originals_dir: Path, data: bytes
 ) -> None:
     asset = make_asset()
-    freshness.serve(asset)
+    serving.serve(asset)
     before = ImageAsset.objects.values().get()
     files = sorted(originals_dir.rglob("*"))
     assert "errorlist" in replace(staff_client, asset, data)
@@ -238,14 +241,48 @@ def test_replace__while_a_worker_renders_the_old_one(
     seen_by_worker = ImageAsset.objects.get()
     replace(staff_client, asset, pictures.jpeg(pictures.scene(30, 90)))
     # Its chunk's assets were read before, and it comes to this one only now.
-    change = freshness.refresh(seen_by_worker)
-    freshness.write_down([change])
+    result = freshness.refresh(seen_by_worker, pools.worker_pool(large=False))
+    assert ImageAsset.objects.save_results([result]) == [asset.pk]
     asset.refresh_from_db()
     assert (asset.width, asset.height) == (30, 90)
-    assert cache.size_bytes(asset.thumbnail_name) is None  # of the old picture
-    freshness.serve(asset)
+    # What it has put there is the old picture, and no URL of the new one shows it.
+    shown = staff_client.get(asset.thumbnail_url)
+    assert pictures.opened(shown.content).size == (30, 90)
+    assert shown["ETag"] == f'"{asset.fingerprint}"'
+    asset.refresh_from_db()
     assert (asset.thumbnail_width, asset.thumbnail_height) == (30, 90)
     assert asset.state == State.FRESH
+
+
+def test_replace__while_a_worker_renders_the_old_one_which_tries_again(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset()
+    seen_by_worker = ImageAsset.objects.get()
+    replace(staff_client, asset, pictures.jpeg(pictures.scene(30, 90)))
+    pool = pools.worker_pool(large=False)
+    result = freshness.refresh(seen_by_worker, pool)
+    assert ImageAsset.objects.save_results([result]) == [asset.pk]
+    freshness.refresh_now(asset.pk, pool)
+    content = cache.read(asset.thumbnail_name)
+    assert content is not None
+    assert pictures.opened(content).size == (30, 90)
+    asset.refresh_from_db()
+    assert (asset.state, asset.thumbnail_bytes) == (State.FRESH, len(content))
+
+
+def test_replace__takes_the_old_picture_away_at_once(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    """Also where the new one cannot be rendered yet: staff may have had their reasons."""
+    asset = make_asset()
+    serving.serve(asset)
+    new = BytesIO(pictures.jpeg(pictures.scene(30, 90)))
+    intake.replace_original(asset, new, serving.render_upload(new), name="new.jpg")
+    assert not (thumbnail_dir / asset.thumbnail_name).exists()
+    asset.refresh_from_db()
+    assert (asset.state, asset.thumbnail_path, asset.thumbnail_bytes) == (State.MISSING, "", None)
+    assert (asset.width, asset.height) == (30, 90)
 
 
 def test_replace__of_an_asset_deleted_meanwhile_leaves_no_file(
@@ -256,12 +293,12 @@ def test_replace__of_an_asset_deleted_meanwhile_leaves_no_file(
     other.write_bytes(pictures.jpeg())
     ImageAsset.objects.all().delete()
     with other.open("rb") as file, pytest.raises(ImageAsset.DoesNotExist):
-        intake.replace(asset, intake.examine(file), name="new.jpg")
+        intake.replace_original(asset, file, serving.render_upload(file), name="new.jpg")
     assert not list(originals_dir.rglob("new*"))
 
 
-def test_examine__refuses_what_only_its_header_recommends(tmp_path: Path) -> None:
+def test_render_upload__refuses_what_only_its_header_recommends(tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(pictures.truncated())
     with broken.open("rb") as file, pytest.raises(ThumbnailError):
-        intake.examine(file)
+        serving.render_upload(file)

@@ -1,8 +1,9 @@
-"""The ledger of assets: four states that SQL and Python agree on, and writing many rows down."""
+"""Assets: four states that SQL and Python agree on, and results of many saved at once."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields, replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -11,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from tests.conftest import MakeAsset
 from thumbnails.models import ImageAsset, Outcome, State, recipe_in_force
-from thumbnails.models.assets import NO_THUMBNAIL, Change, Record
+from thumbnails.models.assets import NO_FAILURE, NO_THUMBNAIL, Failure, Record, Result
 from thumbnails.rendering import Facts
 
 pytestmark = pytest.mark.django_db
@@ -30,12 +31,33 @@ def record(asset: ImageAsset, **columns: object) -> Record:
     return Record(**{**values, **columns})  # type: ignore[arg-type]
 
 
-def test_states__sql_and_python_agree_on_every_combination() -> None:
-    """Every mixture of path, error, recipe and source is in exactly one state."""
-    combinations = itertools.product(
-        ["", "82/1.jpg"], ["", "unreadable"], [recipe_in_force().digest, "old", ""], ["v1", "v0"]
+def failure(asset: ImageAsset, detail: str = "") -> Failure:
+    return Failure(
+        thumbnail_error="unreadable",
+        thumbnail_error_detail=detail,
+        thumbnail_error_recipe=recipe_in_force().digest,
+        thumbnail_error_source=asset.source_version,
     )
-    for number, (path, error, recipe, source) in enumerate(combinations):
+
+
+def rendered(asset: ImageAsset, **columns: object) -> Result:
+    return Result(
+        asset_id=asset.pk,
+        outcome=Outcome.RENDERED,
+        read=asset.as_read,
+        record=record(asset, **columns),
+        failure=NO_FAILURE,
+    )
+
+
+def test_states__sql_and_python_agree_on_every_combination() -> None:
+    """Every mixture of path, error, recipes and sources is in exactly one state."""
+    recipes, sources = [recipe_in_force().digest, "old", ""], ["v1", "v0"]
+    combinations = itertools.product(
+        ["", "82/1.jpg"], ["", "unreadable"], recipes, sources, recipes, sources
+    )
+    for number, values in enumerate(combinations):
+        path, error, recipe, source, failed_recipe, failed_source = values
         ImageAsset.objects.create(
             original=f"{number}.jpg",
             source_version="v1",
@@ -43,15 +65,17 @@ def test_states__sql_and_python_agree_on_every_combination() -> None:
             thumbnail_error=error,
             thumbnail_recipe=recipe,
             thumbnail_source=source,
+            thumbnail_error_recipe=failed_recipe,
+            thumbnail_error_source=failed_source,
         )
     by_sql: dict[int, list[State]] = {}
     for state in State:
         for asset in ImageAsset.objects.in_state(state):
             by_sql.setdefault(asset.pk, []).append(state)
     assets = list(ImageAsset.objects.all())
-    assert len(assets) == 24
+    assert len(assets) == 144
     assert by_sql == {asset.pk: [asset.state] for asset in assets}
-    assert sum(ImageAsset.objects.count_by_state().values()) == 24
+    assert sum(ImageAsset.objects.count_by_state().values()) == 144
     assert set(ImageAsset.objects.not_fresh()) == {
         asset for asset in assets if asset.state != State.FRESH
     }
@@ -62,26 +86,38 @@ def test_count_by_state__is_one_query(django_assert_num_queries: DjangoAssertNum
         assert ImageAsset.objects.count_by_state() == dict.fromkeys(State, 0)
 
 
-def test_write_down__each_row_gets_its_own(make_asset: MakeAsset) -> None:
+def test_state__a_failure_counts_for_its_recipe_and_original_alone(make_asset: MakeAsset) -> None:
+    asset = make_asset()
+    ImageAsset.objects.save_results(
+        [replace(rendered(asset), outcome=Outcome.FAILED, failure=failure(asset))]
+    )
+    states = [ImageAsset.objects.get().state]
+    ImageAsset.objects.update(thumbnail_error_recipe="0ld")
+    states.append(ImageAsset.objects.get().state)
+    ImageAsset.objects.update(source_version="9-9")
+    states.append(ImageAsset.objects.get().state)
+    # At first it is failed though its thumbnail is there, and true.
+    assert states == [State.FAILED, State.FRESH, State.STALE]
+
+
+# --- saving results -------------------------------------------------------------------------------
+
+
+def test_save_results__each_row_gets_its_own(make_asset: MakeAsset) -> None:
     first, second, third = make_asset(), make_asset(), make_asset()
     made_at = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-    ImageAsset.objects.write_down(
+    void = ImageAsset.objects.save_results(
         [
-            Change(
-                asset_id=third.pk,
-                outcome=Outcome.RENDERED,
-                record=record(third, thumbnail_bytes=333, thumbnail_generated_at=made_at),
+            replace(
+                rendered(third, thumbnail_bytes=333, thumbnail_generated_at=made_at),
                 source_version="9-9",
                 facts=Facts(width=9, height=8, format="PNG", mode="P", orientation=6),
             ),
-            Change(
-                asset_id=first.pk,
-                outcome=Outcome.RENDERED,
-                record=record(first, thumbnail_bytes=111),
-            ),
-            Change(asset_id=second.pk, outcome=Outcome.FRESH),
+            rendered(first, thumbnail_bytes=111),
+            Result(asset_id=second.pk, outcome=Outcome.FRESH),
         ]
     )
+    assert void == []
     for asset in (first, second, third):
         asset.refresh_from_db()
     assert [first.thumbnail_bytes, second.thumbnail_bytes, third.thumbnail_bytes] == [
@@ -94,36 +130,88 @@ def test_write_down__each_row_gets_its_own(make_asset: MakeAsset) -> None:
     assert first.width == 64
 
 
-def test_write_down__purge_clears_the_whole_record(make_asset: MakeAsset) -> None:
+def test_save_results__purge_clears_the_whole_record(make_asset: MakeAsset) -> None:
     asset = make_asset()
-    ImageAsset.objects.write_down(
-        [Change(asset_id=asset.pk, outcome=Outcome.RENDERED, record=record(asset))]
+    ImageAsset.objects.save_results([rendered(asset)])
+    asset.refresh_from_db()
+    purged = Result(
+        asset_id=asset.pk, outcome=Outcome.PURGED, read=asset.as_read, record=NO_THUMBNAIL
     )
-    ImageAsset.objects.write_down(
-        [Change(asset_id=asset.pk, outcome=Outcome.PURGED, record=NO_THUMBNAIL)]
-    )
+    ImageAsset.objects.save_results([purged])
     asset.refresh_from_db()
     assert asset.state == State.MISSING
     assert asset.thumbnail_generated_at is None
     assert asset.thumbnail_recipe == asset.thumbnail_source == ""
 
 
-def test_write_down__text_of_users_is_data(make_asset: MakeAsset) -> None:
+def test_save_results__a_failure_leaves_the_thumbnail(make_asset: MakeAsset) -> None:
+    asset = make_asset()
+    ImageAsset.objects.save_results([rendered(asset)])
+    asset.refresh_from_db()
+    before = record_of(asset)
+    failed = Result(
+        asset_id=asset.pk, outcome=Outcome.FAILED, read=asset.as_read, failure=failure(asset)
+    )
+    ImageAsset.objects.save_results([failed])
+    asset.refresh_from_db()
+    assert asset.state == State.FAILED
+    assert record_of(asset) == before
+
+
+def record_of(asset: ImageAsset) -> dict[str, object]:
+    return {field.name: getattr(asset, field.name) for field in fields(Record)}
+
+
+def test_save_results__text_of_users_is_data(make_asset: MakeAsset) -> None:
     asset = make_asset()
     hostile = "'; DROP TABLE thumbnails_imageasset; -- %s %(id)s ✓"
-    failed = record(asset, thumbnail_error="unreadable", thumbnail_error_detail=hostile)
-    ImageAsset.objects.write_down(
-        [Change(asset_id=asset.pk, outcome=Outcome.FAILED, record=failed)]
+    failed = Result(
+        asset_id=asset.pk,
+        outcome=Outcome.FAILED,
+        read=asset.as_read,
+        failure=failure(asset, detail=hostile),
     )
+    ImageAsset.objects.save_results([failed])
     asset.refresh_from_db()
     assert asset.thumbnail_error_detail == hostile
 
 
-def test_write_down__nothing_costs_no_query(
+def test_save_results__nothing_costs_no_query(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
     with django_assert_num_queries(0):
-        ImageAsset.objects.write_down([Change(asset_id=1, outcome=Outcome.FRESH)])
+        assert ImageAsset.objects.save_results([Result(asset_id=1, outcome=Outcome.FRESH)]) == []
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"original": "another.jpg"},
+        {"source_version": "9-9"},
+        {"thumbnail_revision": 7},
+        None,  # deleted
+    ],
+)
+def test_save_results__of_a_row_that_changed_is_void(
+    make_asset: MakeAsset, columns: dict[str, object] | None
+) -> None:
+    changed, other = make_asset(), make_asset()
+    results = [rendered(changed), rendered(other)]
+    row = ImageAsset.objects.filter(pk=changed.pk)
+    row.delete() if columns is None else row.update(**columns)
+    assert ImageAsset.objects.save_results(results) == [changed.pk]
+    assert not row.exclude(thumbnail_path="").exists()
+    other.refresh_from_db()
+    assert other.state == State.FRESH
+
+
+def test_save_results__of_two_at_once_the_later_one_is_void(make_asset: MakeAsset) -> None:
+    asset = make_asset()
+    first, second = rendered(asset, thumbnail_bytes=1), rendered(asset, thumbnail_bytes=2)
+    assert ImageAsset.objects.save_results([first]) == []
+    assert ImageAsset.objects.save_results([second]) == [asset.pk]
+    asset.refresh_from_db()
+    assert (asset.thumbnail_bytes, asset.thumbnail_revision) == (1, 1)
 
 
 def test_dates__both_days_are_included(make_asset: MakeAsset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from django.db import connection, transaction
 
 from tests import pictures
 from tests.conftest import MakeAsset, Manage
-from thumbnails.cache import storage as cache
 from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, State
-from thumbnails.upkeep import freshness
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep import freshness, pools, serving
 from thumbnails.upkeep.audit import Finding, Report, audit
 
 pytestmark = pytest.mark.django_db
@@ -25,7 +26,7 @@ def served(make_asset: MakeAsset) -> list[ImageAsset]:
     """Twenty assets with fresh thumbnails: one of them is less than a tenth."""
     assets = [make_asset() for _ in range(20)]
     for asset in assets:
-        freshness.serve(asset)
+        serving.serve(asset)
     return assets
 
 
@@ -38,7 +39,7 @@ def found(report: Report) -> dict[Finding, int]:
 
 
 def orphaned(asset: ImageAsset) -> None:
-    """Take the row away as a restored database would: nobody is told."""
+    """Take the row away as a restored database would: no signal is sent."""
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM thumbnails_imageasset WHERE id = %s", [asset.pk])
 
@@ -105,8 +106,22 @@ def test_mismatched__restored_backup_is_rendered_anew(
     assert audit(fix=True).is_clean
     served[0].refresh_from_db()
     assert served[0].state == State.MISSING
-    freshness.serve(served[0])
+    serving.serve(served[0])
     assert found(audit()) == {}
+
+
+def test_unstamped__is_told_and_never_touched(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    """The thumbnail of another program, or of a version before the stamps."""
+    file = file_of(served[0], thumbnail_dir)
+    file.write_bytes(pictures.jpeg())
+    report = audit(fix=True, deep=True)
+    assert found(report) == {Finding.UNSTAMPED: 1}
+    assert report.is_clean
+    assert file.read_bytes() == pictures.jpeg()
+    served[0].refresh_from_db()
+    assert served[0].thumbnail_path
 
 
 def test_unrecorded__is_told_and_left_to_the_next_render(served: list[ImageAsset]) -> None:
@@ -177,11 +192,67 @@ def test_fix__refuses_more_than_a_tenth_unless_allowed(
     for asset in served[:3]:
         orphaned(asset)
     report = audit(fix=True)
-    assert "3 of 20 files would go" in report.refusal
+    assert "Nothing was deleted: 3 of 20 files would go" in report.refusal
     assert len(list(thumbnail_dir.rglob("*.jpg"))) == 20
     report = audit(fix=True, allow_share=0.15)
     assert report.is_clean
     assert len(list(thumbnail_dir.rglob("*.jpg"))) == 17
+
+
+def test_fix__refuses_to_clear_more_than_a_tenth_unless_allowed(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    """A disk that is not mounted looks like so many thumbnails that are gone."""
+    orphaned(served[0])
+    for asset in served[1:4]:
+        file_of(asset, thumbnail_dir).unlink()
+    report = audit(fix=True)
+    assert "Nothing was cleared: 3 of 19 thumbnails" in report.refusal
+    assert not report.is_clean
+    assert ImageAsset.objects.fresh().count() == 19
+    assert file_of(served[0], thumbnail_dir).exists()  # nothing at all is mended then
+    told = re.search(r"--allow-share ([0-9.]+)", report.refusal)
+    assert told is not None
+    assert audit(fix=True, allow_share=float(told[1])).is_clean
+    assert ImageAsset.objects.missing().count() == 3
+
+
+# --- originals ------------------------------------------------------------------------------------
+
+
+def original_of(asset: ImageAsset, originals_dir: Path) -> Path:
+    return originals_dir / str(asset.original.name)
+
+
+def test_originals__are_looked_at_where_that_is_asked_for(
+    served: list[ImageAsset], originals_dir: Path, thumbnail_dir: Path
+) -> None:
+    changed, gone = served[:2]
+    original_of(changed, originals_dir).write_bytes(pictures.png(pictures.scene(30, 90)))
+    original_of(gone, originals_dir).unlink()
+    assert found(audit(fix=True)) == {}
+    report = audit(with_originals=True)
+    assert found(report) == {Finding.CHANGED: 1, Finding.GONE: 1}
+    assert not report.is_clean
+    assert ImageAsset.objects.fresh().count() == 20
+    assert audit(with_originals=True, fix=True).is_clean
+    changed.refresh_from_db()
+    assert (changed.state, changed.width, changed.height) == (State.STALE, 30, 90)
+    gone.refresh_from_db()
+    assert (gone.state, gone.thumbnail_error) == (State.FAILED, "source_missing")
+    # Its thumbnail is the last picture of it that there is.
+    assert file_of(gone, thumbnail_dir).exists()
+    assert serving.serve(gone).content == file_of(gone, thumbnail_dir).read_bytes()
+
+
+def test_originals__of_a_lost_mount_are_not_called_gone(
+    served: list[ImageAsset], originals_dir: Path
+) -> None:
+    originals_dir.rename(originals_dir.with_name("elsewhere"))
+    report = audit(with_originals=True, fix=True)
+    assert "20 of 20 originals are gone: is a disk not mounted?" in report.refusal
+    assert not report.is_clean
+    assert not ImageAsset.objects.failed().exists()
 
 
 def test_fix__refuses_where_the_storage_errs(
@@ -200,7 +271,7 @@ def test_fix__refuses_where_the_storage_errs(
     monkeypatch.setattr(cache, "survey", failing)
     report = audit(fix=True)
     assert report.errors == ["Input/output error"]
-    assert "did not tell everything" in report.refusal
+    assert report.refusal == "Nothing was deleted: part of the cache could not be read."
     assert file_of(served[0], thumbnail_dir).exists()
 
 
@@ -213,9 +284,14 @@ def test_command__reports_and_exits_by_what_is_left(
     told = manage("audit_thumbnails", "--json")
     assert told.returncode == 1
     assert json.loads(told.stdout)["found"]["orphan"] == 1
+    assert "Problems remain." in told.stderr
     mended = manage("audit_thumbnails", "--fix")
     assert mended.returncode == 0, mended.stderr
     assert "1 thumbnails of no image" in mended.stdout
+    ImageAsset.objects.filter(pk=served[1].pk).update(source_version="0-0")
+    looked = manage("audit_thumbnails", "--originals")
+    assert looked.returncode == 1
+    assert "1 images whose original has changed" in looked.stdout
     wrong = manage("audit_thumbnails", "--allow-share", "2")
     assert wrong.returncode == 2
     assert "is no share" in wrong.stderr
@@ -252,9 +328,11 @@ def test_deleted_asset__while_it_was_rendered_leaves_no_orphan(
     make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     asset, other = make_asset(), make_asset(pictures.png())
-    changes = [freshness.refresh(asset), freshness.refresh(other)]
+    pool = pools.worker_pool(large=False)
+    results = [freshness.refresh(asset, pool), freshness.refresh(other, pool)]
     orphaned(asset)
-    freshness.write_down(changes)
+    assert ImageAsset.objects.save_results(results) == [asset.pk]
+    assert freshness.refresh_now(asset.pk, pool) is None
     assert not file_of(asset, thumbnail_dir).exists()
     assert file_of(other, thumbnail_dir).exists()
     assert found(audit()) == {}

@@ -17,7 +17,7 @@ from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import freshness, runs
+from thumbnails.upkeep import execute, pools, runs, serving
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -238,7 +238,7 @@ def test_run__keeps_nobody_out(
         scope_text="all images",
     )
     for chunk in run.chunks.all():
-        runs.work_chunk(chunk.pk)
+        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
     page = logged_in
     page.emulate_media(color_scheme=colours)
 
@@ -255,9 +255,9 @@ def test_run__keeps_nobody_out(
 def overview(logged_in: Page, live_server: LiveServer, make_asset: MakeAsset) -> Page:
     """With something in each of its parts; the server's own address is where it stands."""
     for orientation in (1, 6):
-        freshness.serve(make_asset(pictures.jpeg(orientation=orientation)))
+        serving.serve(make_asset(pictures.jpeg(orientation=orientation)))
     old = make_asset()
-    freshness.serve(old)
+    serving.serve(old)
     ImageAsset.objects.filter(pk=old.pk).update(thumbnail_recipe="0123456789abcdef")
     make_asset(pictures.truncated())
     run = runs.start(
@@ -268,7 +268,7 @@ def overview(logged_in: Page, live_server: LiveServer, make_asset: MakeAsset) ->
         attended=True,
     )
     for chunk in run.chunks.all():
-        runs.work_chunk(chunk.pk)
+        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
     make_asset()
     logged_in.goto(live_server.url + reverse("admin:thumbnails_cache_changelist"))
     return logged_in

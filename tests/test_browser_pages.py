@@ -16,7 +16,7 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.test_browser import look_at, serious_violations, shown_corners
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import freshness, runs
+from thumbnails.upkeep import execute, pools, runs, serving
 
 pytestmark = test_browser.pytestmark
 
@@ -126,7 +126,7 @@ def test_run__cancel_and_resume_by_its_buttons(
         make_asset()
     run = start(rate=2)
     page = go(f"run/{run.pk}/change/")
-    expect(page.locator("#run-report")).to_contain_text("Nobody is at work on it")
+    expect(page.locator("#run-report")).to_contain_text("No worker is running")
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator("#run-report strong")).to_have_text("Cancelled")
     page.get_by_role("button", name="Resume").click()
@@ -145,7 +145,7 @@ def test_run__without_javascript(
         page = context.new_page()
         page.goto(f"{live_server.url}/admin/thumbnails/run/{run.pk}/change/")
         expect(page.locator("#run-report")).to_contain_text("0 of 1")
-        runs.work_chunk(run.chunks.get().pk)
+        execute.work_chunk(run.chunks.get().pk, lambda _: pools.worker_pool(large=False))
         page.get_by_role("link", name="load the page again").click()
         expect(page.locator("#run-report")).to_contain_text("1 of 1")
 
@@ -188,8 +188,8 @@ def test_pages__keep_nobody_out(
     make_asset(pictures.truncated())
     over = start(attended=True)
     for chunk in over.chunks.all():
-        runs.work_chunk(chunk.pk)
-    freshness.render_now(asset)
+        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
+    serving.render_now(asset.pk)
     under_way, same = start(), start()
     paths = {
         "run/",

@@ -17,8 +17,10 @@ from tests import pictures
 from tests.conftest import MakeAsset, Manage, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import is_alive, wait_for
+from thumbnails import jobs
+from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import Chunk, ImageAsset, Run, State
-from thumbnails.upkeep import freshness, runs
+from thumbnails.upkeep import runs, serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,7 +43,7 @@ def test_regenerate__mends_what_is_not_fresh(
 ) -> None:
     fresh, lost = make_asset(), make_asset()
     for asset in (fresh, lost):
-        freshness.serve(asset)
+        serving.serve(asset)
     (thumbnail_dir / lost.thumbnail_name).unlink()
     make_asset()
     done = manage("regenerate_thumbnails", "--json")
@@ -67,7 +69,7 @@ def test_regenerate__failures_are_named_and_exit_with_1(
 
 
 def test_regenerate__force_renders_all(manage: Manage, make_asset: MakeAsset) -> None:
-    freshness.serve(make_asset())
+    serving.serve(make_asset())
     make_asset()
     assert outcomes(manage("regenerate_thumbnails", "--force", "--json")) == (2, 0, 0)
 
@@ -232,7 +234,7 @@ def test_purge__deletes_what_is_selected(
 ) -> None:
     assets = [make_asset() for _ in range(3)]
     for asset in assets:
-        freshness.serve(asset)
+        serving.serve(asset)
     shard = assets[0].thumbnail_name.partition("/")[0]
     elsewhere = [asset for asset in assets if not asset.thumbnail_name.startswith(f"{shard}/")]
     done = manage("purge_thumbnails", "--shard", shard, "--yes")
@@ -246,7 +248,7 @@ def test_purge__deletes_what_is_selected(
 
 def test_purge__dry_run_tells_and_deletes_nothing(manage: Manage, make_asset: MakeAsset) -> None:
     asset = make_asset()
-    freshness.serve(asset)
+    serving.serve(asset)
     asset.refresh_from_db()
     make_asset()
     report = as_json(manage("purge_thumbnails", "--all", "--dry-run", "--json"))
@@ -258,7 +260,7 @@ def test_purge__dry_run_tells_and_deletes_nothing(manage: Manage, make_asset: Ma
 def test_purge__older_than(manage: Manage, make_asset: MakeAsset) -> None:
     old, new = make_asset(), make_asset()
     for asset in (old, new):
-        freshness.serve(asset)
+        serving.serve(asset)
     ImageAsset.objects.filter(pk=old.pk).update(thumbnail_generated_at="2020-01-01T00:00:00Z")
     assert manage("purge_thumbnails", "--older-than", "7d", "--yes").returncode == 0
     old.refresh_from_db()
@@ -279,7 +281,7 @@ def test_purge__older_than(manage: Manage, make_asset: MakeAsset) -> None:
 def test_purge__wrong_usage_deletes_nothing(
     manage: Manage, make_asset: MakeAsset, arguments: list[str], sentence: str
 ) -> None:
-    freshness.serve(make_asset())
+    serving.serve(make_asset())
     done = manage("purge_thumbnails", *arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
@@ -331,7 +333,7 @@ def test_runs__wrong_usage_is_one_sentence_and_exit_2(
         attended=True,
     )
     for chunk in run.chunks.all():
-        runs.work_chunk(chunk.pk)
+        jobs.work_chunk(chunk.pk)
     done = manage("thumbnail_runs", *(str(run.pk) if a == "RUN" else a for a in arguments))
     assert done.returncode == 2
     assert sentence in done.stderr
@@ -344,13 +346,13 @@ def test_runs__wrong_usage_is_one_sentence_and_exit_2(
 # --- thumbnail_stats ------------------------------------------------------------------------------
 
 
-def test_stats__counts_ledger_and_cache(manage: Manage, make_asset: MakeAsset) -> None:
+def test_stats__counts_database_and_cache(manage: Manage, make_asset: MakeAsset) -> None:
     fresh, stale, broken = make_asset(), make_asset(), make_asset(pictures.truncated())
     make_asset()
     for asset in (fresh, stale):
-        freshness.serve(asset)
-    with pytest.raises(freshness.NoThumbnail):
-        freshness.serve(broken)
+        serving.serve(asset)
+    with pytest.raises(NoThumbnail):
+        serving.serve(broken)
     ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0123456789abcdef")
     report = as_json(manage("thumbnail_stats", "--json", "--shards"))
     assert report["assets"] == {"missing": 1, "fresh": 1, "stale": 1, "failed": 1}

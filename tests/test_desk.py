@@ -19,9 +19,9 @@ from tests import pictures, test_browser
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.test_browser import look_at, serious_violations, shown_corners
-from thumbnails.cache import storage as cache
 from thumbnails.models import ImageAsset, Run, State
-from thumbnails.upkeep import freshness
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep import serving
 
 pytestmark = test_browser.pytestmark
 
@@ -44,7 +44,7 @@ def after_the_bug(make_asset: MakeAsset) -> list[ImageAsset]:
         for number in range(TURNED)
     ]
     for asset in [*assets, *turned]:
-        freshness.render_now(asset)
+        serving.render_now(asset.pk)
     sideways = io.BytesIO()
     pictures.laid(pictures.scene(), 6).save(sideways, "JPEG")
     for asset in turned:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -13,13 +12,13 @@ from pytest_django import DjangoAssertNumQueries
 from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
-from tests.test_runs import start, work
+from tests.test_runs import claim, start, work
 from tests.waiting import wait_for
 from thumbnails.exceptions import NotNow
 from thumbnails.models import Chunk, ImageAsset, Run, RunEvent
 from thumbnails.models.assets import HISTORY_LENGTH
 from thumbnails.models.runs import progress_of
-from thumbnails.upkeep import freshness, queue, runs
+from thumbnails.upkeep import queue, runs, serving
 
 pytestmark = pytest.mark.django_db
 
@@ -68,29 +67,19 @@ def test_log__has_nothing_of_what_was_refused(make_asset: MakeAsset) -> None:
     assert log_of(run) == [(Kind.STARTED, None), (Kind.DONE, None)]
 
 
-def test_log__a_worker_that_died_is_told_once(make_asset: MakeAsset) -> None:
-    make_asset()
-    run, token = start(), uuid4()
-    Chunk.objects.claim(run.chunks.get().pk, token)
-    assert Chunk.objects.give_up(token) == 1
-    assert Chunk.objects.give_up(token) == 0
-    lost = run.events.get(kind=Kind.WORKER_LOST)
-    assert "chunk 1" in lost.detail
-
-
 def test_log__a_worker_that_fell_silent_is_told_once(make_asset: MakeAsset) -> None:
     make_asset()
     run = start()
-    Chunk.objects.claim(run.chunks.get().pk, uuid4())
+    claim(run.chunks.get().pk)
     assert Chunk.objects.open_abandoned() == 0
     Chunk.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert Chunk.objects.open_abandoned() == 1
     assert Chunk.objects.open_abandoned() == 0
-    assert run.events.filter(kind=Kind.WORKER_LOST).count() == 1
+    assert "chunk 1" in run.events.get(kind=Kind.WORKER_LOST).detail
 
 
 @pytest.mark.django_db(transaction=True)
-def test_log__a_killed_horse_is_told(make_asset: MakeAsset, worker: StartWorker) -> None:
+def test_log__a_killed_worker_is_told(make_asset: MakeAsset, worker: StartWorker) -> None:
     for _ in range(3):
         make_asset()
     process = worker()
@@ -102,7 +91,8 @@ def test_log__a_killed_horse_is_told(make_asset: MakeAsset, worker: StartWorker)
         rate=0.5,  # it waits before its second image, and has its chunk meanwhile
     )
     wait_for(Chunk.objects.exclude(lease_until=None).exists, "a claim")
-    wait_for(process.horses, "a horse")[0].kill()
+    process.kill()
+    worker()
     wait_for(run.events.filter(kind=Kind.WORKER_LOST).exists, "the worker's loss in the log")
 
 
@@ -128,7 +118,7 @@ def test_live_workers__the_dead_are_not_counted(
 def test_history__tells_outcomes_reasons_and_runs_the_newest_first(make_asset: MakeAsset) -> None:
     asset = make_asset(pictures.truncated())
     work(failed := start())
-    freshness.render_now(asset)
+    serving.render_now(asset.pk)
     work(purged := start(Run.Kind.PURGE))
     asset.refresh_from_db()
     told = [{k: v for k, v in entry.items() if k != "at"} for entry in asset.thumbnail_history]

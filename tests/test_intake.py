@@ -11,24 +11,22 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from PIL import Image, ImageFile
 from pytest_django import Settings
 
 from tests import permissions, pictures
 from tests.conftest import MakeAsset, Manage
 from tests.processes import COMMAND_SECONDS, ROOT
 from tests.programs import program
-from thumbnails import originals
 from thumbnails.exceptions import Reason, Unsupported, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession
 from thumbnails.models.assets import NAME_LENGTH
-from thumbnails.upkeep import freshness, intake
+from thumbnails.storage import originals
+from thumbnails.upkeep import intake, pools, serving
 from thumbnails.upkeep.intake import Arrival, Arrived
 
 pytestmark = pytest.mark.django_db
@@ -119,8 +117,8 @@ def test_import__records_what_the_header_says(originals_dir: Path) -> None:
 def test_import__updates_what_changed(originals_dir: Path, make_asset: MakeAsset) -> None:
     asset = make_asset(pictures.jpeg(pictures.scene(64, 48)), name="a.jpg")
     other = make_asset(name="b.jpg")
-    freshness.serve(asset)
-    freshness.serve(other)
+    serving.serve(asset)
+    serving.serve(other)
     assert ImageAsset.objects.fresh().count() == 2
     change(originals_dir / "a.jpg", pictures.png(pictures.scene(30, 90), mode="L"))
     assert arrivals(originals_dir) == {"a.jpg": UPDATED, "b.jpg": KNOWN}
@@ -196,6 +194,35 @@ def test_import__asks_the_database_once_for_each_batch(
 # --- By the header --------------------------------------------------------------------------------
 
 
+NO_DECODER = """
+import sys
+
+if "thumbnails.rendering.process" in sys.orig_argv:
+    from PIL import Image, ImageFile
+
+    def fail(*_):
+        raise RuntimeError("a picture was decoded")
+
+    Image.init()
+    ImageFile.ImageFile.load = fail
+    for kind, _ in Image.OPEN.values():
+        if isinstance(kind, type) and "load" in vars(kind):
+            kind.load = fail
+"""
+
+
+@pytest.fixture
+def no_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Render processes that are started now read headers alone."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(NO_DECODER)
+    monkeypatch.syspath_prepend(folder)
+    pools.close_all()
+    yield
+    pools.close_all()
+
+
 def test_import__goes_by_the_header_and_not_by_the_name(originals_dir: Path) -> None:
     put(originals_dir / "notes.txt", pictures.png())
     put(originals_dir / "no-ending", pictures.webp())
@@ -228,16 +255,12 @@ def test_import__goes_by_the_header_and_not_by_the_name(originals_dir: Path) -> 
     ],
 )
 def test_import__decodes_nothing(
-    build: Callable[[], bytes], originals_dir: Path, monkeypatch: pytest.MonkeyPatch
+    build: Callable[[], bytes], originals_dir: Path, no_decoder: None
 ) -> None:
-    def decoding(_: ImageFile.ImageFile) -> None:
-        pytest.fail("a picture was decoded")
-
-    data = build()
-    put(originals_dir / "a", data)
-    kind = type(Image.open(BytesIO(data)))
-    monkeypatch.setattr(ImageFile.ImageFile, "load", decoding)
-    monkeypatch.setattr(kind, "load", decoding)
+    path = put(originals_dir / "a", build())
+    with path.open("rb") as file:
+        pool = pools.worker_pool(large=False)
+        assert not pool.is_whole(file, name="a", max_pixels=10**6)  # the decoder is away
     assert arrivals(originals_dir) == {"a": ADDED}
 
 
@@ -420,7 +443,7 @@ def test_copy__follows_its_source(outside: Path, originals_dir: Path) -> None:
     source = put(outside / "a.jpg", pictures.jpeg())
     imported(outside)
     asset = ImageAsset.objects.get()
-    freshness.serve(asset)
+    serving.serve(asset)
     newer = pictures.jpeg(pictures.scene(30, 90))
     change(source, newer)
     assert arrivals(outside) == {"a.jpg": UPDATED}
@@ -577,7 +600,7 @@ def test_walk__takes_a_link_to_a_file_for_the_file(outside: Path, tmp_path: Path
 def test_walk__passes_over_the_cache(tmp_path: Path, make_asset: MakeAsset) -> None:
     """Also where originals and cache lie below the same folder."""
     asset = make_asset(name="a.jpg")
-    freshness.serve(asset)
+    serving.serve(asset)
     assert arrivals(tmp_path) == {"a.jpg": KNOWN}
     assert names() == {"a.jpg"}
 
@@ -586,7 +609,7 @@ def test_walk__passes_over_the_cache_that_is_asked_for(
     thumbnail_dir: Path, make_asset: MakeAsset
 ) -> None:
     asset = make_asset(name="a.jpg")
-    freshness.serve(asset)
+    serving.serve(asset)
     shard = (thumbnail_dir / asset.thumbnail_name).parent
     assert arrivals(thumbnail_dir) == {}
     assert arrivals(shard) == {}

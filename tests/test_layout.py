@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thumbnails.cache.layout import SHARDS, asset_id_of, name_for, shard_for
+from thumbnails.storage.names import SHARDS, asset_id_of, name_for, shard_for
 
 LARGEST_ID = 2**63 - 1
 """Of a BigAutoField."""

@@ -26,7 +26,7 @@ def images() -> list[ImageAsset]:
     made = []
     for number in range(120):
         recipe = (current, "0ld", "aged", "zzz", current)[number % 5]
-        has_file, failed = number % 4 != 0, number % 12 == 0
+        has_file, failed = number % 4 != 0, number % 6 == 0
         made.append(
             ImageAsset(
                 original=f"{number}.jpg",
@@ -34,9 +34,11 @@ def images() -> list[ImageAsset]:
                 created_at=START + timedelta(hours=(number * 37 % 120) // 3),
                 source_version="1-1",
                 thumbnail_path=f"00/{number}.jpg" if has_file else "",
-                thumbnail_recipe=recipe if has_file or failed else "",
+                thumbnail_recipe=recipe if has_file else "",
                 thumbnail_source="0-0" if number % 7 == 0 else "1-1",
                 thumbnail_error="unreadable" if failed else "",
+                thumbnail_error_recipe=(current, "0ld")[number % 4 // 2] if failed else "",
+                thumbnail_error_source="0-0" if number % 18 == 0 else "1-1",
             )
         )
     return ImageAsset.objects.bulk_create(made)

@@ -22,9 +22,12 @@ from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails.cache.layout import SHARDS, shard_for
+from thumbnails import jobs
+from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import ImageAsset, Run, State, Tally, recipe_in_force
-from thumbnails.upkeep import freshness, planning, queue, runs, tallies
+from thumbnails.models.recipes import label_of
+from thumbnails.storage.names import SHARDS, shard_for
+from thumbnails.upkeep import planning, queue, runs, serving, tallies
 from thumbnails.upkeep.overview import overview
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,9 +46,9 @@ def varied(make_asset: MakeAsset) -> list[ImageAsset]:
         make_asset(pictures.truncated()),
     ]
     for asset in made[:3]:
-        freshness.serve(asset)
-    with pytest.raises(freshness.NoThumbnail):
-        freshness.serve(made[3])
+        serving.serve(asset)
+    with pytest.raises(NoThumbnail):
+        serving.serve(made[3])
     ImageAsset.objects.filter(pk=made[2].pk).update(thumbnail_recipe="0123456789abcdef")
     for _ in range(3):
         make_asset(pictures.jpeg(orientation=3))
@@ -94,7 +97,7 @@ def start_run(*, work: bool) -> Run:
         attended=True,
     )
     for chunk in run.chunks.all() if work else ():
-        runs.work_chunk(chunk.pk)
+        jobs.work_chunk(chunk.pk)
     return run
 
 
@@ -292,8 +295,9 @@ def test_page__shows_failures_recipes_and_originals_with_their_lists(
     assert "unreadable 1" in words(failures)
     assert links(failures) == [{"state": "failed", "reason": "unreadable"}]
     digest = recipe_in_force().digest
-    assert f"In force: {digest}, 256 pixels, quality 85" in words(recipes)
-    assert f"{digest} (in force) 2 0123456789abcdef 1" in words(recipes)
+    label = label_of(recipe_in_force())
+    assert f"In force: {label} ( {digest} )" in words(recipes)
+    assert f"{label} (in force) 2 unknown, 0123456789abcdef 1" in words(recipes)
     assert links(recipes) == [{"recipe": digest}, {"recipe": "0123456789abcdef"}]
     assert "any but upright 4 1, upright 3 3, upside down 3 6, lies on its left side 1" in words(
         originals
@@ -395,7 +399,7 @@ def test_page__after_a_change_of_recipe_counts_states_anew(
     page = text_of(staff_client.get(PAGE))
     assert "Being counted" in section(page, "states")
     assert "quality 70" in words(section(page, "recipes"))
-    assert f"{recipe_in_force().digest} (in force) 0" in words(section(page, "recipes"))
+    assert f"{label_of(recipe_in_force())} (in force) 0" in words(section(page, "recipes"))
 
 
 def test_page__queries_do_not_grow_with_its_rows(
@@ -416,7 +420,7 @@ def test_page__queries_do_not_grow_with_its_rows(
     before = queries()
     for number in range(20):
         asset = make_asset(pictures.jpeg(orientation=number % 8 + 1))
-        freshness.serve(asset)
+        serving.serve(asset)
         ImageAsset.objects.filter(pk=asset.pk).update(thumbnail_recipe=f"{number:016}")
         start_run(work=number % 2 == 0)
     Tally.objects.all().delete()

@@ -18,9 +18,9 @@ from pytest_django import DjangoAssertNumQueries
 from tests import pictures
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
-from thumbnails.cache import storage as cache
 from thumbnails.models import ImageAsset, Run, State
-from thumbnails.upkeep import freshness, planning, runs, trial
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep import planning, runs, serving, trial
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -77,8 +77,8 @@ def variety(make_asset: MakeAsset) -> dict[str, ImageAsset]:
         "broken": make_asset(pictures.truncated(), name="broken.jpg"),
         "fresh": make_asset(name="fresh.jpg"),
     }
-    freshness.render_now(made["broken"])
-    freshness.render_now(made["fresh"])
+    serving.render_now(made["broken"].pk)
+    serving.render_now(made["fresh"].pk)
     return made
 
 
@@ -185,7 +185,7 @@ def test_plan__says_what_will_happen_and_starts_nothing(
 
 
 def test_plan__of_nothing_offers_no_button(staff_client: Client, make_asset: MakeAsset) -> None:
-    freshness.render_now(make_asset())
+    serving.render_now(make_asset().pk)
     page = text_of(staff_client.get(f"{PLAN}/regenerate/"))
     assert "There is nothing to do" in page
     assert 'name="start"' not in page
@@ -381,7 +381,7 @@ def test_trial__shows_old_and_new_and_replaces_nothing(
     staff_client: Client, make_asset: MakeAsset
 ) -> None:
     stale, broken = make_asset(name="stale.jpg"), make_asset(pictures.truncated(), name="b.jpg")
-    freshness.render_now(stale)
+    serving.render_now(stale.pk)
     wrong = Image.new("RGB", (64, 48), "blue")  # what an older renderer made of it
     content = io.BytesIO()
     wrong.save(content, "JPEG")
@@ -418,7 +418,7 @@ def test_trial__then_goes_on_with_all(
 
 def test_trial__of_another_shape_says_so(staff_client: Client, make_asset: MakeAsset) -> None:
     asset = make_asset(pictures.jpeg(orientation=6))
-    freshness.render_now(asset)
+    serving.render_now(asset.pk)
     sideways = io.BytesIO()
     Image.new("RGB", (48, 64)).save(sideways, "JPEG")  # the orientation was ignored
     cache.write(asset.thumbnail_name, sideways.getvalue())
@@ -433,7 +433,7 @@ def test_trial__beside_a_damaged_thumbnail_shows_the_new_one(
     staff_client: Client, make_asset: MakeAsset, old: bytes
 ) -> None:
     asset = make_asset()
-    freshness.render_now(asset)
+    serving.render_now(asset.pk)
     cache.write(asset.thumbnail_name, old)
     ImageAsset.objects.update(thumbnail_recipe="0ld")
     response = press(staff_client, f"{PLAN}/regenerate/", "trial")

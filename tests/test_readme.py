@@ -21,8 +21,9 @@ from tests.callers import assets_of
 from tests.conftest import MakeAsset
 from tests.processes import ROOT
 from tests.servers import QueueServer
+from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import ApiToken, Chunk, ImageAsset, Run
-from thumbnails.upkeep import freshness
+from thumbnails.upkeep import serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CURL_LINES = re.findall(r"^    (curl .*)$", README, re.MULTILINE)
@@ -59,12 +60,12 @@ def told_of(make_asset: MakeAsset) -> None:
         asset = make_asset(data, name=f"{pk}.jpg")
         ImageAsset.objects.filter(pk=asset.pk).update(id=pk, orientation=orientation)
     old = ImageAsset.objects.get(pk=12347)
-    freshness.serve(old)
+    serving.serve(old)
     ImageAsset.objects.filter(pk=old.pk).update(
         thumbnail_recipe="old", thumbnail_generated_at="2020-01-01T00:00:00Z"
     )
-    with pytest.raises(freshness.NoThumbnail):
-        freshness.serve(ImageAsset.objects.get(pk=12346))
+    with pytest.raises(NoThumbnail):
+        serving.serve(ImageAsset.objects.get(pk=12346))
     run = Run.objects.create(
         pk=42, kind=Run.Kind.REGENERATE, state=Run.State.DONE, origin=Run.Origin.API, total=1
     )

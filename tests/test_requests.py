@@ -5,21 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from django.db import connections
+from django.core.files.storage import FileSystemStorage
+from django.db import OperationalError, connection, connections
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset
-from thumbnails.models import ImageAsset, State
-from thumbnails.rendering import Rendering, read_stamp, render
-from thumbnails.upkeep import freshness
+from tests.waiting import PATIENCE_SECONDS, wait_for
+from thumbnails.models import ImageAsset, State, recipes
+from thumbnails.rendering import Facts, Recipe, Rendering, read_stamp
+from thumbnails.rendering.pool import RenderPool
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.locks import render_lock
+from thumbnails.upkeep import freshness, pools, serving
 
 pytestmark = pytest.mark.django_db
 
@@ -40,13 +47,20 @@ def touch(path: Path) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Grows by one with each original that is rendered."""
     calls: list[object] = []
+    render = RenderPool.render
 
-    def counting(*args: Any, **kwargs: Any) -> Rendering:
+    def counting(*args: Any, **kwargs: Any) -> tuple[Rendering, Facts | None]:
         calls.append(args)
         return render(*args, **kwargs)
 
-    monkeypatch.setattr("thumbnails.upkeep.freshness.render", counting)
+    monkeypatch.setattr(RenderPool, "render", counting)
     return calls
+
+
+def assert_unavailable(response: Any) -> None:
+    assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert int(response["Retry-After"]) > 0
+    assert "ETag" not in response
 
 
 # --- Hits and misses ------------------------------------------------------------------------------
@@ -68,8 +82,7 @@ def test_thumbnail__missing_is_rendered_and_recorded(
     assert asset.thumbnail_path == asset.thumbnail_name
     assert (asset.thumbnail_width, asset.thumbnail_height) == image.size
     assert asset.thumbnail_bytes == len(response.content)
-    with file.open("rb") as opened:
-        assert read_stamp(opened) == asset.fingerprint
+    assert read_stamp(response.content) == asset.fingerprint
 
 
 def test_thumbnail__api_url_serves_the_same(client: Client, make_asset: MakeAsset) -> None:
@@ -79,13 +92,48 @@ def test_thumbnail__api_url_serves_the_same(client: Client, make_asset: MakeAsse
     assert by_api.content == client.get(asset.thumbnail_url).content
 
 
-def test_thumbnail__hit_costs_one_query(
+def test_thumbnail__hit_by_its_stamp_costs_no_query(
     client: Client, make_asset: MakeAsset, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     asset = make_asset()
-    client.get(asset.thumbnail_url)
+    rendered = client.get(asset.thumbnail_url)
+    with django_assert_num_queries(0):
+        hit = client.get(asset.thumbnail_url)
+        etag = client.get(asset.thumbnail_url, headers={"If-None-Match": rendered["ETag"]})
+    assert hit.content == rendered.content
+    assert etag.status_code == HTTPStatus.NOT_MODIFIED
+
+
+@pytest.mark.parametrize("query", ["", "?v=0123456789abcdef", "?v=x", "?v=%00"])
+def test_thumbnail__hit_by_another_address_costs_one_query(
+    client: Client,
+    make_asset: MakeAsset,
+    django_assert_num_queries: DjangoAssertNumQueries,
+    query: str,
+) -> None:
+    asset = make_asset()
+    rendered = client.get(asset.thumbnail_url)
     with django_assert_num_queries(1):
-        client.get(asset.thumbnail_url)
+        assert client.get(path_of(asset) + query).content == rendered.content
+
+
+def test_thumbnail__hit_needs_no_database_and_a_miss_says_that_it_does(
+    client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset()
+    content = client.get(asset.thumbnail_url).content
+
+    def away(*_: object) -> NoReturn:
+        raise OperationalError("the connection is lost")
+
+    with connection.execute_wrapper(away):
+        hit = client.get(asset.thumbnail_url)
+        other = client.get(path_of(asset))
+        by_api = client.get(f"/api/v1/images/{asset.pk}/thumbnail")
+    assert hit.content == content
+    for response in (other, by_api):
+        assert_unavailable(response)
+        assert b"database" in response.content
 
 
 def test_thumbnail__stale_by_recipe_is_rendered_anew(
@@ -141,7 +189,7 @@ def test_thumbnail__cut_file_is_noticed(
     assert client.get(asset.thumbnail_url).content == whole
 
 
-def test_thumbnail__unknown_to_the_ledger_but_stamped_is_taken_over(
+def test_thumbnail__unknown_to_the_database_but_stamped_is_taken_over(
     client: Client, make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     """As after a crash between the file and the row."""
@@ -150,7 +198,7 @@ def test_thumbnail__unknown_to_the_ledger_but_stamped_is_taken_over(
     file = thumbnail_dir / asset.thumbnail_name
     written = file.stat().st_mtime_ns
     ImageAsset.objects.update(thumbnail_path="", thumbnail_recipe="", thumbnail_source="")
-    assert client.get(asset.thumbnail_url).status_code == HTTPStatus.OK
+    assert client.get(path_of(asset)).status_code == HTTPStatus.OK
     assert file.stat().st_mtime_ns == written
     asset.refresh_from_db()
     assert asset.state == State.FRESH
@@ -169,6 +217,24 @@ def test_headers__versioned_url_is_immutable(client: Client, make_asset: MakeAss
         assert response["ETag"] == f'"{asset.fingerprint}"'
         assert response["Last-Modified"]
         assert response["Content-Length"] == str(len(response.content))
+
+
+def test_headers__only_what_bears_the_asked_stamp_is_immutable(
+    client: Client, make_asset: MakeAsset
+) -> None:
+    """The row may name another stamp than the file has, for a moment or after a crash."""
+    asset, other = make_asset(), make_asset(pictures.jpeg(pictures.scene(50, 200)))
+    client.get(asset.thumbnail_url)
+    content = client.get(other.thumbnail_url).content
+    cache.write(asset.thumbnail_name, content)
+    ImageAsset.objects.filter(pk=asset.pk).update(thumbnail_bytes=len(content))
+    by_its_stamp = client.get(f"{path_of(asset)}?v={other.fingerprint}")
+    assert by_its_stamp["ETag"] == f'"{other.fingerprint}"'
+    by_the_row = client.get(asset.thumbnail_url)
+    stamp = read_stamp(by_the_row.content)
+    assert stamp == asset.fingerprint
+    assert by_the_row["ETag"] == f'"{stamp}"'
+    assert "immutable" in by_the_row["Cache-Control"]
 
 
 @pytest.mark.parametrize("query", ["", "?v=", "?v=0123456789abcdef"])
@@ -212,6 +278,7 @@ def test_conditional_get__if_modified_since(client: Client, make_asset: MakeAsse
 
 def test_head__has_the_headers_and_no_body(client: Client, make_asset: MakeAsset) -> None:
     asset = make_asset()
+    assert client.head(asset.thumbnail_url).content == b""  # and now it is in the cache
     head, get = client.head(asset.thumbnail_url), client.get(asset.thumbnail_url)
     assert head.status_code == HTTPStatus.OK
     assert head.content == b""
@@ -291,16 +358,133 @@ def test_broken_original__is_decoded_again_only_when_it_changes(
     assert client.get(asset.thumbnail_url).status_code == HTTPStatus.OK
 
 
-def test_broken_new_original__takes_the_old_picture_away(
-    client: Client, make_asset: MakeAsset, originals_dir: Path, thumbnail_dir: Path
+@pytest.mark.parametrize("why", ["truncated", "gone"])
+def test_failed__keeps_the_old_picture_and_says_that_it_may_change(
+    client: Client, make_asset: MakeAsset, originals_dir: Path, decoded: list[object], why: str
 ) -> None:
-    """A web server in front would go on showing it."""
+    asset = make_asset(name="a.jpg")
+    old = client.get(asset.thumbnail_url)
+    ImageAsset.objects.update(thumbnail_recipe="0123456789abcdef")
+    if why == "gone":
+        (originals_dir / "a.jpg").unlink()
+    else:
+        (originals_dir / "a.jpg").write_bytes(pictures.truncated())
+        touch(originals_dir / "a.jpg")
+    asset.refresh_from_db()
+    result = freshness.refresh(asset, pools.worker_pool(large=False))
+    assert ImageAsset.objects.save_results([result]) == []
+    asset.refresh_from_db()
+    assert asset.state == State.FAILED
+    assert asset.thumbnail_path == asset.thumbnail_name
+    assert (asset.thumbnail_recipe, asset.thumbnail_bytes) == (
+        "0123456789abcdef",
+        len(old.content),
+    )
+    decoded.clear()
+    for _ in range(2):
+        for url in (path_of(asset), f"/api/v1/images/{asset.pk}/thumbnail"):
+            response = client.get(url)
+            assert response.status_code == HTTPStatus.OK
+            assert response.content == old.content
+            assert response["ETag"] == old["ETag"]
+            assert "no-cache" in response["Cache-Control"]
+    assert decoded == []
+
+
+def test_failed__that_goes_well_again_has_no_failure(
+    client: Client, make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    asset = make_asset(pictures.truncated(), name="a.jpg")
+    client.get(asset.thumbnail_url)
+    asset.refresh_from_db()
+    assert (asset.thumbnail_error_recipe, asset.thumbnail_error_source) == (
+        recipes.own_recipe().digest,
+        asset.source_version,
+    )
+    (originals_dir / "a.jpg").write_bytes(pictures.jpeg())
+    touch(originals_dir / "a.jpg")
+    assert client.get(path_of(asset)).status_code == HTTPStatus.OK
+    asset.refresh_from_db()
+    assert asset.state == State.FRESH
+    assert asset.thumbnail_error == asset.thumbnail_error_detail == ""
+    assert asset.thumbnail_error_recipe == asset.thumbnail_error_source == ""
+
+
+def test_failed__whose_file_is_gone_has_none(
+    client: Client, make_asset: MakeAsset, originals_dir: Path
+) -> None:
     asset = make_asset(name="a.jpg")
     client.get(asset.thumbnail_url)
     (originals_dir / "a.jpg").write_bytes(pictures.truncated())
     touch(originals_dir / "a.jpg")
-    freshness.refresh(asset)
-    assert not (thumbnail_dir / asset.thumbnail_name).exists()
+    cache.delete(asset.thumbnail_name)
+    assert client.get(path_of(asset)).status_code == HTTPStatus.NOT_FOUND
+    asset.refresh_from_db()
+    assert (asset.state, asset.thumbnail_path) == (State.FAILED, "")
+
+
+def test_unstamped__is_served_where_nothing_better_can_be_had(
+    client: Client, make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    """A whole picture that no version of the site has made: nothing names its bytes."""
+    asset = make_asset(name="a.jpg")
+    client.get(asset.thumbnail_url)
+    (originals_dir / "a.jpg").unlink()
+    foreign = pictures.jpeg(pictures.scene(20, 20))
+    cache.write(asset.thumbnail_name, foreign)
+    response = client.get(path_of(asset))
+    assert response.content == foreign
+    assert response["Cache-Control"] == "no-store"
+
+
+# --- Storages that fail ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", ["/thumbnails/{shard}/{id}.jpg", "/api/v1/images/{id}/thumbnail"])
+def test_originals_that_cannot_be_read__are_no_reason_to_say_that_there_is_none(
+    client: Client, make_asset: MakeAsset, originals_dir: Path, url: str
+) -> None:
+    asset = make_asset(name="a.jpg")
+    (originals_dir / "a.jpg").unlink()
+    (originals_dir / "a.jpg").mkdir()
+    response = client.get(url.format(shard=path_of(asset).split("/")[2], id=asset.pk))
+    assert_unavailable(response)
+    asset.refresh_from_db()
+    assert asset.thumbnail_error == "storage_error"
+    (originals_dir / "a.jpg").rmdir()
+    (originals_dir / "a.jpg").write_bytes(pictures.jpeg())
+    assert client.get(path_of(asset)).status_code == HTTPStatus.OK
+
+
+def test_originals_that_cannot_be_read__leave_the_old_picture(
+    client: Client, make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    asset = make_asset(name="a.jpg")
+    old = client.get(asset.thumbnail_url)
+    ImageAsset.objects.update(thumbnail_recipe="0123456789abcdef")
+    (originals_dir / "a.jpg").unlink()
+    (originals_dir / "a.jpg").mkdir()
+    response = client.get(path_of(asset))
+    assert response.content == old.content
+    assert "no-cache" in response["Cache-Control"]
+
+
+def test_full_cache__the_picture_is_served_all_the_same(
+    client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    asset = make_asset()
+    with monkeypatch.context() as patched:
+        patched.setattr(FileSystemStorage, "save", full)
+        response = client.get(asset.thumbnail_url)
+    assert response.status_code == HTTPStatus.OK
+    assert pictures.opened(response.content).size == (64, 48)
+    assert response["Cache-Control"] == "no-store"
+    asset.refresh_from_db()
+    assert asset.thumbnail_error == "storage_error"
+    assert "No space left" in asset.thumbnail_error_detail
 
 
 def test_unwritable_cache__the_picture_is_served_all_the_same(
@@ -326,8 +510,13 @@ def test_unwritable_cache__the_picture_is_served_all_the_same(
 
 @pytest.mark.django_db(transaction=True)
 def test_cold_thumbnail__many_threads_render_it_once(
-    make_asset: MakeAsset, decoded: list[object]
+    make_asset: MakeAsset,
+    decoded: list[object],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    settings.THUMBNAIL_WEB_WAITING = 7
+    monkeypatch.setattr(serving, "WAIT_SECONDS", PATIENCE_SECONDS)
     asset = make_asset()
     all_here = threading.Barrier(8)
 
@@ -341,6 +530,155 @@ def test_cold_thumbnail__many_threads_render_it_once(
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(fetch, range(8))) == {HTTPStatus.OK}
     assert len(decoded) == 1
+
+
+class Door:
+    """A render pool that renders nothing until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._open = threading.Event()
+        self.entered = threading.Event()
+        render = RenderPool.render
+
+        def waiting(*args: Any, **kwargs: Any) -> tuple[Rendering, Facts | None]:
+            self.entered.set()
+            assert self._open.wait(PATIENCE_SECONDS)
+            return render(*args, **kwargs)
+
+        monkeypatch.setattr(RenderPool, "render", waiting)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    door = Door(monkeypatch)
+    yield door
+    door.open()
+
+
+def get(url: str) -> Any:
+    """In a thread of its own."""
+    try:
+        return Client().get(url)
+    finally:
+        connections.close_all()
+
+
+@pytest.fixture
+def requests() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_missing__all_but_a_few_are_told_to_come_back(
+    make_asset: MakeAsset,
+    requests: ThreadPoolExecutor,
+    door: Door,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serving, "WAIT_SECONDS", PATIENCE_SECONDS)
+    settings.THUMBNAIL_WEB_RENDERS = 1
+    settings.THUMBNAIL_WEB_WAITING = 2
+    asked = [requests.submit(get, make_asset().thumbnail_url) for _ in range(6)]
+
+    def answered() -> list[Future[Any]]:
+        return [future for future in asked if future.done()]
+
+    # One renders and two wait for it; the rest learn at once that it is no use.
+    wait_for(lambda: len(answered()) == 3, "those that are turned away")
+    assert door.entered.is_set()
+    turned_away = answered()
+    for future in turned_away:
+        assert_unavailable(future.result())
+        assert future.result()["Cache-Control"] == "no-store"
+    door.open()
+    for future in set(asked) - set(turned_away):
+        assert future.result().status_code == HTTPStatus.OK
+
+
+@pytest.mark.django_db(transaction=True)
+def test_render__holds_up_no_hit_and_no_stale_one(
+    client: Client,
+    make_asset: MakeAsset,
+    requests: ThreadPoolExecutor,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.THUMBNAIL_WEB_WAITING = 0
+    hit, stale, missing = make_asset(), make_asset(), make_asset()
+    contents = {asset.pk: client.get(asset.thumbnail_url).content for asset in (hit, stale)}
+    ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0123456789abcdef")
+    door = Door(monkeypatch)
+    rendering = requests.submit(get, missing.thumbnail_url)
+    assert door.entered.wait(PATIENCE_SECONDS)
+    assert client.get(hit.thumbnail_url).content == contents[hit.pk]
+    old = client.get(path_of(stale))
+    assert old.content == contents[stale.pk]
+    assert "no-cache" in old["Cache-Control"]
+    door.open()
+    assert rendering.result().status_code == HTTPStatus.OK
+
+
+@pytest.mark.django_db(transaction=True)
+def test_render__that_takes_long_is_done_to_its_end(
+    client: Client,
+    make_asset: MakeAsset,
+    door: Door,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.THUMBNAIL_WEB_WAITING = 0
+    monkeypatch.setattr(serving, "PATIENCE_SECONDS", 0.05)
+    asset = make_asset()
+    assert_unavailable(client.get(asset.thumbnail_url))
+    assert_unavailable(client.get(make_asset().thumbnail_url))  # its place is not free yet
+    door.open()
+
+    def is_fresh() -> bool:
+        return ImageAsset.objects.fresh().filter(pk=asset.pk).exists()
+
+    wait_for(is_fresh, "the result to be saved")
+    wait_for(
+        lambda: client.get(make_asset().thumbnail_url).status_code == HTTPStatus.OK,
+        "the place to be free",
+    )
+
+
+def test_render__by_another_process_is_told(
+    client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "WAIT_SECONDS", 0)
+    asset = make_asset()
+    with render_lock(asset.pk, patience_seconds=0) as is_mine:
+        assert is_mine
+        assert_unavailable(client.get(asset.thumbnail_url))
+    assert client.get(asset.thumbnail_url).status_code == HTTPStatus.OK
+
+
+def test_other_version_in_force__this_one_renders_nothing(
+    client: Client, make_asset: MakeAsset, decoded: list[object]
+) -> None:
+    """It is being replaced: what it made would be stale at once."""
+    asset, missing = make_asset(), make_asset()
+    old = client.get(asset.thumbnail_url)
+    recipes.announce()
+    newer = Recipe(size_px=99)
+    values = {**asdict(newer), "background": list(newer.background)}
+    later = recipes.KnownRecipe.objects.get().started_at.replace(year=2999)
+    recipes.KnownRecipe.objects.create(digest=newer.digest, started_at=later, **values)
+    recipes.look()
+    decoded.clear()
+    asset.refresh_from_db()
+    assert asset.state == State.STALE
+    response = client.get(path_of(asset))
+    assert response.content == old.content
+    assert "no-cache" in response["Cache-Control"]
+    assert_unavailable(client.get(path_of(missing)))
+    assert decoded == []
 
 
 # --- The gallery ----------------------------------------------------------------------------------

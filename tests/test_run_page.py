@@ -16,9 +16,11 @@ from pytest_django import DjangoAssertNumQueries
 from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
+from tests.waiting import wait_for
+from thumbnails import jobs
 from thumbnails.admin import wording
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import freshness, runs
+from thumbnails.upkeep import health, queue, runs, serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,7 +44,7 @@ def start(*, by: User | None = None, attended: bool = True, note: str = "") -> R
 
 def work(run: Run) -> None:
     for chunk in run.chunks.all():
-        runs.work_chunk(chunk.pk)
+        jobs.work_chunk(chunk.pk)
     run.refresh_from_db()
 
 
@@ -87,7 +89,7 @@ def test_page__groups_failures_with_examples_and_their_thumbnails(
     whole = (originals_dir / "gone.jpg").rename(originals_dir / "moved.jpg")
     work(run := start())
     whole.rename(originals_dir / "gone.jpg")
-    freshness.render_now(gone)
+    serving.render_now(gone.pk)
     text = page(staff_client, run)
     assert "7 failed: unreadable" in text
     assert "1 failed: source missing" in text
@@ -166,7 +168,7 @@ def test_report__costs_at_most_five_queries(
         make_asset()
     run = start(by=staff, attended=False)
     for chunk in run.chunks.all()[:10]:
-        runs.work_chunk(chunk.pk)
+        jobs.work_chunk(chunk.pk)
     with django_assert_max_num_queries(5):
         text = report(staff_client, run)
     assert "10 of 20 (50" in text
@@ -179,7 +181,7 @@ def test_report__tells_rate_and_time_left(staff_client: Client, make_asset: Make
         make_asset()
     run = start()
     Run.objects.filter(pk=run.pk).update(created_at=timezone.now() - timedelta(seconds=50))
-    runs.work_chunk(run.chunks.all()[0].pk)
+    jobs.work_chunk(run.chunks.all()[0].pk)
     text = report(staff_client, run)
     assert "1.2 images a minute" in text
     assert re.search(r"about 2 minutes left|about 3 minutes left|about 150 seconds", text)
@@ -227,12 +229,34 @@ def test_no_worker__is_said_until_one_lives_or_a_command_works(
 ) -> None:
     make_asset()
     run = start(attended=False)
-    assert "Nobody is at work on it" in report(staff_client, run)
-    assert "Nobody is at work on it" not in report(staff_client, start(attended=True))
+    assert "No worker is running" in report(staff_client, run)
+    assert "No worker" not in report(staff_client, start(attended=True))
     worker()
-    paused = start(attended=True)
-    Run.objects.filter(pk=paused.pk).update(attended_until=None)
-    assert "Nobody is at work on it" not in report(staff_client, paused)
+    left = start(attended=True)
+    Run.objects.filter(pk=left.pk).update(attended_until=None)
+    wait_for(lambda: "No worker" not in report(staff_client, left), "the worker to be seen")
+
+
+def test_no_worker_of_its_recipe__is_said(make_asset: MakeAsset, queue_server: QueueServer) -> None:
+    make_asset()
+    run = start(attended=False)
+    run.recipe = "0ld"
+    of_others = queue.QueueUse(waiting={}, workers=1)
+    said = health.why_it_stands_still(run, of_others)
+    assert "No worker has this run's recipe (0ld)" in said
+    queue.note_worker_of("0ld")
+    assert health.why_it_stands_still(run, of_others) == ""
+
+
+def test_purge__may_be_done_by_workers_of_any_recipe(
+    make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    make_asset()
+    run = start(attended=False)
+    Run.objects.filter(pk=run.pk).update(kind=Run.Kind.PURGE)
+    run.refresh_from_db()
+    of_others = queue.QueueUse(waiting={}, workers=1)
+    assert health.why_it_stands_still(run, of_others) == ""
 
 
 # --- the list -------------------------------------------------------------------------------------

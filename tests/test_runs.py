@@ -6,29 +6,28 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
-from django.core.files.storage import storages
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
-from thumbnails.cache.flight import marked
-from thumbnails.cache.storage import ThumbnailStorage
-from thumbnails.exceptions import NoSpace, Reason, UsageError
+from thumbnails import jobs
+from thumbnails.exceptions import Crashed, NoSpace, NoThumbnail, Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Run, State
-from thumbnails.upkeep import freshness, runs, tending
-from thumbnails.upkeep.labour import Labour
+from thumbnails.rendering.pool import RenderPool
+from thumbnails.upkeep import execute, pools, recovery, runs, serving
 
 pytestmark = pytest.mark.django_db
 
 
 def start(kind: Run.Kind = Run.Kind.REGENERATE, *, force: bool = False) -> Run:
-    """Over all assets; nobody is told, so the test works on it."""
+    """Over all assets; no worker is told, so the test works on it."""
     return runs.start(
         kind,
         ImageAsset.objects.all(),
@@ -39,9 +38,18 @@ def start(kind: Run.Kind = Run.Kind.REGENERATE, *, force: bool = False) -> Run:
     )
 
 
+def pool_for(_: Run) -> RenderPool:
+    return pools.worker_pool(large=False)
+
+
+def claim(chunk_id: int, token: UUID | None = None) -> Chunk | None:
+    chunk = Chunk.objects.get(pk=chunk_id)
+    return Chunk.objects.claim(chunk_id, token or uuid4(), recipe=chunk.run.recipe)
+
+
 def work(run: Run) -> None:
     for chunk in run.chunks.all():
-        runs.work_chunk(chunk.pk)
+        jobs.work_chunk(chunk.pk)
     run.refresh_from_db()
 
 
@@ -76,7 +84,7 @@ def test_regenerate__counts_every_asset_once(make_asset: MakeAsset, originals_di
     broken = make_asset(pictures.truncated())
     gone = make_asset(name="gone.jpg")
     (originals_dir / "gone.jpg").unlink()
-    freshness.serve(fresh)
+    serving.serve(fresh)
     run = start()
     work(run)
     progress = run.progress()
@@ -94,7 +102,7 @@ def test_regenerate__force_renders_fresh_ones_and_only_once(
     make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     asset = make_asset()
-    freshness.serve(asset)
+    serving.serve(asset)
     file = thumbnail_dir / asset.thumbnail_name
     before = file.stat().st_ino
     work(run := start(force=True))
@@ -111,7 +119,7 @@ def test_regenerate__notices_an_original_that_changed_on_disk(
     make_asset: MakeAsset, originals_dir: Path
 ) -> None:
     asset = make_asset(name="a.jpg")
-    freshness.serve(asset)
+    serving.serve(asset)
     (originals_dir / "a.jpg").write_bytes(pictures.png(pictures.scene(30, 90)))
     work(run := start())
     assert run.progress().rendered == 1
@@ -177,25 +185,46 @@ def test_chunk__delivered_twice_counts_once(make_asset: MakeAsset) -> None:
     make_asset()
     run = start()
     chunk = run.chunks.get()
-    assert runs.work_chunk(chunk.pk) is True
-    assert runs.work_chunk(chunk.pk) is False
+    assert execute.work_chunk(chunk.pk, pool_for) is True
+    assert execute.work_chunk(chunk.pk, pool_for) is False
     assert run.progress().done == 1
 
 
 def test_claim__is_for_one_at_a_time_until_the_lease_runs_out(make_asset: MakeAsset) -> None:
     make_asset()
     chunk_id = start().chunks.get().pk
-    first = Chunk.objects.claim(chunk_id, uuid4())
+    first = claim(chunk_id)
     assert first is not None
-    assert Chunk.objects.claim(chunk_id, uuid4()) is None
+    assert claim(chunk_id) is None
     Chunk.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    second = Chunk.objects.claim(chunk_id, uuid4())
+    second = claim(chunk_id)
     assert second is not None
     assert second.claims == 2
     # The first comes back late: it must not count, nor give away what is no longer its own.
-    assert first.count([]) is False
+    with transaction.atomic():
+        assert first.lock() is None
+    assert first.renew() is False
     first.release()
-    assert Chunk.objects.claim(chunk_id, uuid4()) is None
+    assert claim(chunk_id) is None
+    assert second.renew() is True
+
+
+def test_claim__may_be_tried_again_with_its_token(make_asset: MakeAsset) -> None:
+    """The answer to the first may have been lost."""
+    make_asset()
+    chunk_id = start().chunks.get().pk
+    token = uuid4()
+    assert claim(chunk_id, token) is not None
+    assert claim(chunk_id, token) is not None
+    assert claim(chunk_id) is None
+
+
+def test_claim__is_for_the_runs_recipe(make_asset: MakeAsset) -> None:
+    make_asset()
+    chunk_id = start().chunks.get().pk
+    assert Chunk.objects.claim(chunk_id, uuid4(), recipe="another") is None
+    Run.objects.update(kind=Run.Kind.PURGE)  # which makes nothing by any recipe
+    assert Chunk.objects.claim(chunk_id, uuid4(), recipe="another") is not None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -205,32 +234,29 @@ def test_claim__of_many_at_once_one_wins(make_asset: MakeAsset) -> None:
     chunk_ids = list(start().chunks.values_list("pk", flat=True))
     all_here = threading.Barrier(6)
 
-    def claim(_: int) -> list[int]:
+    def claim_all(_: int) -> list[int]:
         all_here.wait(30)
         try:
-            return [pk for pk in chunk_ids if Chunk.objects.claim(pk, uuid4())]
+            return [pk for pk in chunk_ids if claim(pk)]
         finally:
             connections.close_all()
 
     with ThreadPoolExecutor(6) as pool:
-        won = [pk for pks in pool.map(claim, range(6)) for pk in pks]
+        won = [pk for pks in pool.map(claim_all, range(6)) for pk in pks]
     assert sorted(won) == sorted(chunk_ids)
 
 
 def test_stop__keeps_what_is_done_and_goes_on_with_the_rest(
-    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+    make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     assets = [make_asset() for _ in range(5)]
     run = start()
     Chunk.objects.all().delete()
     chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
-    labour = Labour()
-    asked = iter([False, False, True])
-    monkeypatch.setattr(labour, "should_stop", lambda: next(asked))
-    runs.work_chunk(chunk.pk, labour=labour)
+    execute.work_chunk(chunk.pk, pool_for, lambda: len(list(thumbnail_dir.rglob("*.jpg"))) >= 2)
     assert run.progress().rendered == 2
     assert ImageAsset.objects.fresh().count() == 2
-    assert runs.work_chunk(chunk.pk) is True
+    assert execute.work_chunk(chunk.pk, pool_for) is True
     run.refresh_from_db()
     assert run.state == Run.State.DONE
     assert (run.progress().rendered, run.progress().fresh) == (5, 0)
@@ -263,25 +289,21 @@ def test_transitions__the_illegal_ones_are_refused_and_change_nothing(
     assert run.state == Run.State.DONE
 
 
-def test_give_up__opens_the_chunks_of_the_dead(make_asset: MakeAsset) -> None:
-    make_asset()
-    chunk_id = start().chunks.get().pk
-    token = uuid4()
-    assert Chunk.objects.claim(chunk_id, token)
-    assert Chunk.objects.give_up(token) == 1
-    assert Chunk.objects.claim(chunk_id, uuid4())
-
-
 def test_chunk__queries_do_not_grow_with_its_assets(
-    make_asset: MakeAsset, django_assert_max_num_queries: DjangoAssertNumQueries
+    make_asset: MakeAsset,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assets = [make_asset() for _ in range(30)]
+    # With time they grow: it is looked whether the run goes on, and what is done is saved.
+    monkeypatch.setattr(execute, "LOOK_SECONDS", float("inf"))
+    monkeypatch.setattr(execute, "FLUSH_SECONDS", float("inf"))
+    assets = [make_asset() for _ in range(40)]
     run = start()
     Chunk.objects.all().delete()
     chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
-    with django_assert_max_num_queries(20):
-        runs.work_chunk(chunk.pk)
-    assert run.progress().rendered == 30
+    with django_assert_max_num_queries(30):
+        jobs.work_chunk(chunk.pk)
+    assert run.progress().rendered == 40
 
 
 # --- Storages that fail ---------------------------------------------------------------------------
@@ -295,7 +317,7 @@ def test_storage_errors_in_a_row__pause_the_run_and_mark_none_of_them(
     Chunk.objects.all().delete()
     chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
     thumbnail_dir.write_text("in the way")
-    runs.work_chunk(chunk.pk)
+    jobs.work_chunk(chunk.pk)
     run.refresh_from_db()
     assert run.state == Run.State.PAUSED
     assert "5 storage errors in a row" in run.pause_reason
@@ -303,7 +325,7 @@ def test_storage_errors_in_a_row__pause_the_run_and_mark_none_of_them(
     assert not ImageAsset.objects.exclude(thumbnail_error="").exists()
     thumbnail_dir.unlink()
     runs.take_over(run)
-    runs.work_chunk(chunk.pk)
+    jobs.work_chunk(chunk.pk)
     run.refresh_from_db()
     assert run.state == Run.State.DONE
     assert run.progress().rendered == 12
@@ -319,7 +341,13 @@ def test_storage_errors_in_a_row__are_counted_over_small_chunks(
     thumbnail_dir.write_text("in the way")
     work(run)
     assert run.state == Run.State.PAUSED
-    assert run.progress().failed == runs.STORAGE_ERRORS_AT_MOST - 1
+    # Those before the last one, which were counted, are to be done again.
+    assert (run.progress().done, run.progress().failures) == (0, {})
+    thumbnail_dir.unlink()
+    runs.take_over(run)
+    work(run)
+    assert run.state == Run.State.DONE
+    assert run.progress().rendered == 12
 
 
 def test_paused_by_itself__is_tried_again_and_pauses_at_the_first_error(
@@ -330,39 +358,48 @@ def test_paused_by_itself__is_tried_again_and_pauses_at_the_first_error(
     run = start()
     thumbnail_dir.write_text("in the way")
     work(run)
-    failed = run.progress().failed
     queue_server.flush()
-    tending.tend()
+    recovery.recover_runs()
     run.refresh_from_db()
     assert run.state == Run.State.PAUSED  # not yet
     Run.objects.update(resume_at=timezone.now())
     queue_server.flush()
-    tending.tend()
+    recovery.recover_runs()
     run.refresh_from_db()
     assert run.state == Run.State.RUNNING
     work(run)
     assert run.state == Run.State.PAUSED
-    assert run.progress().failed == failed
+    assert run.progress().done == 0
     thumbnail_dir.unlink()
     Run.objects.update(resume_at=timezone.now())
     queue_server.flush()
-    tending.tend()
+    recovery.recover_runs()
     work(run)
     assert run.state == Run.State.DONE
-    assert run.progress().rendered == 12 - failed
+    assert run.progress().rendered == 12
 
 
 def test_lost_mount__pauses_instead_of_calling_every_original_gone(
-    make_asset: MakeAsset, originals_dir: Path
+    make_asset: MakeAsset, originals_dir: Path, queue_server: QueueServer
 ) -> None:
-    for _ in range(12):
+    for _ in range(execute.MISSING_AT_MOST + 5):
         make_asset()
     run = start()
-    originals_dir.rename(originals_dir.with_name("elsewhere"))
+    mounted = originals_dir.with_name("elsewhere")
+    originals_dir.rename(mounted)
     originals_dir.mkdir()
     work(run)
     assert run.state == Run.State.PAUSED
-    assert run.progress().failed < runs.STORAGE_ERRORS_AT_MOST
+    assert "20 originals in a row are missing: is a disk not mounted?" in run.pause_reason
+    assert (run.progress().done, run.progress().failures) == (0, {})
+    originals_dir.rmdir()
+    mounted.rename(originals_dir)
+    Run.objects.update(resume_at=timezone.now())
+    recovery.recover_runs()
+    work(run)
+    assert run.state == Run.State.DONE
+    assert run.progress().rendered == run.total
+    assert ImageAsset.objects.fresh().count() == run.total
 
 
 def test_single_storage_errors__do_not_pause(make_asset: MakeAsset, thumbnail_dir: Path) -> None:
@@ -397,46 +434,64 @@ def test_space__too_little_is_refused_before_the_start(
 # --- Pictures that kill ---------------------------------------------------------------------------
 
 
-def die_over(asset: ImageAsset) -> None:
-    """Leave behind what a process leaves that dies while it renders the asset."""
-    with marked(f"{asset.pk}-{asset.fingerprint}"):
-        mark = deaths_file(asset).read_bytes()
-    deaths_file(asset).write_bytes(mark)
+@pytest.fixture
+def poisonous(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of originals that kill each process that decodes them."""
+    names: set[str] = set()
+    render = RenderPool.render
+
+    def kill(self: RenderPool, file: Any, recipe: Any, *, name: str, **how: Any) -> Any:
+        if name in names:
+            raise Crashed("The process that decoded it died of SIGSEGV, 2 times.")
+        return render(self, file, recipe, name=name, **how)
+
+    monkeypatch.setattr(RenderPool, "render", kill)
+    return names
 
 
-def deaths_file(asset: ImageAsset) -> Path:
-    store = storages["thumbnails"]
-    assert isinstance(store, ThumbnailStorage)
-    return Path(store.location) / ".locks" / "marks" / f"{asset.pk}-{asset.fingerprint}"
-
-
-def test_poison__second_death_names_the_culprit(make_asset: MakeAsset) -> None:
+def test_poison__is_not_tried_again_until_a_person_says_so(
+    make_asset: MakeAsset, poisonous: set[str]
+) -> None:
     asset, neighbour = make_asset(), make_asset()
-    die_over(asset)
-    die_over(asset)
+    poisonous.add(str(asset.original.name))
     work(run := start())
     assert run.progress().failures == {"crashed": [asset.pk]}
     assert run.progress().rendered == 1
     neighbour.refresh_from_db()
     assert neighbour.state == State.FRESH
-    # It is not tried again by a run over all, nor by the public...
+    poisonous.clear()
+    # By a run over all, and by the public, it is left alone...
     work(run := start())
     assert run.progress().failures == {"crashed": [asset.pk]}
     asset.refresh_from_db()
-    with pytest.raises(freshness.NoThumbnail):
-        freshness.serve(asset)
-    # ... until somebody says so.
+    with pytest.raises(NoThumbnail):
+        serving.serve(asset)
+    # ... until a person says so.
     retried = runs.retry(run, origin=Run.Origin.COMMAND, reason=Reason.CRASHED, attended=True)
     work(retried)
     assert retried.progress().rendered == 1
 
 
-def test_poison__first_death_may_be_anybodys(make_asset: MakeAsset) -> None:
-    asset = make_asset()
-    die_over(asset)
+@pytest.mark.parametrize("changed", ["recipe", "original"])
+def test_poison__with_another_recipe_or_original_is_tried_again(
+    make_asset: MakeAsset,
+    poisonous: set[str],
+    originals_dir: Path,
+    settings: Settings,
+    changed: str,
+) -> None:
+    asset = make_asset(name="a.jpg")
+    poisonous.add("a.jpg")
+    work(start())
+    poisonous.clear()
+    if changed == "recipe":
+        settings.THUMBNAIL_QUALITY = 50
+    else:
+        (originals_dir / "a.jpg").write_bytes(pictures.png())
     work(run := start())
     assert run.progress().rendered == 1
-    assert not deaths_file(asset).exists()
+    asset.refresh_from_db()
+    assert asset.state == State.FRESH
 
 
 def test_retry__of_nothing_is_refused(make_asset: MakeAsset) -> None:

@@ -29,6 +29,8 @@ def make(name: str, **columns: Any) -> ImageAsset:
         source_version="1-1",
         thumbnail_recipe=current,
         thumbnail_source="1-1",
+        thumbnail_error_recipe=current,
+        thumbnail_error_source="1-1",
         thumbnail_generated_at=NOON,
     )
     asset.save()
@@ -81,9 +83,11 @@ def test_selection__conditions_are_combined_with_and() -> None:
 
 
 def test_selection__a_reason_counts_only_while_the_asset_is_failed() -> None:
-    make("failed by an older recipe", **{**FAILED, "thumbnail_recipe": "0ld"})
+    make("failed by an older recipe", **{**FAILED, "thumbnail_error_recipe": "0ld"})
+    make("failed before the original changed", **{**FAILED, "thumbnail_error_source": "0-0"})
     failed = make("failed", **FAILED)
-    assert list(Selection(reasons=(Reason.UNREADABLE,)).assets()) == [failed]
+    kept = make("failed, with its thumbnail kept", thumbnail_error="unreadable")
+    assert set(Selection(reasons=(Reason.UNREADABLE,)).assets()) == {failed, kept}
 
 
 @pytest.mark.parametrize(

@@ -7,25 +7,40 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
 from pytest_django import Settings
 
-from tests import lifeline, permissions
+from tests import lifeline, permissions, pictures
 from tests.processes import ROOT
 from tests.programs import environment, output_of, program
 from tests.waiting import wait_for
-from thumbnails.cache import storage
-from thumbnails.cache.layout import name_for
 from thumbnails.exceptions import StorageFailure
+from thumbnails.rendering import Recipe, render
+from thumbnails.storage import thumbnails as storage
+from thumbnails.storage.names import name_for
 
 NAME = name_for(12345)
 SHARD, BASE = NAME.split("/")
 OLD, NEW = b"old " * 100_000, b"newer " * 200_000
 """Of several chunks and of different sizes, so that a mixture or a part of one shows."""
+
+
+@contextmanager
+def permissions_bind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Also in the threads that wait for the disk, which begin with the rights of this one."""
+    others = set(threading.enumerate())
+    helpers: list[threading.Thread] = []
+    with permissions.binding(), monkeypatch.context() as patched:
+        patched.setattr("thumbnails.storage.deadlines._idle", helpers)
+        yield
+        # None of them may go on in the next tests.
+        wait_for(lambda: set(threading.enumerate()) - others <= set(helpers), "the helpers")
 
 
 def hidden_files(folder: Path) -> list[str]:
@@ -147,10 +162,30 @@ def test_writers__at_once_leave_one_of_their_files(thumbnail_dir: Path) -> None:
     assert hidden_files(thumbnail_dir) == []
 
 
+# --- Stamps and wholeness -------------------------------------------------------------------------
+
+
+def test_load__tells_stamp_wholeness_and_time(thumbnail_dir: Path) -> None:
+    assert storage.load(NAME) is None
+    content = render(
+        BytesIO(pictures.jpeg()), Recipe(), fingerprint="0123456789abcdef", max_pixels=10**6
+    ).content
+    storage.write(NAME, content)
+    found = storage.load(NAME)
+    assert found is not None
+    assert (found.content, found.stamp, found.is_whole) == (content, "0123456789abcdef", True)
+    assert found.modified_at == (thumbnail_dir / NAME).stat().st_mtime
+    for other, is_whole in ((pictures.jpeg(), True), (content[:-1], False), (b"", False)):
+        storage.write(NAME, other)
+        found = storage.load(NAME)
+        assert found is not None
+        assert (found.stamp, found.is_whole) == (None, is_whole)
+
+
 # --- Writes that fail -----------------------------------------------------------------------------
 
 WRITE_OVER_A_QUOTA = """
-from thumbnails.cache import storage
+from thumbnails.storage import thumbnails as storage
 import resource
 from thumbnails.exceptions import StorageFailure
 name, size, quota = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -179,7 +214,7 @@ def test_write__that_fails_half_way_leaves_nothing(thumbnail_dir: Path) -> None:
 
 
 WRITE_FOR_EVER = """
-from thumbnails.cache import storage
+from thumbnails.storage import thumbnails as storage
 old, new = b"old " * 100_000, b"newer " * 200_000
 print("ready", flush=True)
 while True:
@@ -247,18 +282,32 @@ def test_cache__behind_a_file_has_nothing(
     storage.delete(NAME)
 
 
-def test_read__of_a_folder_names_the_thumbnail(thumbnail_dir: Path) -> None:
+def pipe_for_the_thumbnail(thumbnail_dir: Path) -> None:
+    (thumbnail_dir / SHARD).mkdir(parents=True)
+    os.mkfifo(thumbnail_dir / NAME)
+
+
+@pytest.mark.parametrize("obstruct", [folder_for_the_thumbnail, pipe_for_the_thumbnail])
+def test_read__of_what_is_no_file_finds_none_and_waits_for_nothing(
+    thumbnail_dir: Path, obstruct: Callable[[Path], None]
+) -> None:
+    obstruct(thumbnail_dir)
+    assert storage.read(NAME) is None
+    assert storage.load(NAME) is None
+
+
+def test_delete__of_a_folder_names_the_thumbnail(thumbnail_dir: Path) -> None:
     folder_for_the_thumbnail(thumbnail_dir)
-    with pytest.raises(StorageFailure, match=f"^The thumbnail {NAME} cannot be read: .+"):
-        storage.read(NAME)
     with pytest.raises(StorageFailure, match=f"^The thumbnail {NAME} cannot be deleted: .+"):
         storage.delete(NAME)
 
 
-def test_write__into_a_read_only_folder_names_the_thumbnail(thumbnail_dir: Path) -> None:
+def test_write__into_a_read_only_folder_names_the_thumbnail(
+    thumbnail_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage.write(NAME, OLD)
     (thumbnail_dir / SHARD).chmod(0o500)
-    with permissions.binding():
+    with permissions_bind(monkeypatch):
         with pytest.raises(StorageFailure, match=f"{NAME} cannot be written: Permission denied"):
             storage.write(NAME, NEW)
         with pytest.raises(StorageFailure, match=f"{NAME} cannot be deleted: Permission denied"):
@@ -349,7 +398,7 @@ def test_walk__passes_over_what_goes_meanwhile(thumbnail_dir: Path) -> None:
 
 @pytest.mark.parametrize("shard", ["", "8", "82/", "..", "G0", "AA", "820", "."])
 def test_walk__takes_only_shards(shard: str) -> None:
-    with pytest.raises(ValueError, match="is no shard"):
+    with pytest.raises(ValueError, match="is not a shard"):
         list(storage.walk(shard))
 
 

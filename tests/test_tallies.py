@@ -15,8 +15,9 @@ from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
+from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import ImageAsset, State, Tally, recipe_in_force
-from thumbnails.upkeep import freshness, queue, tallies, tending
+from thumbnails.upkeep import queue, recovery, serving, tallies
 from thumbnails.upkeep.selection import Selection
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -36,8 +37,8 @@ def varied(make_asset: MakeAsset) -> list[ImageAsset]:
     made = [make_asset(content) for content in contents]
     for asset in made[1:]:
         try:
-            freshness.serve(asset)
-        except freshness.NoThumbnail:
+            serving.serve(asset)
+        except NoThumbnail:
             continue
     ImageAsset.objects.filter(pk=made[2].pk).update(thumbnail_recipe="old")
     ImageAsset.objects.filter(pk=made[3].pk).update(source_version="newer")
@@ -227,16 +228,16 @@ def test_count_one__rests_after_a_slow_one() -> None:
     assert tallies.count_one() is not None
 
 
-def test_tending__counts_one_for_all_workers(queue_server: QueueServer) -> None:
-    tending.count()
-    tending.count()
+def test_counting__counts_one_for_all_workers(queue_server: QueueServer) -> None:
+    recovery.count()
+    recovery.count()
     assert Tally.objects.count() == 1
 
 
-def test_tending__with_the_queue_down_counts_nothing(queue_server: QueueServer) -> None:
+def test_counting__with_the_queue_down_counts_nothing(queue_server: QueueServer) -> None:
     queue_server.kill()
     with pytest.raises(queue.QueueDown):
-        tending.count()
+        recovery.count()
     assert not Tally.objects.exists()
 
 

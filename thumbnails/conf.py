@@ -9,6 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
+RENDER_MEMORY_AT_LEAST = 256 * 2**20
+"""Python and Pillow with all their libraries take half of that before they see a picture."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThumbnailSettings:
@@ -20,9 +23,16 @@ class ThumbnailSettings:
     """THUMBNAIL_QUALITY: of the JPEG, 1 to 95 (Pillow's useful range)."""
     max_pixels: int
     """THUMBNAIL_MAX_PIXELS: an original with more is refused before it is decoded."""
+    max_bytes: int
+    """THUMBNAIL_MAX_BYTES: an original of a larger file is refused before it is read."""
     render_seconds: int
-    """THUMBNAIL_RENDER_SECONDS: a worker that takes longer over one picture is killed."""
-
+    """THUMBNAIL_RENDER_SECONDS: to read an original, and to decode it; then it has failed."""
+    render_memory_bytes: int
+    """THUMBNAIL_RENDER_MEMORY: address space of a process that decodes."""
+    web_renders: int
+    """THUMBNAIL_WEB_RENDERS: pictures that one web process decodes at once."""
+    web_waiting: int
+    """THUMBNAIL_WEB_WAITING: requests of one web process that may wait for these at once."""
     renders_per_minute: int
     """THUMBNAIL_RENDERS_PER_MINUTE: that one user may ask for to be made at once."""
 
@@ -46,7 +56,13 @@ def current() -> ThumbnailSettings:
         size_px=_whole_number("THUMBNAIL_SIZE", 256, 1, 4096),
         quality=_whole_number("THUMBNAIL_QUALITY", 85, 1, 95),
         max_pixels=_whole_number("THUMBNAIL_MAX_PIXELS", 200_000_000, 1, 10**10),
+        max_bytes=_whole_number("THUMBNAIL_MAX_BYTES", 200 * 2**20, 1, 2**40),
         render_seconds=_whole_number("THUMBNAIL_RENDER_SECONDS", 30, 1, 3600),
+        render_memory_bytes=_whole_number(
+            "THUMBNAIL_RENDER_MEMORY", 2**30, RENDER_MEMORY_AT_LEAST, 2**40
+        ),
+        web_renders=_whole_number("THUMBNAIL_WEB_RENDERS", 1, 1, 64),
+        web_waiting=_whole_number("THUMBNAIL_WEB_WAITING", 5, 0, 1000),
         renders_per_minute=_whole_number("THUMBNAIL_RENDERS_PER_MINUTE", 60, 1, 1_000_000),
     )
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a thumbnail, each with the reason that the ledger keeps."""
+"""What can go wrong with a thumbnail, each with the reason that the database keeps."""
 
 from enum import StrEnum
 
@@ -55,7 +55,7 @@ class StorageFailure(ThumbnailError):
 
 
 class Crashed(ThumbnailError):
-    """The original killed or hung the process that rendered it, twice in a row."""
+    """The original killed, hung or burst the process that decoded it, twice, alone in it."""
 
     reason = Reason.CRASHED
 
@@ -67,6 +67,14 @@ class UsageError(Exception):
         super().__init__(message)
         self.about = about
         """The field of a Selection that is at fault, where it is one."""
+
+
+class Busy(Exception):
+    """It cannot be done at this moment, and soon it can; the message says why in one sentence."""
+
+
+class NoThumbnail(Exception):
+    """There is none to be had; the reason stands in the database."""
 
 
 class NotNow(UsageError):

@@ -1,10 +1,7 @@
-"""The queue's door: what workers are told to do, by ids only."""
+"""The queue's entry point: what workers are told to do, by ids only."""
 
-from thumbnails.upkeep import runs
-from thumbnails.upkeep.labour import OwnProcess
+from thumbnails.upkeep import execute
 
 
 def work_chunk(chunk_id: int) -> None:
-    """In a work horse: a process of its own, which may be stopped and may die."""
-    process = OwnProcess()
-    runs.work_chunk(chunk_id, token=process.token, labour=process)
+    execute.work_job(chunk_id)

@@ -1,38 +1,79 @@
-"""An asset's thumbnail as an HTTP response, for the doors that hand it out."""
+"""An asset's thumbnail as an HTTP response, for the entry points that hand it out."""
 
+import logging
+import re
+from functools import lru_cache
+from http import HTTPStatus
+
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_cache_control
-from django.utils.http import http_date, quote_etag
+from django.utils.http import http_date
 
-from thumbnails.models import ImageAsset, State
-from thumbnails.upkeep import freshness
+from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
+from thumbnails.models import ImageAsset
+from thumbnails.upkeep import serving
+from thumbnails.upkeep.serving import Served
+
+logger = logging.getLogger(__name__)
 
 YEAR_SECONDS = 31_536_000
 NOT_FOUND_SECONDS = 60
 """How long "there is none" may be remembered: a mended original should soon be seen."""
+RETRY_SECONDS = 5
+"""When to come back for a picture that cannot be rendered at once, or is rendered just now."""
+FINGERPRINT = re.compile("[0-9a-f]{16}")
+ONLY_FINGERPRINT = re.compile("v=([0-9a-f]{16})")
+FOR_EVER = f"public, max-age={YEAR_SECONDS}, immutable"
+CONDITIONS = {
+    "HTTP_IF_MATCH",
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_UNMODIFIED_SINCE",
+}
+
+
+class Unavailable(Exception):
+    """The thumbnail cannot be had at this moment; the message says why in one sentence."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(RETRY_SECONDS)}
 
 
 def thumbnail_response(request: HttpRequest, asset_id: int) -> HttpResponseBase | None:
     """The cached thumbnail, or one that is rendered now; 304 or 412 where the request says so.
 
-    None for an unknown asset, and for an original that is gone or broken.
+    None for an unknown asset, and for an original that is gone or broken. Raises Unavailable
+    where that cannot be told at this moment.
     """
-    asset = ImageAsset.objects.filter(pk=asset_id).first()
-    if asset is None:
-        return None
-    if asset.state == State.FRESH and (unchanged := _conditional(request, asset)):
-        return unchanged  # the browser has these bytes: the cache need not be asked
+    wanted = _wanted(request)
+    if wanted and (hit := serving.stamped(asset_id, wanted)):
+        return _respond(request, hit, wanted)
     try:
-        served = freshness.serve(asset)
-    except freshness.NoThumbnail:
+        asset = ImageAsset.objects.filter(pk=asset_id).first()
+        return None if asset is None else _respond(request, serving.serve(asset), wanted)
+    except NoThumbnail:
         return None
-    response = HttpResponse(served.content, content_type="image/jpeg")
-    response["Content-Length"] = str(len(served.content))
-    if not served.stored:
-        patch_cache_control(response, no_store=True)
-        return response
-    return _conditional(request, asset, response) or response
+    except (Busy, StorageFailure) as error:
+        raise Unavailable(str(error)) from error
+    except (OperationalError, InterfaceError) as error:
+        told = (request.method, request.path, error)
+        logger.error("The database did not answer %s %s: %s", *told)  # noqa: TRY400
+        raise Unavailable("The database does not answer.") from error
+
+
+def unavailable_response(error: Unavailable) -> HttpResponse:
+    """503 as plain text, not to be remembered."""
+    answer = HttpResponse(
+        f"{error}\n",
+        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        content_type="text/plain",
+        headers=error.headers,
+    )
+    patch_cache_control(answer, no_store=True)
+    return answer
 
 
 def remember_not_found(response: HttpResponseBase) -> None:
@@ -40,27 +81,40 @@ def remember_not_found(response: HttpResponseBase) -> None:
     patch_cache_control(response, public=True, max_age=NOT_FOUND_SECONDS)
 
 
-def _conditional(
-    request: HttpRequest, asset: ImageAsset, response: HttpResponse | None = None
-) -> HttpResponseBase | None:
-    """The response, or 304 or 412 in its place, with what browsers need to keep it rightly."""
-    etag = quote_etag(asset.fingerprint)
-    made_at = asset.thumbnail_generated_at
-    answer = get_conditional_response(
-        request,
-        etag=etag,
-        last_modified=int(made_at.timestamp()) if made_at else None,
-        response=response,
+_http_date = lru_cache(maxsize=4096)(http_date)
+
+
+def _wanted(request: HttpRequest) -> str | None:
+    """The fingerprint that the address names; None where it names none."""
+    query = request.META.get("QUERY_STRING", "")
+    # As our pages write it; Django's own parsing of a query costs as much as reading the file.
+    if match := ONLY_FINGERPRINT.fullmatch(query):
+        return match[1]
+    value = request.GET.get("v", "") if query else ""
+    return value if FINGERPRINT.fullmatch(value) else None
+
+
+def _respond(request: HttpRequest, served: Served, wanted: str | None) -> HttpResponseBase:
+    response = HttpResponse(
+        served.content,
+        content_type="image/jpeg",
+        headers={"Content-Length": str(len(served.content))},
     )
+    if not served.is_stored or served.stamp is None:
+        response.headers["Cache-Control"] = "no-store"
+        return response
+    answer: HttpResponseBase | None = response
+    etag = f'"{served.stamp}"'
+    modified_at = int(served.modified_at)
+    if CONDITIONS & request.META.keys():
+        answer = get_conditional_response(
+            request, etag=etag, last_modified=modified_at, response=response
+        )
     if answer is None:
-        return None
-    answer["ETag"] = etag
-    if made_at:
-        answer["Last-Modified"] = http_date(made_at.timestamp())
-    if request.GET.get("v") == asset.fingerprint:
-        # The URL names exactly these bytes, so it never changes what it means.
-        patch_cache_control(answer, public=True, max_age=YEAR_SECONDS, immutable=True)
-    else:
-        # May be kept, but asked about each time: nobody sees yesterday's picture.
-        patch_cache_control(answer, public=True, no_cache=True)
+        return response
+    answer.headers["ETag"] = etag
+    answer.headers["Last-Modified"] = _http_date(modified_at)
+    # Named by its address it never changes what it means. Otherwise it may be kept, but is asked
+    # about each time: no reader sees yesterday's picture.
+    answer.headers["Cache-Control"] = FOR_EVER if wanted == served.stamp else "public, no-cache"
     return answer

@@ -30,7 +30,7 @@ register_converter(ShardConverter, "shard")
 
 app_name = "thumbnails"
 urlpatterns = [
-    path("", views.gallery, name="gallery"),
     path("thumbnails/<shard:shard>/<asset_id:asset_id>.jpg", views.thumbnail, name="thumbnail"),
+    path("", views.gallery, name="gallery"),
     path("api/v1/", api.urls),
 ]

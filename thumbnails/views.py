@@ -1,13 +1,18 @@
-"""The public's door: the gallery and the thumbnails themselves."""
+"""The public's pages: the gallery and the thumbnails themselves."""
 
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotFound
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from thumbnails.cache.layout import shard_for
 from thumbnails.models import ImageAsset
-from thumbnails.responses import remember_not_found, thumbnail_response
+from thumbnails.responses import (
+    Unavailable,
+    remember_not_found,
+    thumbnail_response,
+    unavailable_response,
+)
+from thumbnails.storage.names import shard_for
 
 PER_PAGE = 100
 
@@ -23,9 +28,13 @@ def gallery(request: HttpRequest) -> HttpResponse:
 def thumbnail(request: HttpRequest, shard: str, asset_id: int) -> HttpResponseBase:
     """The cached thumbnail, or one that is rendered now.
 
-    404 for an unknown asset, a wrong shard, and an original that is gone or broken.
+    404 for an unknown asset, a wrong shard, and an original that is gone or broken; 503 where it
+    cannot be had at this moment.
     """
-    answer = thumbnail_response(request, asset_id) if shard == shard_for(asset_id) else None
+    try:
+        answer = thumbnail_response(request, asset_id) if shard == shard_for(asset_id) else None
+    except Unavailable as error:
+        return unavailable_response(error)
     if answer is None:
         answer = HttpResponseNotFound("There is no such thumbnail.\n", content_type="text/plain")
         remember_not_found(answer)

@@ -5,40 +5,40 @@ Django-rq starts it where the site's settings say `RQ = {"WORKER_CLASS":
 """
 
 import logging
-import os
-import signal
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
 
 from django.db import Error as DatabaseError
 from django.db import connections
-from PIL import Image
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
-from rq.worker import Worker
+from rq.worker import Worker, WorkerStatus
 
-from thumbnails.upkeep import labour, tending
-from thumbnails.upkeep.queue import QueueDown
+from thumbnails.models import recipes
+from thumbnails.upkeep import execute, pools, recovery
+from thumbnails.upkeep.queue import WORK_CHUNK, QueueDown
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5
-"""How often it looks up from waiting for a job and from watching over its horse."""
+"""How often it looks up from waiting for a job, and from a job, to see to the runs."""
 
 
 class ThumbnailWorker(Worker):
-    """Tends the runs, gives up the chunk of its horse when that dies, and stops soon.
+    """Works on chunks in this very process, recovers runs, and stops soon.
 
+    - A picture can kill only the render process that decodes it. So our jobs need no forked
+      process of their own, whose start costs more than a small chunk; other apps' jobs get one.
     - After a crash rq gives a job to another worker after 813 s. Here the chunks' leases decide,
-      and any worker hands out again what is open.
+      and any worker enqueues again what is open.
     - rq's worker quits when the queue's server goes away while a job runs; this one goes on.
-    - SIGTERM makes the horse stop after its picture, not at the end of its job.
+    - SIGTERM makes it stop after its picture, not at the end of its job.
     """
 
     max_connection_wait_time = LOOK_SECONDS
@@ -46,15 +46,13 @@ class ThumbnailWorker(Worker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.job_monitoring_interval = LOOK_SECONDS
-        Image.preinit()  # loads the decoders once, and not in each horse anew
-        self._tend_at = 0.0
-        self._token = uuid4()
+        self._recover_at = 0.0
 
     @property
     def dequeue_timeout(self) -> int:
         return LOOK_SECONDS
 
-    # --- while idle and while a horse works -------------------------------------------------------
+    # --- while idle and while a job is done -------------------------------------------------------
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         if pipeline is not None:
@@ -64,56 +62,63 @@ class ThumbnailWorker(Worker):
             if not self.connection.exists(self.key):
                 self.register_birth()  # the server came back without its data
             super().heartbeat(timeout)
-            self._tend()
+            self._recover_runs()
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         with _queue_may_be_away():
             super().maintain_heartbeats(job, execution)
-            self._tend()
+            self._recover_runs()
 
-    def _tend(self) -> None:
-        if time.monotonic() < self._tend_at:
+    def _recover_runs(self) -> None:
+        if time.monotonic() < self._recover_at:
             return
-        self._tend_at = time.monotonic() + tending.TEND_SECONDS
+        self._recover_at = time.monotonic() + recovery.RECOVER_SECONDS
         try:
-            tending.tend()
-            tending.count()
+            recipes.announce()
+            recovery.recover_runs()
+            recovery.count()
         except (QueueDown, DatabaseError) as error:
-            logger.warning("The runs cannot be tended: %s", error)
+            logger.warning("Runs cannot be recovered: %s", error)
         finally:
-            connections.close_all()  # a horse forked later must not speak through them
+            connections.close_all()  # a process forked later must not speak through them
 
-    # --- the horse --------------------------------------------------------------------------------
+    # --- jobs -------------------------------------------------------------------------------------
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         with _queue_may_be_away():
-            super().execute_job(job, queue)
+            if job.func_name == WORK_CHUNK:
+                self._execute_here(job, queue)
+            else:
+                super().execute_job(job, queue)
+
+    def _execute_here(self, job: Job, queue: Queue) -> None:
+        """As rq's SimpleWorker does, with heartbeats meanwhile."""
+        execution = self.prepare_execution(job)
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(LOOK_SECONDS):
+                self.maintain_heartbeats(job, execution)
+
+        heart = threading.Thread(target=beat, daemon=True)
+        heart.start()
+        try:
+            self.perform_job(job, queue, execution)
+        finally:
+            done.set()
+            heart.join()
+            connections.close_all()
+            self.set_state(WorkerStatus.IDLE)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        self._token = labour.name_next_process()
+        pools.close_all()  # their connections are this process's own
         super().fork_work_horse(job, queue)
-
-    def handle_work_horse_killed(
-        self, job: Job, retpid: int | None, ret_val: int | None, rusage: Any
-    ) -> None:
-        super().handle_work_horse_killed(job, retpid, ret_val, rusage)
-        with suppress(DatabaseError):
-            labour.give_up(self._token)
-        connections.close_all()
-        self._tend_at = 0.0
 
     def handle_warm_shutdown_request(self) -> None:
         super().handle_warm_shutdown_request()
-        if self.horse_pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.horse_pid, signal.SIGTERM)
+        execute.stopping.set()
 
-    def setup_work_horse_signals(self) -> None:
-        super().setup_work_horse_signals()
-        # Until the job says what it means: rq's own horse never gets it from its worker.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-    # --- states that nobody waits for -------------------------------------------------------------
+    # --- states that need no answer ---------------------------------------------------------------
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
         with _queue_may_be_away():

@@ -8,7 +8,6 @@ from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
-from PIL import Image
 
 from thumbsite import environment
 
@@ -39,12 +38,13 @@ THUMBNAIL_SIZE = environment.integer("THUMBNAIL_SIZE", 256)
 THUMBNAIL_QUALITY = environment.integer("THUMBNAIL_QUALITY", 85)
 THUMBNAIL_MAX_PIXELS = environment.integer("THUMBNAIL_MAX_PIXELS", 200_000_000)
 THUMBNAIL_RENDER_SECONDS = environment.integer("THUMBNAIL_RENDER_SECONDS", 30)
+THUMBNAIL_MAX_BYTES = environment.integer("THUMBNAIL_MAX_BYTES", 200 * 2**20)
+THUMBNAIL_RENDER_MEMORY = environment.integer("THUMBNAIL_RENDER_MEMORY", 2**30)
+THUMBNAIL_WEB_RENDERS = environment.integer("THUMBNAIL_WEB_RENDERS", 1)
+THUMBNAIL_WEB_WAITING = environment.integer("THUMBNAIL_WEB_WAITING", 5)
 THUMBNAIL_RENDERS_PER_MINUTE = environment.integer("THUMBNAIL_RENDERS_PER_MINUTE", 60)
 THUMBNAIL_DIR = environment.path("THUMBNAIL_DIR", Path("/tmp/thumbnails"))  # noqa: S108  the contract
 ORIGINALS_DIR = environment.path("ORIGINALS_DIR", VAR_DIR / "originals")
-
-# Pillow's own guard would refuse pictures of twice this many pixels before ours can say why.
-Image.MAX_IMAGE_PIXELS = max(THUMBNAIL_MAX_PIXELS, 1)
 
 # --- Database -----------------------------------------------------------------------------------
 SQLITE_OPTIONS = {
@@ -116,7 +116,7 @@ STORAGES = {
         "OPTIONS": {"location": ORIGINALS_DIR},
     },
     "thumbnails": {
-        "BACKEND": "thumbnails.cache.storage.ThumbnailStorage",
+        "BACKEND": "thumbnails.storage.thumbnails.ThumbnailStorage",
         "OPTIONS": {"location": THUMBNAIL_DIR},
     },
 }

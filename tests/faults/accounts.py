@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
 from django.core.management import CommandError, call_command
 
 from tests import pictures
 from tests.waiting import wait_for
-from thumbnails.cache.layout import name_for
 from thumbnails.exceptions import Reason
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.rendering import read_stamp
+from thumbnails.storage.names import name_for
 
 GENEROUS_SECONDS = 120.0
 
 
-def wait_until_done(run: Run, state: Run.State = Run.State.DONE) -> None:
+def wait_until_done(
+    run: Run, state: Run.State = Run.State.DONE, *, patience_seconds: float = GENEROUS_SECONDS
+) -> None:
     """Return when the run is in that state; `run` is then up to date."""
 
     def is_there() -> bool:
         run.refresh_from_db()
         return run.state == state
 
-    wait_for(is_there, f"{run} to be {state}", GENEROUS_SECONDS, interval_seconds=0.1)
+    wait_for(is_there, f"{run} to be {state}", patience_seconds, interval_seconds=0.1)
 
 
 def run_of_command() -> Run:
@@ -37,12 +39,12 @@ def run_of_command() -> Run:
 
 
 def wait_until_idle(run: Run) -> None:
-    """Return when nobody works on it any more and all results are written down."""
+    """Return when no process works on it any more and all results are saved."""
 
     def is_idle() -> bool:
         return not run.chunks.filter(lease_until__isnull=False).exists()
 
-    wait_for(is_idle, f"nobody to work on {run}", GENEROUS_SECONDS, interval_seconds=0.1)
+    wait_for(is_idle, f"no process to work on {run}", GENEROUS_SECONDS, interval_seconds=0.1)
     run.refresh_from_db()
 
 
@@ -53,7 +55,7 @@ def check(
     failed: Mapping[Reason, Collection[int]] | None = None,
     writers_were_killed: bool = False,
 ) -> None:
-    """Every asset of the run is accounted for once, and what the ledger says is true.
+    """Every asset of the run is accounted for once, and what the database says is true.
 
     `failed`: those that shall have failed, and none else has. Where `writers_were_killed` they
     may have left temporary files, which the audit finds and deletes.
@@ -97,7 +99,7 @@ def _check_assets(ids: list[int], failed_ids: set[int], thumbnail_dir: Path) -> 
         assert asset.thumbnail_path == name_for(asset.pk)
         content = (thumbnail_dir / asset.thumbnail_path).read_bytes()
         assert len(content) == asset.thumbnail_bytes, asset
-        assert read_stamp(BytesIO(content)) == asset.fingerprint, asset
+        assert read_stamp(content) == asset.fingerprint, asset
         size = pictures.opened(content).size
         assert size == (asset.thumbnail_width, asset.thumbnail_height), asset
 
@@ -109,7 +111,7 @@ def files_of(thumbnail_dir: Path) -> list[Path]:
 
 
 def _check_cache(thumbnail_dir: Path) -> None:
-    """Nothing lies there but the thumbnails that the ledger knows."""
+    """Nothing lies there but the thumbnails that the database knows."""
     known = set(ImageAsset.objects.exclude(thumbnail_path="").values_list("thumbnail_path"))
     found = {(path.relative_to(thumbnail_dir).as_posix(),) for path in files_of(thumbnail_dir)}
     assert found == known

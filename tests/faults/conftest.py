@@ -12,7 +12,8 @@ import pytest
 
 from tests import pictures
 from tests.faults.switchboard import Switchboard
-from tests.processes import QUEUES, Session, Worker
+from tests.faults.web import WebServer
+from tests.processes import QUEUES, ROOT, Session, Worker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import ImageAsset
@@ -71,6 +72,8 @@ def process_environment(
         **process_environment,
         "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
         switchboard.VARIABLE: str(switchboard.folder),
+        # Brings the decoder's stand-in into the render processes.
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "site"), str(ROOT)]),
     }
 
 
@@ -131,6 +134,26 @@ def command(process_environment: dict[str, str], tmp_path: Path) -> Iterator[Sta
     yield start
     for session in started:
         session.kill()
+
+
+class ServeSite(Protocol):
+    def __call__(self, threads: int = 4, /, **environment: str) -> WebServer: ...
+
+
+@pytest.fixture
+def serve_site(process_environment: dict[str, str], tmp_path: Path) -> Iterator[ServeSite]:
+    """Start a web server with so many threads and these settings; it answers at once."""
+    started: list[WebServer] = []
+
+    def serve(threads: int = 4, /, **environment: str) -> WebServer:
+        log = tmp_path / f"web-{len(started)}.log"
+        started.append(WebServer({**process_environment, **environment}, log, threads=threads))
+        started[-1].wait_until_ready()
+        return started[-1]
+
+    yield serve
+    for server in started:
+        server.kill()
 
 
 # --- Assets ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.pictures import opened
-from thumbnails.cache.layout import SHARDS
+from thumbnails.storage.names import SHARDS
 
 
 def main(cache: Path) -> None:

@@ -1,60 +1,18 @@
-"""In the site's processes under test: a decoder that can be slow, crash or hang, and a full disk.
+"""In the site's processes under test: a full disk.
 
-`tests.faults.settings` brings them in.
+`tests.faults.settings` brings it in.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
-from unittest.mock import patch
+from typing import IO, Any, cast
 
-from django.apps import AppConfig
-
-from tests.faults.switchboard import Poison, Step, Switchboard
-from thumbnails import rendering
-from thumbnails.cache.storage import ThumbnailStorage
-from thumbnails.rendering import Recipe, Rendering
-
-
-class StandIn(AppConfig):
-    """Puts `render` below in the place of the real one."""
-
-    name = "tests.faults"
-    label = "faults"
-
-    def ready(self) -> None:
-        patch("thumbnails.upkeep.freshness.render", render).start()
-
-
-def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int) -> Rendering:
-    """The real one, with what the switchboard says in front of it."""
-    switchboard = Switchboard.of_environment()
-    picture = Path(file.name).name
-    switchboard.note(Step.BEGIN, picture)
-    switchboard.wait(picture)
-    match switchboard.poison_of(picture):
-        case Poison.SEGFAULT:
-            ctypes.string_at(0)
-        case Poison.HANG:
-            _hang()
-        case None:
-            pass
-    done = rendering.render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels)
-    switchboard.note(Step.END, picture)
-    return done
-
-
-def _hang() -> None:
-    """As C code does that never comes back: no other thread of the process runs meanwhile."""
-    libc = ctypes.PyDLL(None)  # unlike CDLL keeps the GIL
-    while True:
-        libc.sleep(1_000_000)
+from thumbnails.storage.thumbnails import ThumbnailStorage
 
 
 class QuotaStorage(ThumbnailStorage):

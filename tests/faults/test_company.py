@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+from PIL import Image
 
-from tests import lifeline
+from tests import lifeline, pictures
 from tests.conftest import Manage
 from tests.faults import accounts
 from tests.faults.conftest import (
@@ -22,8 +25,10 @@ from tests.faults.switchboard import Step, Switchboard
 from tests.processes import COMMAND_SECONDS, ROOT
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails.models import Chunk, ImageAsset, Run
-from thumbnails.upkeep import queue, runs
+from thumbnails.models import Chunk, ImageAsset, Run, State
+from thumbnails.rendering import read_stamp
+from thumbnails.storage.locks import render_lock
+from thumbnails.upkeep import freshness, intake, pools, queue, runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,8 +66,8 @@ def test_two_runs_at_once__do_no_double_work(
     by_workers = start(force=force)
     wait_for_begun(switchboard, 2)
     regenerate = command("regenerate_thumbnails", *["--force"] * force, "--workers", 3)
-    # Two of its processes wait for the workers' pictures, the third is ahead of them.
-    wait_for_begun(switchboard, 3)
+    # Two of its four threads wait for the workers' pictures, the others are ahead of them.
+    wait_for_begun(switchboard, 4)
     by_command = accounts.run_of_command()
     switchboard.let_go()
     assert regenerate.wait() == 0, regenerate.log
@@ -159,3 +164,44 @@ def test_job_delivered_twice__counts_once(
     assert run.progress().rendered == 64
     assert set(switchboard.times_rendered().values()) == {1}
     assert set(run.chunks.values_list("claims", flat=True)) == {1}
+
+
+@pytest.mark.parametrize("kind", Run.Kind)
+def test_worker_that_wakes_up__neither_deletes_nor_replaces_what_is_newer(
+    kind: Run.Kind,
+    make_assets: MakeAssets,
+    supervise: Supervise,
+    queue_server: QueueServer,
+    originals_dir: Path,
+    thumbnail_dir: Path,
+) -> None:
+    """It stood still for longer than its lease, just before it would have touched the file."""
+    (asset,) = make_assets(1)
+    freshness.refresh_now(asset.pk, pools.worker_pool(large=False))
+    with render_lock(asset.pk, patience_seconds=1):
+        sleeper = supervise(1).workers[0]
+        run = runs.start(
+            kind,
+            ImageAsset.objects.all(),
+            origin=Run.Origin.ADMIN,
+            scope_text="all",
+            force=kind == Run.Kind.REGENERATE,
+        )
+        claimed = run.chunks.exclude(lease_until=None)
+        wait_for(claimed.exists, "the chunk to be claimed")
+        time.sleep(1)  # and the worker to wait for the lock
+        psutil.Process(sleeper.pid).suspend()
+    supervise(1)
+    accounts.wait_until_done(run)
+    path = originals_dir / str(asset.original.name)
+    path.write_bytes(pictures.jpeg(Image.new("RGB", (32, 24), "blue")))
+    for _ in intake.import_files(intake.find_files([path])):
+        pass
+    freshness.refresh_now(asset.pk, pools.worker_pool(large=False))
+    psutil.Process(sleeper.pid).resume()
+    assert sleeper.stop() == 0
+    asset.refresh_from_db()
+    assert asset.state == State.FRESH
+    content = (thumbnail_dir / asset.thumbnail_path).read_bytes()
+    assert read_stamp(content) == asset.fingerprint
+    assert pictures.colour_of(pictures.opened(content).getpixel((9, 9))) == "blue"

@@ -21,7 +21,7 @@ from tests.faults.switchboard import Switchboard
 from tests.plugin import Ground
 from tests.servers import PostgresServer, QueueServer
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
+from thumbnails.upkeep import freshness, runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,3 +85,26 @@ def test_postgres__goes_away_while_workers_and_a_command_are_at_work(
     assert workers.are_all_alive()
     accounts.check(by_workers, thumbnail_dir)
     accounts.check(by_command, thumbnail_dir)
+
+
+def test_postgres__goes_away_while_a_long_picture_is_looked_at_again(
+    postgres: PostgresServer,
+    make_assets: MakeAssets,
+    command: StartCommand,
+    switchboard: Switchboard,
+    queue_server: QueueServer,
+    thumbnail_dir: Path,
+) -> None:
+    """Its row is read once more before the file is replaced, since it took so long."""
+    make_assets(20)
+    switchboard.hold()
+    regenerate = command("regenerate_thumbnails", "--force", "--workers", 1, DATABASE_SECONDS="2")
+    wait_for_begun(switchboard, 1)
+    time.sleep(freshness.LOOK_AGAIN_SECONDS + 1)
+    postgres.kill()
+    switchboard.let_go()
+    time.sleep(2)  # some try in vain meanwhile
+    postgres.start()
+    connection.close()
+    assert regenerate.wait() == 0, regenerate.log
+    accounts.check(Run.objects.get(), thumbnail_dir)

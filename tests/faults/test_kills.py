@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,21 +25,22 @@ from tests.faults.switchboard import Switchboard
 from tests.processes import Session
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails.exceptions import Reason
+from thumbnails import jobs
 from thumbnails.models import ImageAsset, Run
 from thumbnails.upkeep import runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ASSETS, KILLS = 2000, 20
-KILLS_OF_A_CREW = 10
+KILLS_OF_A_COMMAND = 10
 PROMISED_SECONDS = 30
 """After any crash the run goes on by itself within that time. It is said, and fails no test."""
 
 
 @dataclass
 class Deaths:
-    """Who was killed when, to find out afterwards how long what they did stood still."""
+    """Which render process died when, alone or with its parent, to find out afterwards how long
+    its chunk stood still."""
 
     switchboard: Switchboard
     killed: list[tuple[float, int]] = field(default_factory=list)
@@ -50,7 +49,7 @@ class Deaths:
         self.killed += [(time.time(), pid) for pid in pids]
 
     def longest_standstill(self, run: Run) -> float:
-        """Seconds from a death until somebody else went on with the same chunk."""
+        """Seconds from a death until another process went on with the same chunk."""
         ids = {name_of(asset): asset.pk for asset in ImageAsset.objects.all()}
         chunk_of = {
             asset_id: chunk.pk for chunk in run.chunks.all() for asset_id in chunk.asset_ids
@@ -68,13 +67,17 @@ class Deaths:
 
 
 def moments(chance: random.Random, number: int) -> list[int]:
-    """Numbers of pictures that are begun when somebody dies, all over the run."""
+    """Numbers of pictures that are begun when a process dies, all over the run."""
     return sorted(chance.sample(range(20, int(ASSETS * 0.9)), number))
 
 
-def crashed(run: Run) -> dict[Reason, list[int]]:
-    """Whom two deaths in a row met at the same picture: to the run it is the culprit."""
-    return {Reason.CRASHED: run.progress().failures.get(Reason.CRASHED, [])}
+def render_processes(parent: Session) -> list[psutil.Process]:
+    """Those that a worker or a command has now. Each is in a session of its own."""
+    try:
+        children: list[psutil.Process] = psutil.Process(parent.pid).children()
+    except psutil.NoSuchProcess:
+        return []
+    return children
 
 
 def start(assets: list[ImageAsset]) -> Run:
@@ -86,42 +89,23 @@ def start(assets: list[ImageAsset]) -> Run:
     )
 
 
-def check_with_retry(ended: list[Run], thumbnail_dir: Path, workers: Supervisor, say: Say) -> None:
-    """The equation; a picture over which somebody was killed twice is a suspect, and retried."""
-    for run in ended:
-        accounts.check(run, thumbnail_dir, failed=crashed(run), writers_were_killed=True)
-    for run in ended:
-        if run.progress().failed:
-            say(f"retried {crashed(run)} of {run}")
-            again = runs.retry(run, origin=Run.Origin.ADMIN, reason=Reason.CRASHED)
-            accounts.wait_until_done(again)
-            accounts.check(again, thumbnail_dir)
-
-
 # --- Workers --------------------------------------------------------------------------------------
 
 
-def kill_somebody(chance: random.Random, workers: Supervisor, deaths: Deaths) -> None:
-    """A work horse, a worker without or with its horse, or all of them."""
-    victims = chance.choices(["horse", "worker", "worker and horse", "all"], [10, 4, 4, 2])[0]
-    worker = chance.choice(workers.workers)
-    horses = [horse.pid for horse in worker.horses()]
-    match victims:
-        case "horse":
-            deaths.note(*horses)
-            for pid in horses:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        case "worker":
-            deaths.note(*horses)
-            worker.kill_alone()
-        case "worker and horse":
-            deaths.note(*horses)
+def kill_at_random(chance: random.Random, workers: Supervisor, deaths: Deaths) -> None:
+    """A render process, a worker without or with its render process, or all of them."""
+    victims = ["render process", "worker", "worker and render process", "all"]
+    victim = chance.choices(victims, [10, 4, 4, 2])[0]
+    chosen = workers.workers if victim == "all" else [chance.choice(workers.workers)]
+    children = [child for worker in chosen for child in render_processes(worker)]
+    deaths.note(*(child.pid for child in children))
+    if victim != "render process":
+        for worker in chosen:
             worker.kill()
-        case _:
-            deaths.note(*(horse.pid for each in workers.workers for horse in each.horses()))
-            for each in workers.workers:
-                each.kill()
+    if victim != "worker":
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def test_workers__are_killed_twenty_times_and_a_command_once(
@@ -142,7 +126,7 @@ def test_workers__are_killed_twenty_times_and_a_command_once(
     regenerate = command("regenerate_thumbnails", "--force", "--ids", ids)
     wait_for_begun(switchboard, chance.randint(1, 80))
     of_command = Run.objects.get()
-    its_crew = {process.pid for process in regenerate.forked()}
+    its_own = {process.pid for process in render_processes(regenerate)}
     regenerate.kill_alone()
     died_at, begun = time.time(), switchboard.begun()
 
@@ -151,23 +135,24 @@ def test_workers__are_killed_twenty_times_and_a_command_once(
     for moment in moments(chance, KILLS):
         wait_for_begun(switchboard, begun + moment)
         time.sleep(chance.random() * 0.2)
-        kill_somebody(chance, workers, deaths)
+        kill_at_random(chance, workers, deaths)
         workers.replace_the_dead()
     accounts.wait_until_done(run)
     accounts.wait_until_done(of_command)
     say(
         f"a chunk stood still for {deaths.longest_standstill(run):.1f} s at most, and the "
-        f"command's run for {taken_over_at(of_command, switchboard, its_crew) - died_at:.1f} s "
+        f"command's run for {taken_over_at(of_command, switchboard, its_own) - died_at:.1f} s "
         f"(promised: {PROMISED_SECONDS})"
     )
-    check_with_retry([run, of_command], thumbnail_dir, workers, say)
+    for ended in (run, of_command):
+        accounts.check(ended, thumbnail_dir, writers_were_killed=True)
 
 
-def taken_over_at(run: Run, switchboard: Switchboard, its_crew: set[int]) -> float:
+def taken_over_at(run: Run, switchboard: Switchboard, its_own: set[int]) -> float:
     ids = {asset_id for chunk in run.chunks.all() for asset_id in chunk.asset_ids}
     pictures = set(map(name_of, ImageAsset.objects.in_bulk(ids).values()))
     events = switchboard.events()
-    return next(e.at for e in events if e.picture in pictures and e.pid not in its_crew)
+    return next(e.at for e in events if e.picture in pictures and e.pid not in its_own)
 
 
 def test_web_server__dies_between_the_runs_commit_and_its_jobs(
@@ -191,14 +176,15 @@ def test_web_server__dies_between_the_runs_commit_and_its_jobs(
 # --- The command ----------------------------------------------------------------------------------
 
 
-def kill_one_of(crew: Session, chance: random.Random, deaths: Deaths) -> None:
-    victim: psutil.Process = chance.choice(wait_for(crew.forked, "the command's crew"))
+def kill_one_of(regenerate: Session, chance: random.Random, deaths: Deaths) -> None:
+    children = wait_for(lambda: render_processes(regenerate), "the command's render processes")
+    victim: psutil.Process = chance.choice(children)
     deaths.note(victim.pid)
     with contextlib.suppress(psutil.NoSuchProcess):
         victim.kill()
 
 
-def test_command__is_killed_with_its_crew_and_the_same_command_goes_on(
+def test_command__is_killed_like_its_processes_and_the_same_command_goes_on(
     make_assets: MakeAssets,
     command: StartCommand,
     switchboard: Switchboard,
@@ -212,13 +198,13 @@ def test_command__is_killed_with_its_crew_and_the_same_command_goes_on(
     deaths = Deaths(switchboard)
     regenerate = command("regenerate_thumbnails", "--force")
     run = accounts.run_of_command()
-    its_own_death = chance.randrange(KILLS_OF_A_CREW)
-    for number, moment in enumerate(moments(chance, KILLS_OF_A_CREW)):
+    its_own_death = chance.randrange(KILLS_OF_A_COMMAND)
+    for number, moment in enumerate(moments(chance, KILLS_OF_A_COMMAND)):
         wait_for_begun(switchboard, moment)
         time.sleep(chance.random() * 0.2)
         if number == its_own_death:
             died_at = time.monotonic()
-            chance.choice([regenerate.kill, regenerate.kill_alone])()
+            regenerate.kill()
             before = switchboard.begun()
             regenerate = command("regenerate_thumbnails", "--force")
             wait_for_begun(switchboard, before + 3)
@@ -227,16 +213,16 @@ def test_command__is_killed_with_its_crew_and_the_same_command_goes_on(
             kill_one_of(regenerate, chance, deaths)
     status = regenerate.wait()
     say(f"a chunk stood still for {deaths.longest_standstill(run):.1f} s at most")
-    suspects = crashed(run)
-    assert status == (1 if suspects[Reason.CRASHED] else 0), regenerate.log
+    # A process that was killed from outside convicts no picture.
+    assert status == 0, regenerate.log
     assert Run.objects.get() == run
-    accounts.check(run, thumbnail_dir, failed=suspects, writers_were_killed=True)
+    accounts.check(run, thumbnail_dir, writers_were_killed=True)
 
 
 def test_command__finishes_a_run_that_lacks_nothing_but_being_called_done(
     make_assets: MakeAssets, command: StartCommand, thumbnail_dir: Path
 ) -> None:
-    """Whoever counted the last picture died before that."""
+    """The process that counted the last picture died before that."""
     make_assets(5)
     run = runs.start(
         Run.Kind.REGENERATE,
@@ -247,7 +233,7 @@ def test_command__finishes_a_run_that_lacks_nothing_but_being_called_done(
         attended=True,
     )
     for chunk in run.chunks.all():
-        runs.work_chunk(chunk.pk)
+        jobs.work_chunk(chunk.pk)
     Run.objects.update(state=Run.State.RUNNING, finished_at=None, attended_until=None)
     regenerate = command("regenerate_thumbnails", "--force")
     wait_for(lambda: not regenerate.running, "the command's end")

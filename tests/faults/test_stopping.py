@@ -87,7 +87,7 @@ def test_cancel__stops_within_a_picture_and_resume_finishes_the_rest(
         run = accounts.run_of_command()
     wait_for_begun(switchboard, 30)
     switchboard.hold()
-    wait_for(lambda: switchboard.held() == processes, "everybody to be at a picture")
+    wait_for(lambda: switchboard.held() == processes, "each process to be at a picture")
     before = switchboard.begun()
     cancelled = manage("thumbnail_runs", "cancel", run.pk)
     assert cancelled.returncode == 0, cancelled.stderr

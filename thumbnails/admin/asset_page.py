@@ -19,13 +19,13 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from thumbnails import conf
 from thumbnails.admin import showing, wording
-from thumbnails.exceptions import ThumbnailError
+from thumbnails.exceptions import Busy, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, Run, State, recipe_in_force
-from thumbnails.models.assets import Change
-from thumbnails.rendering import inspect
-from thumbnails.upkeep import freshness, intake
+from thumbnails.models.assets import Result
+from thumbnails.models.recipes import labels
+from thumbnails.rendering import Facts
+from thumbnails.upkeep import freshness, intake, serving
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
     AssetForm = forms.ModelForm[ImageAsset]
@@ -36,6 +36,9 @@ else:
 
 
 class NewAssetForm(AssetForm):
+    facts: Facts
+    """Of a file that was found good."""
+
     class Meta:
         model = ImageAsset
         fields: ClassVar = ["original", "session"]
@@ -45,10 +48,9 @@ class NewAssetForm(AssetForm):
     def clean_original(self) -> "UploadedFile[Any]":
         upload: UploadedFile[Any] = self.cleaned_data["original"]
         try:
-            inspect(cast(BinaryIO, upload.file), max_pixels=conf.current().max_pixels)
-        except ThumbnailError as error:
+            self.facts = serving.inspect_upload(cast(BinaryIO, upload.file))
+        except (ThumbnailError, Busy) as error:
             raise ValidationError(str(error)) from error
-        upload.seek(0)
         return upload
 
 
@@ -65,13 +67,13 @@ class KnownAssetForm(AssetForm):
         model = ImageAsset
         fields: ClassVar = ["session"]
 
-    def clean_replacement(self) -> intake.Examined | None:
+    def clean_replacement(self) -> Facts | None:
         upload: UploadedFile[Any] | None = self.cleaned_data["replacement"]
         if upload is None:
             return None
         try:
-            return intake.examine(cast(BinaryIO, upload.file))
-        except ThumbnailError as error:
+            return serving.render_upload(cast(BinaryIO, upload.file))
+        except (ThumbnailError, Busy) as error:
             raise ValidationError(str(error)) from error
 
 
@@ -117,7 +119,7 @@ class AssetPage(AssetAdmin):
 
     @admin.display(description="thumbnail")
     def thumbnail_shown(self, asset: ImageAsset) -> SafeString | str:
-        if asset.state == State.FAILED:
+        if asset.state == State.FAILED and not asset.thumbnail_path:
             return "There is none."
         if asset.state == State.MISSING:
             # Not shown: showing it would render it, also the one that was just purged.
@@ -137,7 +139,8 @@ class AssetPage(AssetAdmin):
         if not asset.thumbnail_recipe:
             return "–"
         in_force = asset.thumbnail_recipe == recipe_in_force().digest
-        return f"{asset.thumbnail_recipe}, {'in force' if in_force else 'no longer in force'}"
+        name = labels().get(asset.thumbnail_recipe, asset.thumbnail_recipe)
+        return f"{name}, {'in force' if in_force else 'no longer in force'}"
 
     @admin.display(description="format")
     def original_format(self, asset: ImageAsset) -> str:
@@ -182,18 +185,20 @@ class AssetPage(AssetAdmin):
     ) -> None:
         if not change:
             super().save_model(request, obj, form, change)
-            intake.describe(obj)
+            intake.record_facts(obj, cast(NewAssetForm, form).facts)
             return
         # This column alone: a worker may be writing the thumbnail's just now.
         ImageAsset.objects.filter(pk=obj.pk).update(session=obj.session)
-        examined: intake.Examined | None = form.cleaned_data.get("replacement")
-        if examined is not None:
-            self._replace(request, obj, examined)
+        facts: Facts | None = form.cleaned_data.get("replacement")
+        if facts is not None:
+            self._replace(request, obj, facts)
 
-    def _replace(self, request: HttpRequest, asset: ImageAsset, examined: intake.Examined) -> None:
+    def _replace(self, request: HttpRequest, asset: ImageAsset, facts: Facts) -> None:
         upload = cast("UploadedFile[Any]", request.FILES["replacement"])
         try:
-            intake.replace(asset, examined, name=upload.name or "picture")
+            intake.replace_original(
+                asset, cast(BinaryIO, upload.file), facts, name=upload.name or "picture"
+            )
         except ThumbnailError as error:
             self.message_user(request, str(error), messages.ERROR)
         except ImageAsset.DoesNotExist:
@@ -242,9 +247,8 @@ class AssetPage(AssetAdmin):
         if asset is None:
             return self._back(asset_id)
         if request.method == "POST":
-            change = freshness.purge(asset)
-            freshness.write_down([change])
-            self._tell(request, asset, change)
+            if (result := freshness.purge_now(asset.pk)) is not None:
+                self._tell(request, asset, result)
             return self._back(asset_id)
         context = {
             **self.admin_site.each_context(request),
@@ -269,23 +273,24 @@ class AssetPage(AssetAdmin):
 
     def _render(self, request: HttpRequest, asset: ImageAsset) -> None:
         try:
-            change = freshness.render_now(asset)
-        except freshness.Busy as error:
+            result = serving.render_now(asset.pk)
+        except Busy as error:
             self.message_user(request, str(error), messages.WARNING)
-        except ImageAsset.DoesNotExist:
+            return
+        if result is None:
             self._say_deleted(request)
         else:
-            self._tell(request, asset, change)
+            self._tell(request, asset, result)
 
-    def _tell(self, request: HttpRequest, asset: ImageAsset, change: Change) -> None:
+    def _tell(self, request: HttpRequest, asset: ImageAsset, result: Result) -> None:
         """Say what came of it, and write it into the admin's log."""
         said = {
             Outcome.RENDERED: "The thumbnail is rendered anew.",
             Outcome.FRESH: "The thumbnail is fresh: somebody else has just rendered it.",
             Outcome.PURGED: "The thumbnail is purged.",
         }
-        text = said.get(change.outcome) or _why(change)
-        failed = change.outcome == Outcome.FAILED
+        text = said.get(result.outcome) or _why(result)
+        failed = result.outcome == Outcome.FAILED
         self.message_user(request, text, messages.ERROR if failed else messages.SUCCESS)
         self.log_change(request, asset, text)
 
@@ -298,10 +303,10 @@ def _may(request: HttpRequest, kind: Run.Kind) -> bool:
     return request.user.has_perm(kind.permission)
 
 
-def _why(change: Change) -> str:
+def _why(result: Result) -> str:
     """Of a failure."""
-    reason = change.reason.label if change.reason else "unknown"
-    detail = change.record.thumbnail_error_detail if change.record else ""
+    reason = result.reason.label if result.reason else "unknown"
+    detail = result.failure.thumbnail_error_detail if result.failure else ""
     return f"It failed: {reason}. {detail}".strip()
 
 

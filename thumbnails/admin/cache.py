@@ -18,6 +18,7 @@ from django.utils import timezone
 from thumbnails.admin import wording
 from thumbnails.admin.filters import ORIENTATIONS
 from thumbnails.models import Cache, ImageAsset, Run, State
+from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep.overview import Overview, Shard, overview
 
@@ -174,7 +175,7 @@ def _plans(request: HttpRequest) -> list[tuple[str, str]]:
 
 
 def _numbers(found: Overview, links: Links) -> dict[str, Any]:
-    recipes = found.recipes or {}
+    recipes, names = found.recipes or {}, labels()
     return {
         "total": sum((found.states or {}).values()),
         "parts": _bar(found.states or {}, links),
@@ -187,7 +188,11 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
             for reason, number in (found.failures or {}).items()
         ],
         "recipes": [
-            Count(label=digest, number=number, url=links.to(recipe=digest))
+            Count(
+                label=names.get(digest, f"unknown, {digest}"),
+                number=number,
+                url=links.to(recipe=digest),
+            )
             for digest, number in recipes.items()
         ],
         "originals": _originals(found.originals or {}, links),

@@ -16,7 +16,8 @@ from django.utils.safestring import SafeString
 from thumbnails.admin import wording
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
-from thumbnails.upkeep import queue, runs, tending
+from thumbnails.models.recipes import labels
+from thumbnails.upkeep import health, queue, recovery, runs
 
 VERBS = ("cancel", "resume", "retry")
 EXAMPLES = 5
@@ -63,7 +64,7 @@ class RunAdmin(ModelAdmin):
         "created_at",
         "finished_at",
         "force",
-        "recipe",
+        "recipe_shown",
     )
 
     class Media:
@@ -107,6 +108,10 @@ class RunAdmin(ModelAdmin):
     def who(self, run: Run) -> str:
         return wording.person(run.started_by)
 
+    @admin.display(description="recipe")
+    def recipe_shown(self, run: Run) -> str:
+        return labels().get(run.recipe, run.recipe)
+
     # --- one run ------------------------------------------------------------------------------
 
     def get_urls(self) -> list[URLPattern]:
@@ -123,7 +128,7 @@ class RunAdmin(ModelAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         run = get_object_or_404(Run.objects.with_progress(), pk=run_id)
-        return HttpResponse(_report(run, _carriers(run)))
+        return HttpResponse(_report(run, health.carriers(run)))
 
     def change_view(
         self,
@@ -137,7 +142,7 @@ class RunAdmin(ModelAdmin):
             run = Run.objects.with_progress().filter(pk=object_id).first()
         if run is None or not self.has_view_permission(request, run):
             return super().change_view(request, object_id, form_url, extra_context)
-        carriers = _carriers(run)
+        carriers = health.carriers(run)
         progress = run.progress()
         verbs = _verbs(run, progress.failed, carriers) if _may_act(request, run) else {}
         page = {
@@ -211,17 +216,6 @@ class RunAdmin(ModelAdmin):
         return False
 
 
-def _carriers(run: Run) -> queue.QueueUse | None:
-    """Who carries the run; None where the queue cannot be reached, and asked only of a run that
-    is under way."""
-    if run.is_over:
-        return queue.QueueUse(waiting={}, workers=0)
-    try:
-        return queue.use()
-    except queue.QueueDown:
-        return None
-
-
 def _report(run: Run, carriers: queue.QueueUse | None) -> SafeString:
     """The part of the page that moves."""
     progress = run.progress()
@@ -233,7 +227,7 @@ def _report(run: Run, carriers: queue.QueueUse | None) -> SafeString:
         "done": intcomma(progress.done),
         "total": intcomma(progress.total),
         "pace": wording.pace(run, progress),
-        "trouble": _trouble(run, carriers),
+        "trouble": health.why_it_stands_still(run, carriers),
         "reasons": [
             (wording.reason_label(reason), len(ids))
             for reason, ids in sorted(progress.failures.items())
@@ -242,27 +236,10 @@ def _report(run: Run, carriers: queue.QueueUse | None) -> SafeString:
     return render_to_string("admin/thumbnails/run/report.html", context)
 
 
-def _trouble(run: Run, carriers: queue.QueueUse | None) -> str:
-    """Why nothing moves, in a sentence; empty where somebody is at work, or should not be."""
-    if run.state != Run.State.RUNNING or run.is_attended:
-        return ""
-    if carriers is None:
-        return (
-            "The queue cannot be reached. The run is saved, and goes on by itself when queue and "
-            "workers are back."
-        )
-    if not carriers.workers:
-        return (
-            "Nobody is at work on it: no worker is alive, and no command works on it. It goes on "
-            "by itself as soon as a worker is started."
-        )
-    return ""
-
-
 def _hand_over(run: Run) -> None:
     """Give the workers what they do not have yet, because the queue was away."""
     try:
-        tending.hand_over(run)
+        recovery.enqueue_open(run)
     except queue.QueueDown as error:
         raise runs.NotDispatched(run) from error
 

@@ -9,16 +9,16 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.cache import patch_cache_control
 
-from thumbnails.cache import storage as cache
 from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, State
+from thumbnails.storage import thumbnails as cache
 
 
 def address_of(asset: ImageAsset) -> str | None:
     """Of its thumbnail in the cache; None where there is none."""
     if asset.state == State.FRESH:
         return asset.thumbnail_url
-    if asset.state == State.STALE:
+    if asset.state in (State.STALE, State.FAILED) and asset.thumbnail_path:
         return reverse("admin:thumbnails_imageasset_as_it_is", args=[asset.pk])
     return None
 

@@ -27,12 +27,12 @@ from thumbnails.api.shapes import (
     NumberInUrl,
     PageSize,
 )
-from thumbnails.cache import storage as cache
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Outcome
-from thumbnails.responses import remember_not_found, thumbnail_response
+from thumbnails.responses import Unavailable, remember_not_found, thumbnail_response
+from thumbnails.storage import thumbnails as cache
 from thumbnails.throttling import Throttle
-from thumbnails.upkeep import freshness, listing
+from thumbnails.upkeep import listing, serving
 from thumbnails.upkeep.selection import Selection
 
 router = Router(tags=["images"], by_alias=True)
@@ -45,7 +45,7 @@ EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
     "/images/{id}/thumbnail",
     url_name="image-thumbnail",
     auth=None,
-    response=answers(also=(404, 412)),
+    response=answers(also=(404, 412, 503)),
     openapi_extra={
         "responses": {
             200: {
@@ -59,7 +59,10 @@ EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 )
 def thumbnail(request: HttpRequest, image_id: IdInPath) -> HttpResponseBase:
     """The thumbnail itself, for everybody."""
-    answer = thumbnail_response(request, image_id)
+    try:
+        answer = thumbnail_response(request, image_id)
+    except Unavailable as error:
+        return problem(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers=error.headers)
     if answer is None:
         answer = problem(HTTPStatus.NOT_FOUND, "There is no such thumbnail.")
         remember_not_found(answer)
@@ -74,12 +77,10 @@ def thumbnail(request: HttpRequest, image_id: IdInPath) -> HttpResponseBase:
 def generate(request: ApiRequest, image_id: IdInPath) -> Status[Generated | NotGenerated]:
     """Render the thumbnail now, even if it is fresh."""
     RENDERS.count(str(request.user.pk), at_most=conf.current().renders_per_minute)
+    _image(image_id)
+    result = serving.render_now(image_id)
     asset = _image(image_id)
-    try:
-        change = freshness.render_now(asset)
-    except ImageAsset.DoesNotExist:
-        raise Http404(f"Image {image_id} was deleted meanwhile.") from None
-    if change.outcome == Outcome.RENDERED:
+    if result is None or result.outcome == Outcome.RENDERED:
         return Status(
             HTTPStatus.OK,
             Generated(
@@ -89,7 +90,7 @@ def generate(request: ApiRequest, image_id: IdInPath) -> Status[Generated | NotG
                 height=cast(int, asset.thumbnail_height),
             ),
         )
-    if change.reason == Reason.SOURCE_MISSING:
+    if result.reason == Reason.SOURCE_MISSING:
         raise Http404(asset.thumbnail_error_detail)
     return Status(
         HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -14,9 +14,8 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from pydantic.alias_generators import to_camel
 
 from thumbnails.api.shapes import RunShape
-from thumbnails.exceptions import NotNow, UsageError
+from thumbnails.exceptions import Busy, NotNow, UsageError
 from thumbnails.throttling import TooMany
-from thumbnails.upkeep.freshness import Busy
 from thumbnails.upkeep.runs import KeyReused, NotDispatched
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,10 @@ from tqdm import tqdm
 from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
-from thumbnails.upkeep import crew
+from thumbnails.upkeep import execute
 from thumbnails.upkeep.planning import Plan
 from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.stopping import Interrupted, Stop
 from thumbnails.upkeep.terms import TERMS
 
 T = TypeVar("T")
@@ -113,20 +114,29 @@ def run_as_json(run: Run, progress: Progress) -> dict[str, Any]:
 class RunCommand(ThumbnailCommand):
     """A command that works on a run itself and shows how far it is."""
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        self.stop = Stop()
+        with self.stop.heeded():
+            try:
+                return super().execute(*args, **options)
+            except Interrupted as error:
+                raise CommandError(str(error), returncode=INTERRUPTED) from error
+
     def work(self, run: Run, *, processes: int, as_json: bool) -> None:
         """Work on the run to its end and report. Ctrl-C leaves it paused, to be gone on with."""
         self._tell_what_is_done(run)
         try:
             with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
-                progress = crew.work(run, processes=processes, on_progress=bar.show_run)
-        except crew.CrewLost as error:
-            raise CommandError(str(error), returncode=FAILED) from error
-        except crew.Interrupted as error:
+                progress = execute.work(
+                    run, processes=processes, stop=self.stop, on_progress=bar.show_run
+                )
+        except execute.NotFinished as error:
+            raise CommandError(f"{run} is paused. {error}", returncode=FAILED) from error
+        except Interrupted as error:
             done = run.progress().done
-            raise CommandError(
+            raise Interrupted(
                 f"{error} {done:,} of {run.total:,} are done and stay done; the same command "
-                "goes on with the rest.",
-                returncode=INTERRUPTED,
+                "goes on with the rest."
             ) from error
         self.report(run, progress, as_json=as_json)
 
@@ -135,16 +145,12 @@ class RunCommand(ThumbnailCommand):
 
         Ctrl-C ends the watching and not the run.
         """
-        try:
-            with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
-                while run.state == Run.State.RUNNING:
-                    bar.show_run(run.progress())
-                    time.sleep(WATCH_SECONDS)
-                    run.refresh_from_db()
-        except KeyboardInterrupt:
-            raise CommandError(
-                f"No longer watching; {run} goes on.", returncode=INTERRUPTED
-            ) from None
+        with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
+            while run.state == Run.State.RUNNING:
+                bar.show_run(run.progress())
+                if self.stop.wait(WATCH_SECONDS):
+                    raise Interrupted(f"No longer watching; {run} goes on.")
+                run.refresh_from_db()
         self.report(run, run.progress(), as_json=as_json)
 
     def tell_plan(self, verb: str, plan: Plan, *, as_json: bool) -> None:

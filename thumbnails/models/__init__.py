@@ -1,12 +1,12 @@
-"""The ledger: what the site knows of its images, their thumbnails, and the runs over them."""
+"""What the site knows of its images, their thumbnails, and the runs over them."""
 
 from thumbnails.models.assets import (
     ImageAsset,
     Outcome,
     State,
     TrainingSession,
-    recipe_in_force,
 )
+from thumbnails.models.recipes import KnownRecipe, recipe_in_force
 from thumbnails.models.runs import Chunk, Run, RunEvent, RunRequest
 from thumbnails.models.tallies import Cache, Tally
 from thumbnails.models.tokens import ApiToken
@@ -16,6 +16,7 @@ __all__ = [
     "Cache",
     "Chunk",
     "ImageAsset",
+    "KnownRecipe",
     "Outcome",
     "Run",
     "RunEvent",

@@ -3,22 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import date, datetime, time
-from functools import lru_cache
 from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
 from django.core.files.storage import Storage
 from django.db import connections, models, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Cast
 from django.db.models.lookups import GreaterThanOrEqual, LessThan
 from django.urls import reverse
 from django.utils import timezone
 
-from thumbnails import conf, originals
-from thumbnails.cache.layout import name_for, shard_for
 from thumbnails.exceptions import Reason
-from thumbnails.rendering import Facts, Recipe, Rendering, fit_inside
+from thumbnails.models.recipes import recipe_in_force
+from thumbnails.rendering import Facts, fingerprint_of, fit_inside
+from thumbnails.storage import originals
+from thumbnails.storage.names import name_for, shard_for
 
 NAME_LENGTH = 500
 DETAIL_LENGTH = 300
@@ -43,17 +44,6 @@ class Outcome(models.TextChoices):
     FAILED = "failed"
 
 
-def recipe_in_force() -> Recipe:
-    """How thumbnails are made by the settings of now."""
-    return _recipe_of(conf.current())
-
-
-@lru_cache(maxsize=4)
-def _recipe_of(settings: conf.ThumbnailSettings) -> Recipe:
-    # One value for all who ask, so that its digest is computed once and not for each request.
-    return Recipe(size_px=settings.size_px, quality=settings.quality)
-
-
 def originals_storage() -> Storage:
     return originals.storage()
 
@@ -73,7 +63,7 @@ class TrainingSession(models.Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What the ledger says of an asset's thumbnail, whole: the columns that change together."""
+    """What the database says of an asset's thumbnail, whole: the columns that change together."""
 
     thumbnail_path: str = ""
     thumbnail_width: int | None = None
@@ -82,51 +72,81 @@ class Record:
     thumbnail_generated_at: datetime | None = None
     thumbnail_recipe: str = ""
     thumbnail_source: str = ""
-    thumbnail_error: str = ""
-    thumbnail_error_detail: str = ""
 
 
 NO_THUMBNAIL = Record()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What one try at an asset's thumbnail came to, to be written into the ledger."""
+class Failure:
+    """Why the last try failed, and for which recipe and original. The thumbnail stays."""
+
+    thumbnail_error: str = ""
+    thumbnail_error_detail: str = ""
+    thumbnail_error_recipe: str = ""
+    thumbnail_error_source: str = ""
+
+
+NO_FAILURE = Failure()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A row as it was when the work on its asset began; it may have changed since."""
+
+    original: str
+    source_version: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The result of one try at an asset's thumbnail, to be saved."""
 
     asset_id: int
     outcome: Outcome
     reason: Reason | None = None
     """Why it failed; None where it did not."""
+    read: Read | None = None
+    """The row that it is of: the result is void where that has changed since. None where there
+    is nothing to save."""
     record: Record | None = None
-    """The new record; None leaves the ledger as it is."""
+    """The new record; None leaves it as it is."""
+    failure: Failure | None = None
+    """The new failure, or none any more; None leaves it as it is."""
     facts: Facts | None = None
     """What the original's header says now, where the original has changed."""
     source_version: str | None = None
     """The original's version now, where it has changed."""
-    original: str | None = None
-    """The original that it came from: void where the asset has got another one since; None for
-    what holds whatever the original is."""
     history: list[dict[str, Any]] | None = None
     """The asset's history with this in it; None leaves it as it is."""
-    unstored: Rendering | None = None
-    """A thumbnail that was rendered and could not be stored: good for this one answer."""
+    content: bytes | None = None
+    """The thumbnail that was rendered."""
+    is_stored: bool = True
+    """False: the cache did not take it, so it is good for this one answer."""
 
 
 class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
-    """Questions and changes in the ledger's own words."""
+    """Assets by the state of their thumbnails, and results saved."""
 
     def _made_as_now(self) -> Q:
         return Q(thumbnail_recipe=recipe_in_force().digest, thumbnail_source=F("source_version"))
 
+    def _failed_as_now(self) -> Q:
+        return ~Q(thumbnail_error="") & Q(
+            thumbnail_error_recipe=recipe_in_force().digest,
+            thumbnail_error_source=F("source_version"),
+        )
+
     def _in_state(self) -> dict[State, Q]:
         """The four states; each asset is in exactly one."""
-        failed = ~Q(thumbnail_error="") & self._made_as_now()
+        failed = self._failed_as_now()
         has_file = ~Q(thumbnail_path="")
         return {
             State.FAILED: failed,
             State.MISSING: Q(thumbnail_path="") & ~failed,
-            State.FRESH: has_file & Q(thumbnail_error="") & self._made_as_now(),
-            State.STALE: has_file & ~self._made_as_now(),
+            State.FRESH: has_file & self._made_as_now() & ~failed,
+            State.STALE: has_file & ~self._made_as_now() & ~failed,
         }
 
     def in_state(self, *states: State) -> Self:
@@ -159,11 +179,11 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         """
         conditions = self._in_state()
         current = recipe_in_force().digest
-        has_file = self.exclude(thumbnail_path="")
+        has_file = self.exclude(thumbnail_path="").filter(~self._failed_as_now())
         parts = []
         for state in dict.fromkeys(states):
             if state == State.FRESH:
-                whole = has_file.filter(thumbnail_error="", thumbnail_source=F("source_version"))
+                whole = has_file.filter(thumbnail_source=F("source_version"))
                 parts.append(Part(whole, recipe=current))
             elif state != State.STALE:
                 parts.append(Part(self.filter(conditions[state])))
@@ -230,36 +250,50 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
             found &= Q(LessThan(pixels, Value(round(below * 1e6))))
         return found
 
-    def write_down(self, changes: Iterable[Change]) -> list[int]:
-        """Write what the tries came to, in one transaction and one statement per kind.
+    def save_results(self, results: Iterable[Result]) -> list[int]:
+        """Save the results, in one transaction and one statement per kind.
 
-        Gives the ids of those that were not written: the asset, or the original that the change
-        came from, is not in the ledger any more.
+        Returns the ids of those that are void and were not saved: the asset was deleted, got
+        another original or another version of it, or was written by somebody else, since the
+        work on it began.
 
         Django's own bulk_update grows a CASE per row and column and costs more than rendering a
         small picture; an executemany over a prepared UPDATE costs a tenth.
         """
-        rows_by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
-        written = []
         # In the order of ids, so that two writers lock rows in the same order.
-        for change in sorted(changes, key=lambda change: change.asset_id):
-            values = _columns(change)
-            if values:
-                row = [*values.values(), change.asset_id, change.original]
-                rows_by_columns.setdefault(tuple(values), []).append(row)
-                written.append(change)
-        if not rows_by_columns:
+        wanted = sorted((r for r in results if r.read is not None), key=lambda r: r.asset_id)
+        if not wanted:
             return []
-        updated = 0
-        concrete = {field.name: field for field in self.model._meta.concrete_fields}
         connection = connections[router.db_for_write(self.model)]
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            for columns, rows in rows_by_columns.items():
-                set_fields = [concrete[column] for column in columns]
-                assignments = ", ".join(f'"{field.column}" = %s' for field in set_fields)
+        with transaction.atomic(using=connection.alias):
+            now = self.using(connection.alias).select_for_update().order_by("pk")
+            rows = now.filter(pk__in=[result.asset_id for result in wanted]).values_list(
+                "pk", "original", "source_version", "thumbnail_revision"
+            )
+            found = {
+                pk: Read(original=original, source_version=version, revision=revision)
+                for pk, original, version, revision in rows
+            }
+            valid = [result for result in wanted if found.get(result.asset_id) == result.read]
+            self._update(connection, valid)
+        saved = {result.asset_id for result in valid}
+        return [result.asset_id for result in wanted if result.asset_id not in saved]
+
+    def _update(self, connection: BaseDatabaseWrapper, results: Iterable[Result]) -> None:
+        rows_by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
+        for result in results:
+            values = _columns(result)
+            rows_by_columns.setdefault(tuple(values), []).append(
+                [*values.values(), result.asset_id]
+            )
+        concrete = {field.name: field for field in self.model._meta.concrete_fields}
+        for columns, rows in rows_by_columns.items():
+            set_fields = [concrete[column] for column in columns]
+            assignments = "".join(f'"{field.column}" = %s, ' for field in set_fields)
+            with connection.cursor() as cursor:
                 cursor.executemany(
-                    f'UPDATE "{self.model._meta.db_table}" SET {assignments} WHERE "id" = %s'  # noqa: S608  names from the model, values as parameters
-                    ' AND "original" = COALESCE(%s, "original")',
+                    f'UPDATE "{self.model._meta.db_table}" SET {assignments}'  # noqa: S608  names from the model, values as parameters
+                    '"thumbnail_revision" = "thumbnail_revision" + 1 WHERE "id" = %s',
                     [
                         [
                             field.get_db_prep_save(value, connection)
@@ -269,12 +303,6 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
                         for row in rows
                     ],
                 )
-                updated += cursor.rowcount
-        if updated == len(written):
-            return []
-        ids = [change.asset_id for change in written]
-        originals_now = dict(self.filter(pk__in=ids).values_list("pk", "original"))
-        return [change.asset_id for change in written if _is_void(change, originals_now)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,26 +334,20 @@ def _row(parts: Iterable[F | Value]) -> Func:
     return Func(*parts, template="(%(expressions)s)", output_field=models.BooleanField())
 
 
-def _is_void(change: Change, originals_now: dict[int, str]) -> bool:
-    original = originals_now.get(change.asset_id)
-    return original is None or change.original not in (None, original)
-
-
-def _columns(change: Change) -> dict[str, Any]:
-    """The columns that a change writes."""
+def _columns(result: Result) -> dict[str, Any]:
+    """The columns that a result changes."""
     columns: dict[str, Any] = {}
-    if change.record is not None:
-        columns |= _as_dict(change.record)
-    if change.facts is not None:
-        columns |= _as_dict(change.facts)
-    if change.history is not None:
-        columns["thumbnail_history"] = change.history
-    if change.source_version is not None:
-        columns["source_version"] = change.source_version
+    for part in (result.record, result.failure, result.facts):
+        if part is not None:
+            columns |= _as_dict(part)
+    if result.history is not None:
+        columns["thumbnail_history"] = result.history
+    if result.source_version is not None:
+        columns["source_version"] = result.source_version
     return columns
 
 
-def _as_dict(value: Record | Facts) -> dict[str, Any]:
+def _as_dict(value: Record | Failure | Facts) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
@@ -353,8 +375,7 @@ class ImageAsset(models.Model):
     orientation = models.PositiveSmallIntegerField(default=1, editable=False)
     source_version = models.CharField(max_length=48, blank=True, editable=False)
 
-    # The thumbnail: what is in the cache and what it was made with; or why there is none, and
-    # then recipe and source are those of the try that failed.
+    # The thumbnail: what is in the cache and what it was made with.
     thumbnail_path = models.CharField(max_length=64, blank=True, editable=False)
     thumbnail_width = models.PositiveIntegerField(null=True, editable=False)
     thumbnail_height = models.PositiveIntegerField(null=True, editable=False)
@@ -369,6 +390,16 @@ class ImageAsset(models.Model):
         choices=[(reason.value, reason.label) for reason in Reason],
     )
     thumbnail_error_detail = models.CharField(max_length=DETAIL_LENGTH, blank=True, editable=False)
+    thumbnail_error_recipe = models.CharField(
+        max_length=16, blank=True, editable=False, default="", db_default=""
+    )
+    """The recipe that failed, and in `thumbnail_error_source` the original's version: with
+    another one of either, the failure says nothing any more."""
+    thumbnail_error_source = models.CharField(
+        max_length=48, blank=True, editable=False, default="", db_default=""
+    )
+    thumbnail_revision = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+    """Grows with each result that is saved: of two at once, the later one is void."""
     thumbnail_history = models.JSONField(default=list, editable=False)
     """What came of the last HISTORY_LENGTH tries, the newest first: `at`, `outcome`, and where
     there is one the `reason` and the `run`."""
@@ -459,17 +490,34 @@ class ImageAsset(models.Model):
         return f"{url}?v={self.fingerprint}"
 
     @property
+    def recorded_fingerprint(self) -> str | None:
+        """Of the thumbnail that the database records as there; None where there is none."""
+        if not self.thumbnail_path:
+            return None
+        return fingerprint_of(self.thumbnail_recipe, self.thumbnail_source)
+
+    @property
     def state(self) -> State:
-        """As the ledger has it; the same as the QuerySet's conditions, for a row at hand."""
-        made_as_now = (
-            self.thumbnail_recipe == recipe_in_force().digest
-            and self.thumbnail_source == self.source_version
-        )
-        if self.thumbnail_error and made_as_now:
+        """The same as the QuerySet's conditions, for a row at hand."""
+        now = (recipe_in_force().digest, self.source_version)
+        if self.thumbnail_error and now == (
+            self.thumbnail_error_recipe,
+            self.thumbnail_error_source,
+        ):
             return State.FAILED
         if not self.thumbnail_path:
             return State.MISSING
+        made_as_now = now == (self.thumbnail_recipe, self.thumbnail_source)
         return State.FRESH if made_as_now else State.STALE
+
+    @property
+    def as_read(self) -> Read:
+        """What a result of work on this row depends on."""
+        return Read(
+            original=str(self.original.name),
+            source_version=self.source_version,
+            revision=self.thumbnail_revision,
+        )
 
     @property
     def display_size(self) -> tuple[int, int] | None:

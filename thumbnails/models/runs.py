@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -11,17 +11,19 @@ from uuid import UUID
 from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F, Q, Sum, Value
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, Now
 from django.utils import timezone
 
-from thumbnails.models.assets import Change, Outcome
+from thumbnails.exceptions import Reason
+from thumbnails.models.assets import Outcome, Result
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 LEASE = timedelta(seconds=15)
-"""How long a chunk belongs to whoever claimed it, and a run to the command that works on it, from
-the last sign of life. Twice as long as anybody is ever silent who is still alive."""
+"""How long a chunk belongs to the process that claimed it, and a run to the command that works on
+it, from the last heartbeat. Four times as long as a living process is ever silent. Leases go by
+the database's clock alone: those of hosts differ."""
 
 
 LATELY = timedelta(seconds=60)
@@ -55,6 +57,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         legal = self.filter(pk=run_id, state__in=Run.TRANSITIONS[to])
         with transaction.atomic():
             moved = bool(legal.update(state=to, **also))
+            if moved and to == Run.State.RUNNING:
+                # What failed for the place, and not for the picture, may go well now.
+                self._chunks_of(run_id).undo_failures(Reason.STORAGE_ERROR, Reason.SOURCE_MISSING)
             if moved:
                 RunEvent.objects.create(
                     run_id=run_id,
@@ -64,20 +69,31 @@ class RunQuerySet(models.QuerySet["Run"]):
                 )
         return moved
 
+    def _chunks_of(self, run_id: int) -> "ChunkQuerySet":
+        return Chunk.objects.filter(run=run_id)
+
     def running(self) -> Self:
         return self.filter(state=Run.State.RUNNING)
 
     def unattended(self) -> Self:
         """Running, and the workers' business: no command is at work on them, or none any more."""
-        return self.running().exclude(attended_until__gte=timezone.now())
+        return self.running().exclude(attended_until__gte=Now())
+
+    def attended(self) -> Self:
+        """A command works on them, by its last heartbeat."""
+        return self.filter(attended_until__gte=Now())
+
+    def of_recipe(self, digest: str) -> Self:
+        """Those that a process of that recipe may work on: a purge makes nothing."""
+        return self.filter(Q(recipe=digest) | Q(kind=Run.Kind.PURGE))
 
     def due_again(self) -> Self:
         """Paused by themselves a while ago."""
-        return self.filter(state=Run.State.PAUSED, resume_at__lte=timezone.now())
+        return self.filter(state=Run.State.PAUSED, resume_at__lte=Now())
 
     def attend(self, run_id: int) -> bool:
-        """A command's sign of life. False: the run is not running any more."""
-        return bool(self.running().filter(pk=run_id).update(attended_until=timezone.now() + LEASE))
+        """A command's heartbeat. False: the run is not running any more."""
+        return bool(self.running().filter(pk=run_id).update(attended_until=Now() + LEASE))
 
     def with_progress(self, *, with_ids: bool = True) -> Self:
         """Each with what its `progress` needs, counted by the same query.
@@ -160,6 +176,10 @@ class Run(models.Model):
     """With a rate: when the next image may be begun, by whichever worker."""
     storage_errors = models.PositiveIntegerField(default=0)
     """In a row, up to now."""
+    missing_in_a_row = models.PositiveIntegerField(default=0, db_default=0)
+    """Originals, up to now."""
+    ignores_missing = models.BooleanField(default=False, db_default=False)
+    """Resumed regardless of them: it does not pause for them again."""
     resume_at = models.DateTimeField(null=True)
     """Paused by itself: when the workers try again."""
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -187,8 +207,10 @@ class Run(models.Model):
 
     @property
     def is_attended(self) -> bool:
-        """A command is at work on it, by its last sign of life."""
-        return self.attended_until is not None and self.attended_until >= timezone.now()
+        """A command is at work on it, by its last heartbeat. A query, where one ever was."""
+        return (
+            self.attended_until is not None and Run.objects.attended().filter(pk=self.pk).exists()
+        )
 
     @property
     def is_over(self) -> bool:
@@ -267,43 +289,52 @@ def progress_of(runs: Sequence[Run], *, with_ids: bool = True) -> dict[int, Prog
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
     def open(self) -> Self:
-        """Nobody has finished them and nobody is at work on them."""
-        return self.filter(finished_at=None).filter(
-            Q(lease_until=None) | Q(lease_until__lt=timezone.now())
-        )
+        """Not finished, and no process is at work on them."""
+        return self.filter(finished_at=None).filter(Q(lease_until=None) | Q(lease_until__lt=Now()))
 
-    def claim(self, chunk_id: int, token: UUID) -> "Chunk | None":
-        """Take the chunk for LEASE; None where it is finished, taken, or its run is not running.
+    def claim(self, chunk_id: int, token: UUID, *, recipe: str) -> "Chunk | None":
+        """Take the chunk for LEASE; None where it is finished, taken, or its run is not running
+        or of another recipe.
 
-        One guarded UPDATE. The run is looked up in a subquery of its own: were the chunk's own
-        condition inside one, PostgreSQL would check it against the state before another claim.
+        One guarded UPDATE, which may be tried again with the same token: the commit may have
+        arrived though its answer did not. The run is looked up in a subquery of its own: were the
+        chunk's own condition inside one, PostgreSQL would check it against the state before
+        another claim.
         """
-        running = Run.objects.running().values("pk")
-        claimed = (
-            self.open()
-            .filter(pk=chunk_id, run__in=running)
-            .update(
-                lease_token=token,
-                lease_until=timezone.now() + LEASE,
-                claims=F("claims") + 1,
-            )
+        running = Run.objects.running().of_recipe(recipe).values("pk")
+        free = Q(lease_until=None) | Q(lease_until__lt=Now()) | Q(lease_token=token)
+        claimed = self.filter(free, pk=chunk_id, finished_at=None, run__in=running).update(
+            lease_token=token,
+            lease_until=Now() + LEASE,
+            claims=F("claims") + 1,
         )
         return self.select_related("run").get(pk=chunk_id) if claimed else None
 
-    def give_up(self, token: UUID) -> int:
-        """Open what the dead owner of the token had claimed; gives the number of chunks."""
-        mine = self.filter(lease_token=token, finished_at=None).exclude(lease_until=None)
-        return mine.reopen()
+    def undo_failures(self, *reasons: Reason, own: UUID | None = None) -> None:
+        """Leave to do again what failed for these reasons in those of the chunks that no other
+        process works on; `own` is the lease of the process that asks."""
+        idle = Q(lease_until=None) | Q(lease_until__lt=Now()) | Q(lease_token=own)
+        for chunk in self.filter(idle, failed__gt=0).select_for_update():
+            ids = {i for reason in reasons for i in chunk.failures.pop(reason.value, [])}
+            if not ids:
+                continue
+            # Those that are done come first: `position` counts them.
+            done = [i for i in chunk.asset_ids[: chunk.position] if i not in ids]
+            left = chunk.asset_ids[chunk.position :]
+            chunk.asset_ids = [*done, *left, *sorted(ids)]
+            chunk.position = len(done)
+            chunk.failed -= len(ids)
+            chunk.finished_at = None
+            chunk.save(update_fields=["asset_ids", "position", "failed", "failures", "finished_at"])
 
     def open_abandoned(self) -> int:
-        """Open what somebody claimed who has given no sign of life for LEASE; gives how many."""
-        return self.filter(finished_at=None, lease_until__lt=timezone.now()).reopen()
-
-    def reopen(self) -> int:
-        """Open these chunks, and write into their runs' logs that a worker was lost."""
+        """Open those whose lease has run out; returns how many. Each run's log names them."""
         opened = 0
-        for chunk in self:
-            if self.filter(pk=chunk.pk).update(lease_until=None):
+        for chunk in self.filter(finished_at=None, lease_until__lt=Now()):
+            with transaction.atomic():
+                again = self.filter(pk=chunk.pk, lease_until__lt=Now(), finished_at=None)
+                if not again.update(lease_until=None):
+                    continue
                 opened += 1
                 RunEvent.objects.create(
                     run_id=chunk.run_id,
@@ -319,7 +350,7 @@ class Chunk(models.Model):
     run = models.ForeignKey(Run, models.CASCADE, related_name="chunks")
     number = models.PositiveIntegerField()
     asset_ids = models.JSONField()
-    """The slice of the frozen scope: ids in ascending order."""
+    """The slice of the frozen scope: ids in ascending order, but for those that are done again."""
     position = models.PositiveIntegerField(default=0)
     """How many of `asset_ids`, from the first, are done and counted."""
     lease_token = models.UUIDField(null=True)
@@ -350,44 +381,44 @@ class Chunk(models.Model):
     def __str__(self) -> str:
         return f"chunk {self.number} of run {self.run_id}"
 
-    def count(self, changes: Iterable[Change]) -> bool:
+    def lock(self) -> "Chunk | None":
+        """The row as it is now, locked for the transaction; None where the lease is lost."""
+        return self._mine().select_for_update().first()
+
+    def record(self, results: Sequence[Result]) -> None:
         """Count what the next assets of the slice came to, and keep the lease a while longer.
 
-        Counts nothing and says False when the lease went to somebody else: then they count.
-        Writes sums and adds nothing in the database, so after a broken connection it may be
-        called again with the same changes.
+        To be called on what `lock` returned, in the same transaction: what it adds to is what is
+        in the database now.
         """
-        counted = list(changes)
-        columns: dict[str, Any] = {"position": self.position + len(counted)}
-        for outcome, number in Counter(change.outcome for change in counted).items():
-            columns[outcome.value] = getattr(self, outcome.value) + number
-        failed = [change for change in counted if change.reason is not None]
-        if failed:
-            columns["failures"] = {reason: list(ids) for reason, ids in self.failures.items()}
-            for change in failed:
-                columns["failures"].setdefault(change.reason, []).append(change.asset_id)
-        finished = columns["position"] == len(self.asset_ids)
-        lease: dict[str, Any] = (
-            {"finished_at": timezone.now(), "lease_until": None}
-            if finished
-            else {"lease_until": timezone.now() + LEASE}
+        for outcome, number in Counter(result.outcome for result in results).items():
+            setattr(self, outcome.value, getattr(self, outcome.value) + number)
+        for result in results:
+            if result.reason is not None:
+                self.failures.setdefault(result.reason.value, []).append(result.asset_id)
+        self.position += len(results)
+        finished = self.position == len(self.asset_ids)
+        self._mine().update(
+            position=self.position,
+            failures=self.failures,
+            finished_at=timezone.now() if finished else None,
+            lease_until=None if finished else Now() + LEASE,
+            **{outcome.value: getattr(self, outcome.value) for outcome in Outcome},
         )
-        if not self._mine().update(**columns, **lease):
-            return False
-        for name, value in columns.items():
-            setattr(self, name, value)
-        return True
 
     def renew(self) -> bool:
-        """Keep the lease a while longer. False: it went to somebody else."""
-        return bool(self._mine().update(lease_until=timezone.now() + LEASE))
+        """Keep the lease a while longer. False: it is lost."""
+        return bool(self._mine().update(lease_until=Now() + LEASE))
 
     def release(self) -> None:
-        """Let somebody else go on with it at once."""
+        """Let another process go on with it at once."""
         self._mine().update(lease_until=None)
 
     def _mine(self) -> "ChunkQuerySet":
-        return Chunk.objects.filter(pk=self.pk, lease_token=self.lease_token, finished_at=None)
+        """This chunk, if its lease was neither given to another process nor called lost."""
+        return Chunk.objects.filter(
+            pk=self.pk, lease_token=self.lease_token, finished_at=None
+        ).exclude(lease_until=None)
 
 
 class RunRequest(models.Model):

@@ -1,10 +1,11 @@
-"""The workshop: bytes of an original in, bytes of a thumbnail out. Knows Pillow and no Django."""
+"""Bytes of an original in, bytes of a thumbnail out. Knows Pillow and no Django."""
 
 from thumbnails.rendering.compare import Difference, compare
 from thumbnails.rendering.inspection import FORMATS, Facts, inspect, is_whole
 from thumbnails.rendering.recipe import Recipe, fingerprint_of, fit_inside
 from thumbnails.rendering.render import Rendering, render
-from thumbnails.rendering.stamp import read_stamp
+from thumbnails.rendering.spool import Spool
+from thumbnails.rendering.stamp import Stamped, look_at, read_stamp
 
 __all__ = [
     "FORMATS",
@@ -12,11 +13,14 @@ __all__ = [
     "Facts",
     "Recipe",
     "Rendering",
+    "Spool",
+    "Stamped",
     "compare",
     "fingerprint_of",
     "fit_inside",
     "inspect",
     "is_whole",
+    "look_at",
     "read_stamp",
     "render",
 ]

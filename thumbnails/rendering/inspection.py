@@ -137,9 +137,11 @@ def _errors_of_pillow() -> Iterator[None]:
         raise Unsupported("Not a picture in one of " + ", ".join(FORMATS) + ".") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(str(error)) from error
-    except MemoryError as error:
-        raise TooLarge("Not enough memory to decode it.") from error
+    except MemoryError:
+        raise  # says more of the process than of the picture
     except OSError as error:
+        if "out of memory" in str(error):  # some decoders of Pillow's say it so
+            raise MemoryError from error
         raise Unreadable(_sentence(error)) from error
     except Exception as error:  # a decoder that stumbles over a damaged file raises anything
         raise Unreadable(_sentence(error)) from error

@@ -1,10 +1,10 @@
 """The fingerprint inside a thumbnail: a JPEG comment segment (ITU-T T.81, B.2.4.5)."""
 
-from typing import BinaryIO
+from dataclasses import dataclass
 
 PREFIX = b"thumbnail "
-COMMENT, START_OF_SCAN = 0xFE, 0xDA
-END_OF_IMAGE = b"\xff\xd9"
+MARKER, COMMENT, START_OF_SCAN = 0xFF, 0xFE, 0xDA
+START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 
 
 def make_stamp(fingerprint: str) -> bytes:
@@ -12,22 +12,36 @@ def make_stamp(fingerprint: str) -> bytes:
     return PREFIX + fingerprint.encode("ascii")
 
 
-def read_stamp(file: BinaryIO) -> str | None:
-    """The fingerprint in a thumbnail; None for a file that has none or is not whole.
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """What a file in the cache is by its first segments and its last two bytes."""
 
-    Reads the segments before the picture's data and the last two bytes, decodes nothing.
-    """
-    if file.read(2) != b"\xff\xd8":
-        return None
-    fingerprint = None
-    while (head := file.read(4)) and len(head) == 4 and head[0] == 0xFF:
-        marker, length = head[1], int.from_bytes(head[2:]) - 2
-        if marker == START_OF_SCAN or length < 0:
+    fingerprint: str | None
+    """Its stamp; None where it has none."""
+    is_whole: bool
+    """It has a JPEG's beginning and its end. Says nothing about what is between."""
+
+
+def look_at(content: bytes) -> Stamped:
+    """Reads the segments before the picture's data and the last two bytes, decodes nothing."""
+    is_whole = content.startswith(START_OF_IMAGE) and content.endswith(END_OF_IMAGE)
+    position = len(START_OF_IMAGE)
+    while is_whole:
+        if content[position] != MARKER:
+            return Stamped(None, is_whole=False)
+        marker = content[position + 1]
+        if marker == START_OF_SCAN:
             break
-        content = file.read(length)
-        if marker == COMMENT and content.startswith(PREFIX):
-            fingerprint = content.removeprefix(PREFIX).decode("ascii", errors="replace")
-    if fingerprint is None:
-        return None
-    file.seek(-len(END_OF_IMAGE), 2)
-    return fingerprint if file.read() == END_OF_IMAGE else None
+        begin, length = position + 4, int.from_bytes(content[position + 2 : position + 4])
+        position += 2 + length
+        if length < 2 or position + 1 >= len(content):
+            return Stamped(None, is_whole=False)
+        if marker == COMMENT and content.startswith(PREFIX, begin):
+            stamp = content[begin + len(PREFIX) : position]
+            return Stamped(stamp.decode("ascii", errors="replace"), is_whole=True)
+    return Stamped(None, is_whole=is_whole)
+
+
+def read_stamp(content: bytes) -> str | None:
+    """The fingerprint in a thumbnail; None for a file that has none or is not whole."""
+    return look_at(content).fingerprint

@@ -1,329 +1,338 @@
-"""One asset: make its thumbnail true, hand it out, or take it away."""
+"""One asset: make its thumbnail true, or take it away."""
 
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO
 
-from django.utils import timezone
-
-from thumbnails import conf, originals
-from thumbnails.cache import storage as cache
-from thumbnails.cache.flight import deaths, flight, forget_deaths, marked
-from thumbnails.cache.layout import name_for
-from thumbnails.exceptions import Crashed, Reason, StorageFailure, ThumbnailError
-from thumbnails.models import ImageAsset, Outcome, State, recipe_in_force
-from thumbnails.models.assets import DETAIL_LENGTH, NO_THUMBNAIL, Change, Record
-from thumbnails.rendering import (
-    Facts,
-    Rendering,
-    fingerprint_of,
-    inspect,
-    read_stamp,
-    render,
+from thumbnails import conf
+from thumbnails.exceptions import Reason, StorageFailure, ThumbnailError
+from thumbnails.models import ImageAsset, Outcome, State, clock
+from thumbnails.models.assets import (
+    DETAIL_LENGTH,
+    NO_FAILURE,
+    NO_THUMBNAIL,
+    Failure,
+    Record,
+    Result,
 )
+from thumbnails.models.recipes import own_recipe
+from thumbnails.rendering import Facts, Recipe, Rendering, inspect
+from thumbnails.rendering.pool import RenderPool, never
+from thumbnails.storage import originals
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.locks import render_lock
+from thumbnails.storage.names import name_for
+from thumbnails.storage.thumbnails import Cached
+from thumbnails.upkeep.retry import retry_while_database_is_down
 
-# The place failed, not the picture: trying again costs little and may well succeed.
-PASSING = (Reason.SOURCE_MISSING, Reason.STORAGE_ERROR)
-
-Limit = Callable[[], AbstractContextManager[None]]
-
-DEATHS_AT_MOST = 2
-"""The first death may be anybody's; the second over the same original is its doing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A thumbnail ready to be sent."""
-
-    content: bytes
-    stored: bool = True
-    """False: the cache did not take it, so the next request renders it again."""
-
-
-class Busy(Exception):
-    """Somebody else is at it."""
-
-
-class NoThumbnail(Exception):
-    """There is none to be had; the reason stands in the ledger."""
-
-
-def serve(asset: ImageAsset) -> Served:
-    """The asset's thumbnail, rendered now where it is missing or stale; `asset` is then up to date.
-
-    Many requests for the same one render it once. Raises NoThumbnail where the original is
-    gone or broken; a broken one is decoded again only when it has changed.
-    """
-    if (content := _read_fresh(asset)) is not None:
-        return Served(content=content)
-    if not _worth_a_try(asset):
-        raise NoThumbnail
-    try:
-        return _serve_anew(asset)
-    except ImageAsset.DoesNotExist:  # deleted while we waited
-        raise NoThumbnail from None
-
-
-def _serve_anew(asset: ImageAsset) -> Served:
-    with flight(asset.pk) as alone:
-        if not alone:
-            raise NoThumbnail
-        asset.refresh_from_db()  # whoever was inside before us may have done it
-        if (content := _read_fresh(asset)) is not None:
-            return Served(content=content)
-        if not _worth_a_try(asset):
-            raise NoThumbnail
-        change = _noted(asset, _made_true(asset))
-        write_down([change])
-    asset.refresh_from_db()
-    if change.unstored is not None:
-        return Served(content=change.unstored.content, stored=False)
-    content = _read_fresh(asset)
-    if content is None:
-        raise NoThumbnail
-    return Served(content=content)
+TRANSIENT = (Reason.SOURCE_MISSING, Reason.STORAGE_ERROR)
+"""The place failed, not the picture: trying again costs little and may well succeed."""
+LOOK_AGAIN_SECONDS = 5.0
+"""After so long the row is looked at again before the file is replaced or deleted: a process that
+was stopped for a while would put an old picture in place of a newer one, or delete that."""
+TRIES = 5
+"""To save a result of an asset that others change at the same time."""
 
 
 def refresh(
     asset: ImageAsset,
+    pool: RenderPool,
     *,
     rendered_since: datetime | None = None,
     try_crashed: bool = False,
-    limit: Limit = nullcontext,
     run_id: int | None = None,
-) -> Change:
-    """Make the asset's thumbnail true, for one of many: the caller calls `write_down`.
+    looked_at: float | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> Result:
+    """Make the asset's thumbnail true, for one of many: the caller saves the result.
 
     A fresh one is left alone, unless `rendered_since` asks for one made since then; so is one
-    that crashed, unless `try_crashed`. Raises nothing over a bad original or a storage that
-    errs: the change says so. `limit` is entered while the original is decoded; `run_id` goes into
-    the asset's history.
+    that crashed, unless `try_crashed`. Raises nothing over a bad original or a storage that errs:
+    the result says so. `run_id` goes into the asset's history; `looked_at` is when the asset was
+    read from the database, by the monotonic clock, and now by default. Raises NotDecoded where the
+    pool was closed, or `should_stop` says so when it is the picture's turn.
     """
-    if asset.thumbnail_error == Reason.CRASHED and not try_crashed and not _worth_a_try(asset):
-        return Change(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
-    with flight(asset.pk):
-        change = _made_true(asset, rendered_since=rendered_since, limit=limit)
-    return _noted(asset, change, run_id)
+    if asset.thumbnail_error == Reason.CRASHED and not try_crashed and not is_worth_a_try(asset):
+        return Result(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
+    with render_lock(asset.pk, patience_seconds=2 * conf.current().render_seconds):
+        # Also where another process keeps the lock for that long: then it hangs.
+        result = make_true(
+            asset,
+            pool,
+            rendered_since=rendered_since,
+            looked_at=looked_at,
+            should_stop=should_stop,
+        )
+    return replace(noted(asset, result, run_id), content=None)
 
 
-def render_now(asset: ImageAsset) -> Change:
-    """Render the asset's thumbnail anew, even if it is fresh or crashed, and write it down.
+def purge(
+    asset: ImageAsset, *, run_id: int | None = None, looked_at: float | None = None
+) -> Result:
+    """Delete the asset's thumbnail, for one of many: the caller saves the result.
 
-    `asset` is up to date afterwards. Gives what it came to. Raises Busy where somebody else has
-    been rendering it for longer than a picture may take, and ImageAsset.DoesNotExist where it was
-    deleted meanwhile.
+    `looked_at` as for `refresh`.
     """
-    asked_at = timezone.now()
-    with flight(asset.pk) as alone:
-        if not alone:
-            raise Busy("Somebody else is rendering this thumbnail and does not come to an end.")
-        asset.refresh_from_db()
-        change = _noted(asset, _made_true(asset, rendered_since=asked_at))
-        write_down([change])
-    asset.refresh_from_db()
-    return change
+    looked_at = looked_at or time.monotonic()
+    with render_lock(asset.pk, patience_seconds=2 * conf.current().render_seconds):
+        return noted(asset, _purged(asset, looked_at), run_id)
 
 
-def purge(asset: ImageAsset, *, run_id: int | None = None) -> Change:
-    """Delete the asset's thumbnail, for one of many: the caller calls `write_down`."""
-    with flight(asset.pk):
-        try:
-            cache.delete(asset.thumbnail_name)
-        except StorageFailure as error:
-            return Change(asset_id=asset.pk, outcome=Outcome.FAILED, reason=error.reason)
-    change = Change(asset_id=asset.pk, outcome=Outcome.PURGED, record=NO_THUMBNAIL)
-    return _noted(asset, change, run_id)
-
-
-def _noted(asset: ImageAsset, change: Change, run_id: int | None = None) -> Change:
-    """With the asset's history, where something has changed."""
-    if change.record is None:
-        return change
-    history = asset.history_with(change.outcome, reason=change.reason, run_id=run_id)
-    return replace(change, history=history)
-
-
-def write_down(changes: Sequence[Change]) -> None:
-    """Put the changes into the ledger.
-
-    A thumbnail of an asset that was deleted meanwhile, or got another original, is deleted: it is
-    of nothing that the ledger knows.
-    """
-    for asset_id in ImageAsset.objects.write_down(changes):
-        with suppress(StorageFailure):
-            cache.delete(name_for(asset_id))
-    for change in changes:
-        if change.reason == Reason.CRASHED and change.record is not None:
-            # Not before: the next picture may kill this process, and the verdict would be lost.
-            record = change.record
-            fingerprint = fingerprint_of(record.thumbnail_recipe, record.thumbnail_source)
-            forget_deaths(_attempt(change.asset_id, fingerprint))
-
-
-def _attempt(asset_id: int, fingerprint: str) -> str:
-    return f"{asset_id}-{fingerprint}"
-
-
-def try_out(asset: ImageAsset) -> Rendering:
-    """The thumbnail that the recipe in force makes of the original as it is now, and no more.
-
-    Nothing is replaced and nothing written down. Raises ThumbnailError.
-    """
-    name = str(asset.original.name)
-    recipe = recipe_in_force()
-    fingerprint = recipe.fingerprint(originals.source_version(name))
-    with flight(asset.pk), _guarded(asset.pk, name, fingerprint), originals.opened(name) as file:
-        return render(file, recipe, fingerprint=fingerprint, max_pixels=conf.current().max_pixels)
-
-
-@contextmanager
-def _guarded(asset_id: int, name: str, fingerprint: str) -> Iterator[None]:
-    """Around the decoding of an original. Raises Crashed where that has killed too often."""
-    attempt = _attempt(asset_id, fingerprint)
-    if deaths(attempt) >= DEATHS_AT_MOST:
-        raise Crashed(f"Rendering {name} killed or hung its process {DEATHS_AT_MOST} times.")
-    with marked(attempt):
-        yield
-
-
-def _read_fresh(asset: ImageAsset) -> bytes | None:
-    """The thumbnail from the cache, if by ledger and cache it is fresh and whole."""
-    if asset.state != State.FRESH:
-        return None
+def _purged(asset: ImageAsset, looked_at: float) -> Result:
     try:
-        content = cache.read(asset.thumbnail_path)
-    except StorageFailure:
-        return None  # rendering it will find out what is wrong
-    # A file that was cut or emptied behind our back is as good as none.
-    return content if content and len(content) == asset.thumbnail_bytes else None
+        _look_again(asset, looked_at)
+        cache.delete(asset.thumbnail_name)
+    except _Changed:
+        # Void when it is saved, so that it is tried again with the row as it is now.
+        return Result(asset_id=asset.pk, outcome=Outcome.PURGED, read=asset.as_read)
+    except StorageFailure as error:
+        return Result(asset_id=asset.pk, outcome=Outcome.FAILED, reason=error.reason)
+    return Result(
+        asset_id=asset.pk,
+        outcome=Outcome.PURGED,
+        read=asset.as_read,
+        record=NO_THUMBNAIL,
+        failure=NO_FAILURE,
+    )
 
 
-def _worth_a_try(asset: ImageAsset) -> bool:
-    """Whether a failed one may go better now; what has not failed always may."""
-    if asset.state != State.FAILED or asset.thumbnail_error in PASSING:
+def purge_now(asset_id: int, *, run_id: int | None = None) -> Result | None:
+    """Delete the thumbnail and save that; None where there is no such asset any more."""
+    return _now(asset_id, lambda asset: _purged(asset, time.monotonic()), run_id=run_id)
+
+
+def refresh_now(
+    asset_id: int,
+    pool: RenderPool,
+    *,
+    rendered_since: datetime | None = None,
+    run_id: int | None = None,
+) -> Result | None:
+    """As `refresh`, and saves the result; None where there is no such asset any more."""
+    return _now(
+        asset_id, lambda asset: make_true(asset, pool, rendered_since=rendered_since), run_id=run_id
+    )
+
+
+def _now(
+    asset_id: int, act: Callable[[ImageAsset], Result], *, run_id: int | None
+) -> Result | None:
+    """Act on the asset and save the result under its lock, so that no other act comes between."""
+    result = None
+    with render_lock(asset_id, patience_seconds=2 * conf.current().render_seconds):
+        for _ in range(TRIES):
+            asset = retry_while_database_is_down(ImageAsset.objects.filter(pk=asset_id).first)
+            if asset is None:
+                delete_orphan(asset_id)
+                return None
+            result = noted(asset, act(asset), run_id)
+            save = partial(ImageAsset.objects.save_results, [result])
+            if not retry_while_database_is_down(save):
+                break
+    return result
+
+
+def delete_orphan(asset_id: int) -> None:
+    """Delete the file of an asset that is not there any more."""
+    with suppress(StorageFailure):  # an audit will find it
+        cache.delete(name_for(asset_id))
+
+
+def delete_unrecorded(asset_id: int) -> None:
+    """Delete the file of an asset that has no thumbnail by the database."""
+    with (
+        suppress(StorageFailure),
+        render_lock(asset_id, patience_seconds=conf.current().render_seconds),
+    ):
+        if ImageAsset.objects.filter(pk=asset_id, thumbnail_path="").exists():
+            cache.delete(name_for(asset_id))
+
+
+def noted(asset: ImageAsset, result: Result, run_id: int | None = None) -> Result:
+    """The result with the asset's history, where something has changed."""
+    if result.record is None and result.failure is None:
+        return result
+    history = asset.history_with(result.outcome, reason=result.reason, run_id=run_id)
+    return replace(result, history=history)
+
+
+def is_worth_a_try(asset: ImageAsset, *, patience_seconds: float | None = None) -> bool:
+    """Whether a failed one may go better now; what has not failed always may.
+
+    Looks at the original, for so long at most.
+    """
+    if asset.state != State.FAILED or asset.thumbnail_error in TRANSIENT:
         return True
     try:
-        return originals.source_version(str(asset.original.name)) != asset.source_version
+        name = str(asset.original.name)
+        version = originals.source_version(name, patience_seconds=patience_seconds)
     except ThumbnailError:
         return True  # and then the try finds its reason
+    return version != asset.source_version
 
 
-def _made_true(
-    asset: ImageAsset, *, rendered_since: datetime | None = None, limit: Limit = nullcontext
-) -> Change:
+# --- making it true ---------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Try:
+    """What is found out on the way, also to say how far it came."""
+
+    asset: ImageAsset
+    recipe: Recipe
+    version: str
+    """The original's, as it was read."""
+    cached: Cached | None = None
+    """What lies in the cache."""
+    rendering: Rendering | None = None
+    facts: Facts | None = None
+
+
+class _Changed(Exception):
+    """The row is not any more what it was."""
+
+
+def make_true(
+    asset: ImageAsset,
+    pool: RenderPool,
+    *,
+    rendered_since: datetime | None = None,
+    looked_at: float | None = None,
+    should_stop: Callable[[], bool] = never,
+) -> Result:
     """Render the thumbnail unless it is true already. The file is in place when this returns.
 
-    The file comes first and the ledger after it: a crash between the two leaves a fresh file
-    that the ledger calls stale, which the next try finds by its stamp; never the contrary.
+    To be called under the asset's lock. The file comes first and the row after it: a crash
+    between the two leaves a fresh file that the database calls stale, which the next try finds by
+    its stamp; never the contrary.
     """
-    name = str(asset.original.name)
-    recipe = recipe_in_force()
-    source_version = asset.source_version
-    facts: Facts | None = None
-    rendering: Rendering | None = None
+    looked_at = looked_at or time.monotonic()
+    this = _Try(asset, own_recipe(), asset.source_version)
     try:
-        source_version = originals.source_version(name)
-        changed = source_version != asset.source_version
-        if not changed:
-            if _is_fresh_on_disk(asset, rendered_since):
-                return Change(asset_id=asset.pk, outcome=Outcome.FRESH)
-            if (record := _found_in_cache(asset, rendered_since)) is not None:
-                return Change(
-                    asset_id=asset.pk, outcome=Outcome.FRESH, record=record, original=name
-                )
-        fingerprint = recipe.fingerprint(source_version)
-        max_pixels = conf.current().max_pixels
-        with _guarded(asset.pk, name, fingerprint), limit(), originals.opened(name) as file:
-            if changed:
-                facts = inspect(file, max_pixels=max_pixels)
-                file.seek(0)
-            rendering = render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels)
-        cache.write(asset.thumbnail_name, rendering.content)
+        this.cached = cache.load(asset.thumbnail_name)
+        if (found := _found_fresh(this, rendered_since)) is not None:
+            return found
+        _render(this, pool, should_stop)
+        _look_again(asset, looked_at)
+        if this.rendering is not None:
+            cache.write(asset.thumbnail_name, this.rendering.content)
     except ThumbnailError as error:
-        if error.reason not in PASSING:
-            # What is still there shows an older picture, and now for good.
-            with suppress(StorageFailure):
-                cache.delete(asset.thumbnail_name)
-        return Change(
-            asset_id=asset.pk,
-            outcome=Outcome.FAILED,
-            reason=error.reason,
-            record=Record(
-                thumbnail_recipe=recipe.digest,
-                thumbnail_source=source_version,
-                thumbnail_error=error.reason.value,
-                thumbnail_error_detail=str(error)[:DETAIL_LENGTH],
-            ),
-            facts=facts,
-            source_version=source_version,
-            original=name,
-            unstored=rendering,
+        return _failed(this, error)
+    except _Changed:
+        # Void when it is saved, so that it is tried again with the row as it is now.
+        return Result(asset_id=asset.pk, outcome=Outcome.RENDERED, read=asset.as_read)
+    return _rendered(this)
+
+
+def _render(this: _Try, pool: RenderPool, should_stop: Callable[[], bool]) -> None:
+    name = str(this.asset.original.name)
+    with originals.read(name) as original:
+        this.version = original.version
+        this.rendering, this.facts = pool.render(
+            original.spool,
+            this.recipe,
+            name=name,
+            fingerprint=this.recipe.fingerprint(original.version),
+            max_pixels=conf.current().max_pixels,
+            with_facts=original.version != this.asset.source_version,
+            should_stop=should_stop,
         )
-    return Change(
-        asset_id=asset.pk,
-        outcome=Outcome.RENDERED,
-        record=_record(
-            asset,
-            width=rendering.width,
-            height=rendering.height,
-            size_bytes=len(rendering.content),
-            source_version=source_version,
-            generated_at=timezone.now(),
-        ),
-        facts=facts,
-        source_version=source_version,
-        original=name,
-    )
 
 
-def _is_fresh_on_disk(asset: ImageAsset, rendered_since: datetime | None) -> bool:
-    if asset.state != State.FRESH:
-        return False
-    made_at = asset.thumbnail_generated_at
-    if rendered_since is not None and (made_at is None or made_at < rendered_since):
-        return False
-    return cache.size_bytes(asset.thumbnail_path) == asset.thumbnail_bytes
+def _look_again(asset: ImageAsset, looked_at: float) -> None:
+    """Raises _Changed where the row was read a while ago and is another one now."""
+    if time.monotonic() - looked_at < LOOK_AGAIN_SECONDS:
+        return
+    now = retry_while_database_is_down(ImageAsset.objects.filter(pk=asset.pk).first)
+    if now is None or now.as_read != asset.as_read:
+        raise _Changed
 
 
-def _found_in_cache(asset: ImageAsset, rendered_since: datetime | None) -> Record | None:
-    """The record of a file that bears the right stamp though the ledger does not know it.
+def _found_fresh(this: _Try, rendered_since: datetime | None) -> Result | None:
+    """The result where the cache's file is true already; None where it is not.
 
-    Somebody else made it a moment ago, or a crash came between the file and the ledger.
+    It may be so though the row does not know: another process made it a moment ago, or a crash
+    came between the file and the row.
     """
-    content = cache.read(asset.thumbnail_name)
-    if content is None or read_stamp(io.BytesIO(content)) != asset.fingerprint:
+    asset, cached = this.asset, this.cached
+    if cached is None or cached.stamp != this.recipe.fingerprint(asset.source_version):
         return None
-    made_at = cache.modified_at(asset.thumbnail_name)
-    if made_at is None or (rendered_since is not None and made_at < rendered_since):
+    # Also where it then proves to be gone: its thumbnail is kept, and the failure recorded.
+    if originals.source_version(str(asset.original.name)) != asset.source_version:
         return None
-    facts = inspect(io.BytesIO(content), max_pixels=conf.current().max_pixels)
-    return _record(
-        asset,
-        width=facts.width,
-        height=facts.height,
-        size_bytes=len(content),
-        source_version=asset.source_version,
-        generated_at=made_at,
+    is_recorded = asset.state == State.FRESH and asset.thumbnail_bytes == len(cached.content)
+    made_at = (
+        asset.thumbnail_generated_at
+        if is_recorded
+        else datetime.fromtimestamp(cached.modified_at, UTC)
+    )
+    if rendered_since is not None and (made_at is None or made_at < rendered_since):
+        return None
+    if is_recorded:
+        return Result(asset_id=asset.pk, outcome=Outcome.FRESH, content=cached.content)
+    try:
+        facts = inspect(BytesIO(cached.content), max_pixels=conf.current().max_pixels)
+    except ThumbnailError:  # damaged in spite of its stamp
+        return None
+    this.rendering = Rendering(content=cached.content, width=facts.width, height=facts.height)
+    return replace(
+        _rendered(this), outcome=Outcome.FRESH, record=_record(this, made_at or clock.now())
     )
 
 
-def _record(
-    asset: ImageAsset,
-    *,
-    width: int,
-    height: int,
-    size_bytes: int,
-    source_version: str,
-    generated_at: datetime,
-) -> Record:
+def _rendered(this: _Try) -> Result:
+    return Result(
+        asset_id=this.asset.pk,
+        outcome=Outcome.RENDERED,
+        read=this.asset.as_read,
+        record=_record(this, clock.now()),
+        failure=NO_FAILURE,
+        facts=this.facts,
+        source_version=this.version,
+        content=this.rendering.content if this.rendering else None,
+    )
+
+
+def _record(this: _Try, generated_at: datetime) -> Record | None:
+    if this.rendering is None:
+        return None
     return Record(
-        thumbnail_path=asset.thumbnail_name,
-        thumbnail_width=width,
-        thumbnail_height=height,
-        thumbnail_bytes=size_bytes,
+        thumbnail_path=this.asset.thumbnail_name,
+        thumbnail_width=this.rendering.width,
+        thumbnail_height=this.rendering.height,
+        thumbnail_bytes=len(this.rendering.content),
         thumbnail_generated_at=generated_at,
-        thumbnail_recipe=recipe_in_force().digest,
-        thumbnail_source=source_version,
+        thumbnail_recipe=this.recipe.digest,
+        thumbnail_source=this.version,
     )
+
+
+def _failed(this: _Try, error: ThumbnailError) -> Result:
+    """The failure, recorded beside the thumbnail that there is: it stays and is served."""
+    is_lost = this.cached is None and bool(this.asset.thumbnail_path) and not _is_cache(error)
+    return Result(
+        asset_id=this.asset.pk,
+        outcome=Outcome.FAILED,
+        reason=error.reason,
+        read=this.asset.as_read,
+        record=NO_THUMBNAIL if is_lost else None,
+        failure=Failure(
+            thumbnail_error=error.reason.value,
+            thumbnail_error_detail=str(error)[:DETAIL_LENGTH],
+            thumbnail_error_recipe=this.recipe.digest,
+            thumbnail_error_source=this.version,
+        ),
+        facts=this.facts,
+        source_version=this.version,
+        content=this.rendering.content if this.rendering else None,
+        is_stored=False,
+    )
+
+
+def _is_cache(error: ThumbnailError) -> bool:
+    """A storage erred: whether the cache has the file is not known."""
+    return error.reason == Reason.STORAGE_ERROR

@@ -6,8 +6,10 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -15,9 +17,9 @@ from typing import BinaryIO
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage
 from django.db import transaction
+from django.db.models import F
 
-from thumbnails import conf, originals
-from thumbnails.cache import storage as cache
+from thumbnails import conf
 from thumbnails.exceptions import (
     Reason,
     StorageFailure,
@@ -25,9 +27,14 @@ from thumbnails.exceptions import (
     Unsupported,
     UsageError,
 )
-from thumbnails.models import ImageAsset, TrainingSession, recipe_in_force
-from thumbnails.models.assets import NAME_LENGTH
-from thumbnails.rendering import Facts, inspect, render
+from thumbnails.models import ImageAsset, TrainingSession
+from thumbnails.models.assets import NAME_LENGTH, NO_FAILURE, NO_THUMBNAIL
+from thumbnails.rendering import Facts
+from thumbnails.storage import originals
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.errors import translated_writing
+from thumbnails.upkeep import pools
+from thumbnails.upkeep.freshness import delete_unrecorded
 
 BATCH = 500
 """Files that share one question to the database and one transaction."""
@@ -55,14 +62,6 @@ class Arrived:
     reason: Reason | None = None
     """Why it was refused, and `detail` in words; None where it was not."""
     detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """A picture that can take an original's place."""
-
-    file: BinaryIO
-    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,50 +115,40 @@ def import_file(path: Path, *, session: str = "") -> ImageAsset:
     return ImageAsset.objects.get(original=found.name)
 
 
-def describe(asset: ImageAsset) -> None:
-    """Record what the header of a new original says. Raises ThumbnailError for a bad one."""
-    name = str(asset.original.name)
-    with originals.opened(name) as file:
-        facts = inspect(file, max_pixels=conf.current().max_pixels)
-    _set(asset, facts, originals.source_version(name))
+def record_facts(asset: ImageAsset, facts: Facts) -> None:
+    """Record what the header of a new original says, and the version that it was stored as."""
+    version = ""
+    with suppress(ThumbnailError):  # the first render will find it out, or say why not
+        version = originals.source_version(str(asset.original.name))
+    _set(asset, facts, version)
     asset.save(update_fields=[*asdict(facts), "source_version"])
 
 
-def examine(file: BinaryIO) -> Examined:
-    """Look at a picture that somebody wants to put in place of an original.
+def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: str) -> None:
+    """Put another picture, of which these are the facts, in place of the asset's original.
 
-    It is rendered and not only inspected: a file that broke off on its way here has a header as
-    good as any. Raises ThumbnailError for what cannot be shown.
+    The thumbnail shows another picture from then on, so it goes. The new file is stored under a
+    name of its own and the old one is kept. Raises StorageFailure, and ImageAsset.DoesNotExist
+    where the asset was deleted meanwhile; both change nothing.
     """
-    max_pixels = conf.current().max_pixels
     file.seek(0)
-    facts = inspect(file, max_pixels=max_pixels)
-    file.seek(0)
-    render(file, recipe_in_force(), fingerprint="", max_pixels=max_pixels)
-    file.seek(0)
-    return Examined(file, facts)
-
-
-def replace(asset: ImageAsset, examined: Examined, *, name: str) -> None:
-    """Put another original in place of the asset's. Its thumbnail is stale from then on.
-
-    The new file is stored under a name of its own and the old one is kept. What somebody renders
-    from the old one just now does not get into the ledger any more. Raises StorageFailure, and
-    ImageAsset.DoesNotExist where the asset was deleted meanwhile; both change nothing.
-    """
-    try:
-        asset.original.save(name, File(examined.file), save=False)
-    except OSError as error:
-        raise StorageFailure(f"The original cannot be stored: {error.strerror}.") from error
+    with translated_writing("The original cannot be stored"):
+        asset.original.save(name, File(file), save=False)
     new_name = str(asset.original.name)
     version = originals.source_version(new_name)
-    _set(asset, examined.facts, version)
+    _set(asset, facts, version)
     replaced = ImageAsset.objects.filter(pk=asset.pk).update(
-        original=new_name, source_version=version, **asdict(examined.facts)
+        original=new_name,
+        source_version=version,
+        thumbnail_revision=F("thumbnail_revision") + 1,
+        **asdict(facts),
+        **asdict(NO_THUMBNAIL),
+        **asdict(NO_FAILURE),
     )
     if not replaced:
         originals.storage().delete(new_name)
         raise ImageAsset.DoesNotExist
+    transaction.on_commit(partial(delete_unrecorded, asset.pk))
 
 
 def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[Arrived]:
@@ -214,7 +203,9 @@ def _look_at(found: Found) -> Facts:
         if found.path.exists() and not (found.path.is_file() or found.path.is_dir()):
             raise Unsupported("Neither a file nor a folder.")
         with found.path.open("rb") as file:
-            facts = inspect(file, max_pixels=conf.current().max_pixels)
+            facts = pools.worker_pool(large=False).inspect(
+                file, name=found.path.name, max_pixels=conf.current().max_pixels
+            )
         _bring_in(found)
     except OSError as error:
         raise StorageFailure(f"It cannot be read or copied: {error.strerror}.") from error

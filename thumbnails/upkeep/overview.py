@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from thumbnails.cache.layout import SHARDS
 from thumbnails.models import Run, State, recipe_in_force
 from thumbnails.models.runs import Progress, progress_of
 from thumbnails.rendering import Recipe
+from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep import planning, queue
 from thumbnails.upkeep.queue import QueueDown, QueueUse
 from thumbnails.upkeep.tallies import Tallies, tallies

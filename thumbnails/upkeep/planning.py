@@ -8,10 +8,10 @@ from django.core.files.storage import FileSystemStorage
 from django.db.models import Avg, Sum
 from django.template.defaultfilters import filesizeformat
 
-from thumbnails.cache import storage as cache
 from thumbnails.exceptions import NoSpace
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep import audit
 from thumbnails.upkeep.selection import Selection
 

@@ -70,6 +70,26 @@ def is_my_turn(at: str, seconds: float) -> bool:
         raise QueueDown(f"The queue cannot be reached: {error}") from error
 
 
+def note_worker_of(recipe: str) -> None:
+    """A worker with that recipe lives. Raises QueueDown."""
+    try:
+        django_rq.get_connection(NOW).set(_recipe_key(recipe), "1", ex=SILENT_AT_MOST)
+    except RedisError as error:
+        raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
+def has_worker_of(recipe: str) -> bool:
+    """Whether a worker with that recipe lives. Raises QueueDown."""
+    try:
+        return bool(django_rq.get_connection(NOW).exists(_recipe_key(recipe)))
+    except RedisError as error:
+        raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
+def _recipe_key(recipe: str) -> str:
+    return f"thumbnails:worker-of:{recipe}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueUse:
     """Who waits and who works."""

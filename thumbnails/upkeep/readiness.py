@@ -8,8 +8,8 @@ from threading import Lock, Thread
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from thumbnails.cache import storage as cache
 from thumbnails.exceptions import StorageFailure
+from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep import queue
 
 LIMIT_SECONDS = 5.0

@@ -1,43 +1,33 @@
 """Runs over many assets: start, work, stop and go on."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
-from itertools import islice, takewhile
+from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
 
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from thumbnails import originals
 from thumbnails.exceptions import NotNow, Reason, UsageError
-from thumbnails.models import Chunk, ImageAsset, Outcome, Run, RunEvent, RunRequest, recipe_in_force
-from thumbnails.models.assets import Change, ImageAssetQuerySet
+from thumbnails.models import Chunk, ImageAsset, Run, RunEvent, RunRequest, clock, recipe_in_force
+from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.models.recipes import label_of, labels
 from thumbnails.models.runs import LEASE, RunQuerySet
-from thumbnails.upkeep import audit, freshness, planning, queue
-from thumbnails.upkeep.labour import Labour
-from thumbnails.upkeep.outage import outlasting_outages
-from thumbnails.upkeep.pace import Pace
+from thumbnails.upkeep import audit, planning, queue
 from thumbnails.upkeep.selection import Selection
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
-logger = logging.getLogger(__name__)
-
 CHUNKS_AT_LEAST = 64
 """So many chunks a run has where it can: all workers stay busy to its end."""
 CHUNK_AT_MOST = 200
-FLUSH_SECONDS = 1.0
-"""How often a chunk's results are written down: what a crash can make to be looked at again."""
 LOOK_SECONDS = 0.2
-STORAGE_ERRORS_AT_MOST = 5
-"""In a row: then the place is at fault and not the pictures, and the run pauses itself."""
 LOOKED_AT = 10_000
 """In so large a selection the files are looked at before a run, and not the ledger alone."""
-PROBATION = timedelta(seconds=60)
+RETRY_AFTER = timedelta(seconds=60)
 """How long a run stays paused that paused itself, before the workers try it again."""
 
 
@@ -97,8 +87,12 @@ def start(
             started_by=by,
             rate=rate,
             note=note[:300],
-            attended_until=_soon() if attended else None,
+            # By the database's clock, as the thumbnails that it holds against it.
+            created_at=clock.now(),
         )
+        if attended:
+            Run.objects.attend(run.pk)
+            run.refresh_from_db()
         RunEvent.objects.create(run=run, kind=RunEvent.Kind.STARTED, by=by)
         run.total = _freeze(run, assets, chunk_size=_chunk_size(total))
         run.save(update_fields=["total"])
@@ -315,142 +309,6 @@ def retry(
     )
 
 
-# --- working ------------------------------------------------------------------------------------
-
-
-def work_chunk(chunk_id: int, *, token: UUID | None = None, labour: Labour | None = None) -> bool:
-    """Do what is left of a chunk. True: it was claimed and worked on here.
-
-    Claims it first, so a chunk that is finished, taken, or of a run that is not running is left
-    alone. Stops between two assets when `labour` says so; what was done by then stays done and
-    counted. `token` names the process that works, so that its chunks can be given up for it when
-    it dies.
-    """
-    token = token or uuid4()
-    labour = labour or Labour()
-    chunk = outlasting_outages(lambda: Chunk.objects.claim(chunk_id, token))
-    if chunk is None:
-        return False
-    with labour.at(chunk):
-        try:
-            _work(chunk, labour)
-        finally:
-            outlasting_outages(chunk.release)
-    outlasting_outages(lambda: Run.objects.settle(chunk.run_id))
-    return True
-
-
-def _work(chunk: Chunk, labour: Labour) -> None:
-    run = chunk.run
-    ids = chunk.asset_ids[chunk.position :]
-    assets = outlasting_outages(lambda: ImageAsset.objects.in_bulk(ids))
-    pace = Pace(run, len(ids), labour.should_stop)
-    changes: list[Change] = []
-    flush_at = time.monotonic() + FLUSH_SECONDS
-    for asset_id in ids:
-        if labour.should_stop():
-            break
-        if time.monotonic() >= flush_at:
-            if not _flush(chunk, changes) or not _is_running(run.pk):
-                return
-            changes = []
-            flush_at = time.monotonic() + FLUSH_SECONDS
-        pace.wait()
-        changes.append(_do_one(run, asset_id, assets.get(asset_id), labour))
-        if changes[-1].reason == Reason.CRASHED:
-            flush_at = 0.0  # at once: the next one may kill this process too
-        if undone := _storage_fails(run, changes):
-            _flush(chunk, changes[:-undone])
-            return
-    _flush(chunk, changes)
-
-
-def _do_one(run: Run, asset_id: int, asset: ImageAsset | None, labour: Labour) -> Change:
-    purging = run.kind == Run.Kind.PURGE
-    if asset is None:  # deleted since the scope was frozen: nothing is left to do for it
-        return Change(asset_id=asset_id, outcome=Outcome.PURGED if purging else Outcome.FRESH)
-    if purging:
-        return freshness.purge(asset, run_id=run.pk)
-    return freshness.refresh(
-        asset,
-        rendered_since=run.created_at if run.force else None,
-        try_crashed=run.force or "retry_of" in run.scope,
-        limit=labour.one_picture,
-        run_id=run.pk,
-    )
-
-
-def _flush(chunk: Chunk, changes: list[Change]) -> bool:
-    """Write down and count. False where the chunk went to somebody else, who will count."""
-
-    def write() -> bool:
-        with transaction.atomic():
-            freshness.write_down(changes)
-            _note_storage_errors(chunk.run, changes)
-            return chunk.count(changes)
-
-    return outlasting_outages(write)
-
-
-def _is_running(run_id: int) -> bool:
-    return outlasting_outages(Run.objects.running().filter(pk=run_id).exists)
-
-
-def _is_trouble(change: Change) -> bool:
-    """The place failed and not the picture: a full disk, a lost mount."""
-    return change.reason == Reason.STORAGE_ERROR or (
-        change.reason == Reason.SOURCE_MISSING and originals.are_all_gone()
-    )
-
-
-def _troubles_in_a_row(changes: list[Change]) -> int:
-    return sum(1 for _ in takewhile(_is_trouble, reversed(changes)))
-
-
-def _note_storage_errors(run: Run, changes: list[Change]) -> None:
-    """Keep the count over chunks: small ones end before it gets far."""
-    row = _troubles_in_a_row(changes)
-    if row and row == len(changes):
-        row += run.storage_errors
-    if changes and row != run.storage_errors:
-        Run.objects.filter(pk=run.pk).update(storage_errors=row)
-        run.storage_errors = row
-
-
-def _storage_fails(run: Run, changes: list[Change]) -> int:
-    """Pause the run if the storage failed too often in a row; gives how many are to be undone."""
-    row = _troubles_in_a_row(changes)
-    before = run.storage_errors if row == len(changes) else 0
-    if not row or row + before < STORAGE_ERRORS_AT_MOST:
-        return 0
-    record = changes[-1].record
-    detail = record.thumbnail_error_detail if record else "The cache cannot be written."
-    reason = f"{row + before} storage errors in a row. {detail}"
-    outlasting_outages(
-        lambda: Run.objects.move(
-            run.pk,
-            Run.State.PAUSED,
-            pause_reason=reason[:300],
-            resume_at=timezone.now() + PROBATION,
-            # The next error in a row, after it went on, pauses it again at once.
-            storage_errors=STORAGE_ERRORS_AT_MOST,
-        )
-    )
-    logger.error("%s paused itself: %s", run, reason)
-    return row
-
-
-def work_open_chunks(run_id: int, *, token: UUID, labour: Labour) -> None:
-    """Do chunk after chunk of a run until none is open."""
-    while not labour.should_stop() and _is_running(run_id):
-        chunk_id = outlasting_outages(
-            lambda: Chunk.objects.open().filter(run=run_id).values_list("pk", flat=True).first()
-        )
-        if chunk_id is None:
-            return
-        work_chunk(chunk_id, token=token, labour=labour)
-
-
 # --- stopping and going on ----------------------------------------------------------------------
 
 
@@ -474,14 +332,25 @@ def resume(run: Run, *, by: "User | None" = None) -> None:
 
     Raises NotNow where it is running or done, NotDispatched.
     """
-    _move(run, Run.State.RUNNING, "resumed", by=by, attended_until=None)
+    _check_recipe(run)
+    # Whoever resumes it by hand has read why it paused.
+    ignores_missing = run.ignores_missing or run.missing_in_a_row > 0
+    _move(
+        run,
+        Run.State.RUNNING,
+        "resumed",
+        by=by,
+        attended_until=None,
+        ignores_missing=ignores_missing,
+    )
     dispatch(run)
 
 
 def take_over(run: Run) -> None:
     """Go on with a run oneself. Raises NotNow where it is done or cancelled."""
     if run.state != Run.State.RUNNING:
-        _move(run, Run.State.RUNNING, "resumed", attended_until=_soon())
+        _check_recipe(run)
+        _move(run, Run.State.RUNNING, "resumed", attended_until=Now() + LEASE)
     elif not Run.objects.attend(run.pk):
         raise NotNow(f"{run} is not running any more.")
 
@@ -493,5 +362,11 @@ def _move(run: Run, to: Run.State, participle: str, **also: Any) -> None:
         raise NotNow(f"{run} is {run.state} and cannot be {participle}.")
 
 
-def _soon() -> datetime:
-    return timezone.now() + LEASE
+def _check_recipe(run: Run) -> None:
+    """Raises NotNow where no process could go on with it: it would stand still."""
+    in_force = recipe_in_force()
+    if run.kind == Run.Kind.REGENERATE and run.recipe != in_force.digest:
+        raise NotNow(
+            f"{run} is of recipe {labels().get(run.recipe, run.recipe)}, and {label_of(in_force)} "
+            "is in force now: start a new run."
+        )

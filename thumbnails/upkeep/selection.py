@@ -8,10 +8,10 @@ from typing import Any
 from django.db.models import Q
 from django.utils import timezone
 
-from thumbnails.cache import storage as cache
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.storage import thumbnails as cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

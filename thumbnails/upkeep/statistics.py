@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from thumbnails.cache import storage as cache
-from thumbnails.cache.layout import SHARDS
 from thumbnails.models import ImageAsset, State, recipe_in_force
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.names import SHARDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

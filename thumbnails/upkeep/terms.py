@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from thumbnails.cache.layout import SHARDS
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import State
 from thumbnails.rendering import FORMATS
+from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep.selection import Selection, as_ranges
 
 LARGEST_ID_DIGITS = 18

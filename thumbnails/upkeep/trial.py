@@ -3,13 +3,12 @@
 import time
 from dataclasses import dataclass
 
-from thumbnails import conf
-from thumbnails.cache import storage as cache
-from thumbnails.exceptions import StorageFailure, ThumbnailError
+from thumbnails.exceptions import Busy, StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.rendering import Difference, compare
-from thumbnails.upkeep import freshness
+from thumbnails.rendering import Difference
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep import serving
 
 TRIED = 12
 SECONDS_AT_MOST = 10.0
@@ -37,7 +36,7 @@ def try_out(assets: ImageAssetQuerySet) -> list[Tried]:
     for asset in sample(assets, TRIED):
         if tried and time.monotonic() > give_up_at:
             break
-        tried.append(_try_one(asset))
+        tried.append(_try_one(asset, patience_seconds=max(1.0, give_up_at - time.monotonic())))
     return tried
 
 
@@ -60,20 +59,20 @@ def sample(assets: ImageAssetQuerySet, size: int) -> list[ImageAsset]:
     return [found[asset_id] for asset_id in sorted(found)]
 
 
-def _try_one(asset: ImageAsset) -> Tried:
+def _try_one(asset: ImageAsset, *, patience_seconds: float) -> Tried:
     try:
         old = cache.read(asset.thumbnail_path) if asset.thumbnail_path else None
     except StorageFailure:
         old = None
     try:
-        new = freshness.try_out(asset).content
-    except ThumbnailError as error:
+        new = serving.preview(asset, patience_seconds=patience_seconds).content
+    except (ThumbnailError, Busy) as error:
         return Tried(asset=asset, old=old, new=None, failure=str(error))
     return Tried(asset=asset, old=old, new=new, difference=_difference(old, new))
 
 
 def _difference(old: bytes | None, new: bytes) -> Difference | None:
     try:
-        return compare(old, new, max_pixels=conf.current().max_pixels) if old else None
-    except ThumbnailError:  # the old one is damaged
+        return serving.compare(old, new) if old else None
+    except (ThumbnailError, Busy):  # the old one is damaged
         return None

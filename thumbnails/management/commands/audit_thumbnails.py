@@ -1,28 +1,31 @@
-"""Hold ledger and cache against each other, and clean up safely."""
+"""Hold database and cache against each other, and clean up safely."""
 
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from thumbnails.cache.layout import SHARDS
 from thumbnails.management.base import FAILED, ProgressBar, ThumbnailCommand, share
+from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep.audit import SHARE_AT_MOST, Finding, Report, audit
 
 MEANINGS = {
     Finding.ORPHAN: "thumbnails of no image",
-    Finding.MISSING: "thumbnails that the ledger has and the cache does not",
+    Finding.MISSING: "thumbnails that the database has and the cache does not",
     Finding.DAMAGED: "empty or damaged files",
-    Finding.MISMATCHED: "files that the ledger did not have made, as from a backup",
+    Finding.UNSTAMPED: "whole pictures that were not made here, never deleted",
+    Finding.MISMATCHED: "files that are not those of the database, as from a backup",
     Finding.UNRECORDED: "files that the next render takes over or replaces",
     Finding.LEFTOVER: "temporary files whose writer died",
     Finding.FOREIGN: "foreign files, never touched",
+    Finding.CHANGED: "images whose original has changed since it was imported",
+    Finding.GONE: "images whose original is gone; their thumbnails stay",
 }
 
 
 class Command(ThumbnailCommand):
     help = (
-        "Find orphans, missing, damaged and mismatched thumbnails. Exit status 1 where something "
-        "is left to be seen to."
+        "Find orphans, missing, damaged and mismatched thumbnails, and originals that changed or "
+        "went. Exit status 1 where problems remain."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,7 +33,10 @@ class Command(ThumbnailCommand):
             "--fix",
             action="store_true",
             help="delete orphans, damaged and left-over files; mark what the next "
-            "regenerate_thumbnails is to mend",
+            "regenerate_thumbnails is to render",
+        )
+        parser.add_argument(
+            "--originals", action="store_true", help="look at every original's size and time"
         )
         parser.add_argument("--deep", action="store_true", help="decode every file")
         parser.add_argument(
@@ -38,7 +44,8 @@ class Command(ThumbnailCommand):
             type=share,
             default=SHARE_AT_MOST,
             metavar="0.5",
-            help="with --fix: delete up to this share of the files (default: %(default)s)",
+            help="with --fix: up to this share of the files, of the records and of the originals "
+            "may go (default: %(default)s)",
         )
         parser.add_argument("--json", action="store_true", help="report as JSON")
 
@@ -48,6 +55,7 @@ class Command(ThumbnailCommand):
             report = audit(
                 fix=options["fix"],
                 deep=options["deep"],
+                with_originals=options["originals"],
                 allow_share=options["allow_share"],
                 on_shard=bar.show,
             )
@@ -65,9 +73,7 @@ class Command(ThumbnailCommand):
         else:
             self._tell(report)
         if not report.is_clean:
-            raise CommandError(
-                report.refusal or "Something is left to be seen to.", returncode=FAILED
-            )
+            raise CommandError(report.refusal or "Problems remain.", returncode=FAILED)
 
     def _tell(self, report: Report) -> None:
         for finding, number in report.found.items():
@@ -78,7 +84,7 @@ class Command(ThumbnailCommand):
             self.stdout.write("  " + ", ".join(names) + (" …" if number > len(names) else ""))
         for error in report.errors:
             self.stdout.write(error)
-        fixed = f", {report.fixed:,} seen to" if report.fixed else ""
+        fixed = f", {report.fixed:,} mended" if report.fixed else ""
         self.stdout.write(
             f"{report.files:,} thumbnails, {sum(report.found.values()):,} findings{fixed}."
         )

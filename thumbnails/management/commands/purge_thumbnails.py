@@ -38,6 +38,7 @@ class Command(RunCommand):
                 f"({filesizeformat(plan.size_bytes)})?"
             )
         selection.demand_images()
+        self.stop.raise_if_asked()
         run = runs.for_command(Run.Kind.PURGE, selection)
         if run is not None:
             self.work(run, processes=PROCESSES, as_json=options["json"])
@@ -45,5 +46,7 @@ class Command(RunCommand):
     def _ask(self, question: str) -> None:
         if not sys.stdin.isatty():
             raise UsageError("Nobody is there to be asked: add --yes.")
-        if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+        with self.stop.at_once():
+            answer = input(f"{question} [y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
             raise UsageError("Nothing was deleted.")

@@ -7,14 +7,16 @@ from django.core.management.base import CommandError, CommandParser
 from thumbnails.exceptions import UsageError
 from thumbnails.management.base import (
     FAILED,
+    ProgressBar,
     RunCommand,
     add_selection,
     positive,
     rate,
     selection_from,
 )
-from thumbnails.models import Run
-from thumbnails.upkeep import crew, planning, runs
+from thumbnails.models import Run, recipes
+from thumbnails.upkeep import execute, planning, runs
+from thumbnails.upkeep.rescan import record_gone, rescan
 from thumbnails.upkeep.selection import Selection
 
 
@@ -27,6 +29,11 @@ class Command(RunCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add_selection(parser)
         parser.add_argument("--force", action="store_true", help="render fresh ones anew, too")
+        parser.add_argument(
+            "--rescan",
+            action="store_true",
+            help="look first for originals that changed or went since they were imported",
+        )
         parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
         parser.add_argument(
             "--enqueue", action="store_true", help="let the queue's workers do it, and return"
@@ -55,14 +62,31 @@ class Command(RunCommand):
             plan = planning.plan_regeneration(selection, force=options["force"])
             self.tell_plan("render", plan, as_json=as_json)
             return
+        recipes.announce()
+        if options["rescan"]:
+            self._rescan(selection, quiet=as_json)
         how = {name: options[name] for name in ("force", "rate", "ignore_space")}
+        self.stop.raise_if_asked()
         if options["enqueue"]:
             self._enqueue(selection, how, wait=options["wait"], as_json=as_json)
         elif run := runs.for_command(Run.Kind.REGENERATE, selection, **how):
-            processes = options["workers"] or crew.available_cores()
+            processes = options["workers"] or execute.available_cores()
             self.work(run, processes=processes, as_json=as_json)
         else:
             self._nothing_to_do(as_json=as_json)
+
+    def _rescan(self, selection: Selection, *, quiet: bool) -> None:
+        """Raises CommandError (1) where a disk seems to be away: then nothing is started."""
+        assets = selection.assets()
+        with ProgressBar(assets.count(), unit="original", quiet=quiet) as bar:
+            found = rescan(assets, save=True, on_progress=bar.show)
+        if problem := " ".join(found.errors[:1]) or found.refusal():
+            raise CommandError(problem, returncode=FAILED)
+        record_gone(found)
+        self.stderr.write(
+            f"{found.looked_at:,} originals: {len(found.changed):,} changed, "
+            f"{len(found.gone):,} gone."
+        )
 
     def _nothing_to_do(self, *, as_json: bool) -> None:
         if as_json:

@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.management.base import FAILED, RunCommand, counts, positive, run_as_json
 from thumbnails.models import Run
-from thumbnails.upkeep import runs
+from thumbnails.upkeep import health, runs
 
 LISTED = 20
 
@@ -88,6 +88,8 @@ class Command(RunCommand):
         because = f": {run.pause_reason}" if run.pause_reason else ""
         self.stdout.write(f"{run} ({run.kind}, {run.scope_text}) is {run.state}{because}")
         self.stdout.write(f"{progress.done:,} of {run.total:,}: {counts(progress)}")
+        if trouble := health.why_it_stands_still(run, health.carriers(run)):
+            self.stdout.write(trouble)
         self.name_failures(progress)
 
     def _say(self, run: Run, participle: str, *, as_json: bool) -> None:

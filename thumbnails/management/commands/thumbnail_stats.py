@@ -6,6 +6,7 @@ from django.core.management.base import CommandParser
 from django.template.defaultfilters import filesizeformat
 
 from thumbnails.management.base import ThumbnailCommand
+from thumbnails.models.recipes import labels
 from thumbnails.upkeep.statistics import Statistics, statistics
 
 
@@ -30,9 +31,12 @@ class Command(ThumbnailCommand):
         if options["shards"]:
             for use in found.shards:
                 self.stdout.write(f"  {use.shard} {use.files:8,} {filesizeformat(use.size_bytes)}")
-        self.stdout.write(f"Recipe in force: {found.recipe}")
+        names = labels()
+        self.stdout.write(f"Recipe in force: {found.recipe} ({names.get(found.recipe, 'unknown')})")
         if found.other_recipes:
             self._rows("Thumbnails of other recipes", found.other_recipes)
+            for digest in found.other_recipes:
+                self.stdout.write(f"  {digest} is {names.get(digest, 'unknown')}")
 
     def _rows(self, title: str, numbers: dict[str, int]) -> None:
         self.stdout.write(f"{title}:")

@@ -3,19 +3,27 @@
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, Storage, storages
 
-from thumbnails.cache.layout import SHARDS, asset_id_of
+from thumbnails import conf
 from thumbnails.exceptions import StorageFailure
+from thumbnails.rendering import look_at, read_stamp
+from thumbnails.storage.deadlines import within
+from thumbnails.storage.errors import Absent, translated, translated_writing
+from thumbnails.storage.names import SHARDS, asset_id_of
+
+T = TypeVar("T")
 
 TEMPORARY_NAME = re.compile(r"\.(?P<thumbnail>[0-9]+\.jpg)\.[0-9a-f]{16}\.tmp")
 LOCKS_FOLDER = ".locks"
@@ -84,58 +92,100 @@ def storage() -> Storage:
     return storages["thumbnails"]
 
 
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A thumbnail's file as it was read."""
+
+    content: bytes
+    modified_at: float
+    """Seconds since 1970."""
+
+    @property
+    def stamp(self) -> str | None:
+        """None for one that has none or is not whole."""
+        return read_stamp(self.content)
+
+    @property
+    def is_whole(self) -> bool:
+        """It has a JPEG's beginning and its end."""
+        return look_at(self.content).is_whole
+
+
 def write(name: str, content: bytes) -> None:
     """Put a thumbnail into the cache, in place of the old one. Raises StorageFailure."""
-    try:
-        storage().save(name, ContentFile(content))
-    except OSError as error:
-        raise _failure("written", name, error) from error
+    with translated_writing(f"The thumbnail {name} cannot be written"):
+        _within_limit(lambda: storage().save(name, ContentFile(content)))
 
 
 def read(name: str) -> bytes | None:
     """The thumbnail's bytes; None where there is none. Raises StorageFailure."""
+    found = load(name)
+    return None if found is None else found.content
+
+
+def load(name: str) -> Cached | None:
+    """The thumbnail's file; None where there is none. Raises StorageFailure.
+
+    From a local disk at once: a hit's cost is here. Other storages have a limit of time.
+    """
     try:
-        if (path := path_on_disk(name)) is not None:
-            with open(path, "rb", buffering=0) as raw:  # noqa: PTH123  a hit's cost is here
-                return raw.readall()
-        with storage().open(name, "rb") as file:
-            return bytes(file.read())
-    except (FileNotFoundError, NotADirectoryError):
+        with _translated("read", name):
+            if (path := path_on_disk(name)) is not None:
+                return _load_file(path)
+            return _within_limit(partial(_load_object, name))
+    except Absent:
         return None
-    except OSError as error:
-        raise _failure("read", name, error) from error
+
+
+def _load_file(path: str) -> Cached:
+    # Not to wait for the other end of a pipe that lies in a thumbnail's place.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise Absent
+        content = os.read(file, found.st_size + 1)
+        while len(content) < found.st_size and (more := os.read(file, found.st_size)):
+            content += more
+    finally:
+        os.close(file)
+    return Cached(content, found.st_mtime)
+
+
+def _load_object(name: str) -> Cached:
+    store = storage()
+    with store.open(name, "rb") as file:
+        return Cached(bytes(file.read()), store.get_modified_time(name).timestamp())
 
 
 def size_bytes(name: str) -> int | None:
     """The file's size; None where there is none. Raises StorageFailure."""
     try:
-        if (path := path_on_disk(name)) is not None:
-            return os.stat(path).st_size  # noqa: PTH116
-        return storage().size(name)
-    except (FileNotFoundError, NotADirectoryError):
+        with _translated("read", name):
+            if (path := path_on_disk(name)) is not None:
+                return os.stat(path).st_size  # noqa: PTH116
+            return _within_limit(lambda: storage().size(name))
+    except Absent:
         return None
-    except OSError as error:
-        raise _failure("read", name, error) from error
 
 
 def modified_at(name: str) -> datetime | None:
     """When the file was written; None where there is none. Raises StorageFailure."""
     try:
-        return storage().get_modified_time(name)
-    except (FileNotFoundError, NotADirectoryError):
+        with _translated("read", name):
+            return _within_limit(lambda: storage().get_modified_time(name))
+    except Absent:
         return None
-    except OSError as error:
-        raise _failure("read", name, error) from error
 
 
 def delete(name: str) -> None:
     """Remove a thumbnail; one that is not there is no error. Raises StorageFailure."""
-    try:
-        storage().delete(name)
-    except NotADirectoryError:  # a file stands where its folder would be
-        return
-    except OSError as error:
-        raise _failure("deleted", name, error) from error
+    with suppress(Absent), _translated("deleted", name):
+        _within_limit(lambda: storage().delete(name))
+
+
+def _within_limit(act: Callable[[], T]) -> T:
+    return within(conf.current().render_seconds, act, place="thumbnails")
 
 
 def walk(shard: str) -> Iterator[CachedFile]:
@@ -146,19 +196,15 @@ def walk(shard: str) -> Iterator[CachedFile]:
 def survey(shard: str) -> Iterator[CachedFile]:
     """Everything that lies in one shard; links are not followed. Raises StorageFailure."""
     if shard not in SHARDS:
-        raise ValueError(f"{shard!r} is no shard")
+        raise ValueError(f"{shard!r} is not a shard")
     store = storage()
-    try:
+    with suppress(Absent), translated(f"The shard {shard} cannot be listed"):
         if isinstance(store, FileSystemStorage):
             yield from _survey_disk(Path(store.path(shard)), shard)
         else:
-            for base in store.listdir(shard)[1]:
+            for base in _within_limit(lambda: store.listdir(shard))[1]:
                 name = f"{shard}/{base}"
-                yield _file(name, store.size(name))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise _failure("listed", shard, error) from error
+                yield _file(name, _within_limit(partial(store.size, name)))
 
 
 def check_reachable() -> None:
@@ -183,17 +229,17 @@ def foreign_beside_shards() -> list[CachedFile]:
     store = storage()
     if not isinstance(store, FileSystemStorage):
         return []
-    try:
-        with os.scandir(store.location) as entries:
-            return [
-                CachedFile(entry.name, Kind.FOREIGN)
-                for entry in entries
-                if entry.name not in OURS or entry.is_symlink()
-            ]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise _failure("listed", ".", error) from error
+    with (
+        suppress(Absent),
+        translated("The cache's folder cannot be listed"),
+        os.scandir(store.location) as entries,
+    ):
+        return [
+            CachedFile(entry.name, Kind.FOREIGN)
+            for entry in entries
+            if entry.name not in OURS or entry.is_symlink()
+        ]
+    return []
 
 
 def _survey_disk(folder: Path, shard: str) -> Iterator[CachedFile]:
@@ -232,5 +278,5 @@ def path_on_disk(name: str) -> str | None:
     return f"{store.location}/{name}" if isinstance(store, FileSystemStorage) else None
 
 
-def _failure(what: str, name: str, error: OSError) -> StorageFailure:
-    return StorageFailure(f"The thumbnail {name} cannot be {what}: {error.strerror or error}.")
+def _translated(participle: str, name: str) -> AbstractContextManager[None]:
+    return translated(f"The thumbnail {name} cannot be {participle}")

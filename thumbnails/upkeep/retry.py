@@ -15,11 +15,11 @@ PAUSE_SECONDS = 0.5
 T = TypeVar("T")
 
 
-def outlasting_outages(act: Callable[[], T]) -> T:
-    """What `act` gives, tried again while the database is away, for up to PATIENCE_SECONDS.
+def retry_while_database_is_down(act: Callable[[], T]) -> T:
+    """What `act` returns, tried again while the database is away, for up to PATIENCE_SECONDS.
 
-    `act` must be good to be done twice: its commit may have arrived though nobody said so. Inside
-    a transaction of the caller nothing is tried again.
+    `act` must be good to be done twice: its commit may have arrived though its answer did not.
+    Inside a transaction of the caller nothing is tried again.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while True:

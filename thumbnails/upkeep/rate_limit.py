@@ -1,22 +1,21 @@
-"""A run's rate, held over all who work on it."""
+"""A run's rate, held over all processes that work on it."""
 
 import time
 from collections.abc import Callable
 from datetime import timedelta
 
 from django.db import transaction
-from django.utils import timezone
 
-from thumbnails.models import Run
-from thumbnails.upkeep.outage import outlasting_outages
+from thumbnails.models import Run, clock
+from thumbnails.upkeep.retry import retry_while_database_is_down
 
 RESERVED_SECONDS = 0.25
-"""So much of the run's time a worker takes at once: few questions, and no long burst."""
+"""How much of the run's time a worker takes at once: few queries, and no long burst."""
 NAP_SECONDS = 0.25
 
 
-class Pace:
-    """For one worker at one chunk: when it may begin the next of so many images."""
+class RateLimit:
+    """When one worker may begin the next image of its chunk."""
 
     def __init__(self, run: Run, images: int, should_stop: Callable[[], bool]) -> None:
         self._run = run
@@ -32,7 +31,7 @@ class Pace:
             return
         if self._reserved == 0:
             self._reserved = max(1, min(self._images, int(rate * RESERVED_SECONDS)))
-            wait_seconds = outlasting_outages(self._reserve)
+            wait_seconds = retry_while_database_is_down(self._reserve)
             self._begin_at = time.monotonic() + wait_seconds
         while (nap := self._begin_at - time.monotonic()) > 0 and not self._should_stop():
             time.sleep(min(nap, NAP_SECONDS))
@@ -41,9 +40,9 @@ class Pace:
         self._begin_at += 1 / rate
 
     def _reserve(self) -> float:
-        """Take the run's next slots; gives the seconds until the first of them."""
+        """Take the run's next slots. Returns the seconds until the first of them."""
         rate = self._run.rate or 1.0
-        now = timezone.now()
+        now = clock.now()
         with transaction.atomic():
             run = Run.objects.select_for_update().get(pk=self._run.pk)
             begin = max(run.next_slot_at or now, now)

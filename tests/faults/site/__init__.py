@@ -1,0 +1,1 @@
+"""A folder for PYTHONPATH: what is wrong with a process of the site from its very start."""

@@ -1,0 +1,400 @@
+"""Disposable processes that decode, one picture at a time, with limits of time and memory.
+
+A decoder that crashes, hangs or takes all memory takes its process along and nothing else. Each
+process has one picture at a time and a socket of its own, so its parent knows at once which
+picture it was, without a mark on any disk.
+"""
+
+import json
+import os
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+from socket import socketpair
+from typing import Any, Protocol, Self, TypeVar
+
+from thumbnails.exceptions import (
+    Crashed,
+    StorageFailure,
+    ThumbnailError,
+    TooLarge,
+    Unreadable,
+    Unsupported,
+)
+from thumbnails.rendering.compare import Difference
+from thumbnails.rendering.inspection import Facts
+from thumbnails.rendering.process import OUT_OF_MEMORY, READY
+from thumbnails.rendering.recipe import Recipe
+from thumbnails.rendering.render import Rendering
+from thumbnails.rendering.spool import Spool
+
+START_SECONDS = 30
+"""Python and Pillow start in a tenth of a second; on a machine that swaps it takes longer."""
+TRIES = 2
+"""The first death may have any cause; the second, alone in a new process, is the picture's."""
+TRIES_IF_KILLED = 5
+"""No decoder sends itself SIGKILL or SIGTERM: the system or a person does."""
+KILLED = {-signal.SIGKILL, -signal.SIGTERM}
+HEADER_BYTES, CONTENT_BYTES = 2**16, 2**28
+"""An answer is not larger."""
+
+T = TypeVar("T")
+
+ERRORS: dict[str, type[ThumbnailError]] = {
+    error.reason.value: error for error in (TooLarge, Unreadable, Unsupported, StorageFailure)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of one picture."""
+
+    seconds: float
+    """On the clock."""
+    memory_bytes: int
+    """Address space of the process (RLIMIT_AS)."""
+
+
+class OpenFile(Protocol):
+    """A spool, or a file of a disk."""
+
+    def fileno(self) -> int: ...
+
+
+Request = tuple[str, str, dict[str, Any]]
+"""What is to be done (one of the process's WORK), the file's name for messages, and options."""
+
+
+class NotDecoded(Exception):
+    """The pool was closed, or the caller was told to stop. Says nothing about the picture."""
+
+
+def never() -> bool:
+    """For callers that are never told to stop."""
+    return False
+
+
+class _Died(Exception):
+    """The process is gone; the message is half a sentence that says how."""
+
+    def __init__(self, how: str, *, from_outside: bool = False) -> None:
+        super().__init__(how)
+        self.from_outside = from_outside
+
+
+class RenderProcess:
+    """One process, started when it is first asked, and again after it died."""
+
+    def __init__(self, limits: Limits, *, nice: int = 0) -> None:
+        self._limits = limits
+        self._nice = nice
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._is_ended = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def ask(self, request: Request, file: OpenFile, parse: Callable[[Any, bytes], T]) -> T:
+        """What `parse` makes of its answer. Raises _Died; the next call starts another process."""
+        connection = self._connection or self._start()
+        give_up_at = time.monotonic() + self._limits.seconds
+        try:
+            connection.send(request)
+            send_handle(connection, file.fileno(), self.pid)
+            answer = json.loads(_receive(connection, give_up_at, at_most=HEADER_BYTES))
+            content = _receive(connection, give_up_at, at_most=CONTENT_BYTES)
+            if not isinstance(answer, dict):
+                raise TypeError("no object")
+            if answer.get("error") == OUT_OF_MEMORY:
+                raise MemoryError
+            return parse(answer, content)
+        except TimeoutError:
+            self.kill()
+            raise _Died(f"took longer than {self._limits.seconds:g} s") from None
+        except MemoryError:
+            self.kill()
+            megabytes = self._limits.memory_bytes // 2**20
+            raise _Died(f"took more than {megabytes:,} MiB of memory") from None
+        except (EOFError, OSError):
+            raise self._death() from None
+        except (ValueError, TypeError, KeyError, RecursionError):
+            # A decoder that was taken over may answer anything.
+            self.kill()
+            raise _Died("gave an answer without meaning") from None
+
+    def kill(self) -> None:
+        """End it at once, whatever it does; a picture that it has is lost."""
+        if self._process is not None:
+            self._process.kill()
+        self._forget()
+
+    def end(self) -> None:
+        """End it for good, from any thread. The one that asks it at this moment cleans up."""
+        self._is_ended = True
+        if (process := self._process) is not None:
+            process.kill()
+
+    def _forget(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                # One that waits for a disk that hangs cannot even be killed: leave it behind.
+                self._process.wait(1)
+        self._process = self._connection = None
+
+    def _start(self) -> Connection:
+        here, there = socketpair()
+        program = [sys.executable, "-P", "-m", "thumbnails.rendering.process", str(there.fileno())]
+        limits = [str(self._limits.seconds), str(self._limits.memory_bytes)]
+        with there:
+            try:
+                process = subprocess.Popen(  # noqa: S603  ours
+                    [*program, *limits],
+                    stdin=subprocess.DEVNULL,
+                    # Standard output is for what a command reports.
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[there.fileno()],
+                    env=_environment(),
+                    # Ctrl-C reaches a whole group; the parent decides what it means.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                here.close()
+                raise StorageFailure(
+                    f"No render process can be started: {error.strerror}."
+                ) from error
+        self._process, connection = process, Connection(here.detach())
+        self._connection = connection
+        if self._is_ended:  # meanwhile
+            self.kill()
+            raise _Died("was ended", from_outside=True)
+        self._wait_until_ready(connection)
+        return connection
+
+    def _wait_until_ready(self, connection: Connection) -> None:
+        try:
+            _receive(connection, time.monotonic() + START_SECONDS, at_most=len(READY))
+        except (EOFError, OSError, ValueError) as error:
+            death = self._death()
+            if death.from_outside:
+                raise death from None
+            raise StorageFailure(f"No render process can be started: it {death}.") from error
+        if self._nice and self.pid is not None:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self.pid, self._nice)
+
+    def _death(self) -> _Died:
+        """How it ended; ends it where it has not."""
+        process = self._process
+        if process is None:  # `kill` was called meanwhile
+            return _Died("was ended", from_outside=True)
+        try:
+            code = process.wait(1)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return _Died("did not answer")
+        self._forget()
+        if code >= 0:
+            return _Died(f"ended with status {code}")
+        return _Died(f"died of {signal.Signals(-code).name}", from_outside=code in KILLED)
+
+
+def _receive(connection: Connection, give_up_at: float, *, at_most: int) -> bytes:
+    """One message, as `Connection.send_bytes` writes it. Raises TimeoutError, EOFError, ValueError.
+
+    Its own `recv_bytes` waits without a limit for the rest of a message that has begun.
+    """
+    (length,) = struct.unpack("!i", _read(connection, give_up_at, 4))
+    if not 0 <= length <= at_most:
+        raise ValueError(f"a message of {length} bytes")
+    return _read(connection, give_up_at, length)
+
+
+def _read(connection: Connection, give_up_at: float, size: int) -> bytes:
+    content = bytearray()
+    while len(content) < size:
+        if not connection.poll(max(0.0, give_up_at - time.monotonic())):
+            raise TimeoutError
+        part = os.read(connection.fileno(), size - len(content))
+        if not part:
+            raise EOFError
+        content += part
+    return bytes(content)
+
+
+def _environment() -> dict[str, str]:
+    """Where it finds our modules; and without an arena of address space for each thread."""
+    # An empty entry means the current folder, which `-P` leaves out.
+    paths = os.pathsep.join(map(os.path.abspath, sys.path))
+    return {**os.environ, "PYTHONPATH": paths, "MALLOC_ARENA_MAX": "2"}
+
+
+class RenderPool:
+    """So many processes, for any number of threads that ask."""
+
+    def __init__(self, processes: int, limits: Limits, *, nice: int = 0) -> None:
+        self._processes = [RenderProcess(limits, nice=nice) for _ in range(processes)]
+        self._idle: queue.LifoQueue[RenderProcess] = queue.LifoQueue()
+        for process in reversed(self._processes):
+            self._idle.put(process)
+        self._closed = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def render(
+        self,
+        file: OpenFile,
+        recipe: Recipe,
+        *,
+        name: str,
+        fingerprint: str,
+        max_pixels: int,
+        with_facts: bool = False,
+        should_stop: Callable[[], bool] = never,
+    ) -> tuple[Rendering, Facts | None]:
+        """The thumbnail of the original, and its facts where they are asked for.
+
+        Raises Unsupported, TooLarge, Unreadable; Crashed where it killed, hung or burst its
+        process in each of TRIES; StorageFailure where no process can be had. `should_stop` is
+        asked when it is the picture's turn: NotDecoded where it says so.
+        """
+        options = {
+            "recipe": recipe,
+            "fingerprint": fingerprint,
+            "max_pixels": max_pixels,
+            "with_facts": with_facts,
+        }
+        request = ("render_original", name, options)
+        return self._ask(request, file, _parsed_rendering, should_stop)
+
+    def inspect(self, file: OpenFile, *, name: str, max_pixels: int) -> Facts:
+        """The facts of the original's header. Raises as `render`."""
+        options = {"max_pixels": max_pixels}
+        return self._ask(("inspect", name, options), file, lambda answer, _: _parsed_facts(answer))
+
+    def is_whole(self, file: OpenFile, *, name: str, max_pixels: int) -> bool:
+        """Whether the picture can be decoded to its end. Raises as `render` does."""
+        options = {"max_pixels": max_pixels}
+        return self._ask(("is_whole", name, options), file, lambda answer, _: bool(answer["whole"]))
+
+    def compare(self, old: bytes, new: bytes, *, max_pixels: int) -> Difference:
+        """Two thumbnails held against each other. Raises as `render` does."""
+        options = {"old_bytes": len(old), "max_pixels": max_pixels}
+        with Spool.of(old) as both:
+            both.write([new])
+            return self._ask(("compare_both", "thumbnails", options), both, _parsed_difference)
+
+    def close(self) -> None:
+        """End all processes. Pictures that are decoded just now are lost: NotDecoded."""
+        self._closed.set()
+        for process in self._processes:
+            process.end()
+        for process in self._all_idle():
+            process.kill()
+            self._idle.put(process)
+
+    def _all_idle(self) -> list[RenderProcess]:
+        """Those that no thread asks: they are the caller's until it puts them back."""
+        idle = []
+        with suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        return idle
+
+    def _ask(
+        self,
+        request: Request,
+        file: OpenFile,
+        parse: Callable[[Any, bytes], T],
+        should_stop: Callable[[], bool] = never,
+    ) -> T:
+        def parsed(answer: Any, content: bytes) -> T | ThumbnailError:
+            if "error" in answer:
+                return ERRORS[answer["error"]](str(answer["message"]))
+            return parse(answer, content)
+
+        with self._process() as process:
+            if should_stop():
+                raise NotDecoded
+            found = self._try(lambda: process.ask(request, file, parsed))
+        if isinstance(found, ThumbnailError):
+            raise found
+        return found
+
+    def _try(self, ask: Callable[[], T]) -> T:
+        """The answer, if need be of a second process."""
+        deaths: list[_Died] = []
+        while True:
+            try:
+                return ask()
+            except _Died as death:
+                if self._closed.is_set():
+                    raise NotDecoded from None
+                deaths.append(death)
+                own = sum(1 for one in deaths if not one.from_outside)
+                if own >= TRIES or len(deaths) >= TRIES_IF_KILLED:
+                    raise Crashed(_verdict(list(map(str, deaths)))) from None
+
+    @contextmanager
+    def _process(self) -> Iterator[RenderProcess]:
+        """One that nobody else has. Waits for it, as long as others may take."""
+        if self._closed.is_set():
+            raise NotDecoded
+        process = self._idle.get()
+        try:
+            if self._closed.is_set():
+                raise NotDecoded
+            yield process
+        finally:
+            if self._closed.is_set():
+                process.kill()
+            self._idle.put(process)
+
+
+def _parsed_rendering(answer: Any, content: bytes) -> tuple[Rendering, Facts | None]:
+    width, height = _number(answer["width"]), _number(answer["height"])
+    facts = None if answer["facts"] is None else _parsed_facts(answer["facts"])
+    return Rendering(content=content, width=width, height=height), facts
+
+
+def _parsed_facts(answer: Any) -> Facts:
+    return Facts(
+        width=_number(answer["width"]),
+        height=_number(answer["height"]),
+        format=str(answer["format"])[:8],
+        mode=str(answer["mode"])[:8],
+        orientation=_number(answer["orientation"]),
+    )
+
+
+def _parsed_difference(answer: Any, content: bytes) -> Difference:
+    return Difference(share=float(answer["share"]), picture=content if answer["pictured"] else None)
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or not 0 < value < 2**31:
+        raise TypeError(f"{value!r} is not a number of pixels")
+    return value
+
+
+def _verdict(deaths: list[str]) -> str:
+    """What happened, in a sentence."""
+    if len(set(deaths)) == 1:
+        return f"The process that decoded it {deaths[0]}, {len(deaths)} times."
+    return f"The process that decoded it {', then '.join(deaths)}."

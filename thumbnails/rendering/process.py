@@ -1,0 +1,115 @@
+"""The child of a render pool: decodes one picture at a time, and may die of it.
+
+Started by `thumbnails.rendering.pool` as `python -m thumbnails.rendering.process FD`, where FD is
+a Unix socket. It reads a request, which is pickled by its parent, and the file that comes with it.
+It answers in JSON and bytes, and never in pickles: who has taken over a decoder shall not get any
+further by its answer.
+"""
+
+import gc
+import json
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from io import BufferedReader, FileIO
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from thumbnails.exceptions import ThumbnailError
+from thumbnails.rendering import inspection
+from thumbnails.rendering.compare import compare
+from thumbnails.rendering.recipe import Recipe
+from thumbnails.rendering.render import render
+
+Answer = tuple[dict[str, Any], bytes]
+
+READY = b"ready"
+OUT_OF_MEMORY = "out_of_memory"
+SPARE_SECONDS = 5
+"""Its parent ends it in time. It ends itself a little later, should the parent be gone."""
+
+
+def render_original(
+    file: BinaryIO, *, recipe: Recipe, fingerprint: str, max_pixels: int, with_facts: bool
+) -> Answer:
+    """The thumbnail, and with it the facts of the original's header where they are asked for."""
+    facts = inspection.inspect(file, max_pixels=max_pixels) if with_facts else None
+    file.seek(0)
+    done = render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels)
+    found = {"width": done.width, "height": done.height, "facts": facts and asdict(facts)}
+    return found, done.content
+
+
+def is_whole(file: BinaryIO, *, max_pixels: int) -> Answer:
+    return {"whole": inspection.is_whole(file, max_pixels=max_pixels)}, b""
+
+
+def compare_both(file: BinaryIO, *, old_bytes: int, max_pixels: int) -> Answer:
+    """The first picture in the file, of so many bytes, against the other one behind it."""
+    found = compare(file.read(old_bytes), file.read(), max_pixels=max_pixels)
+    return {"share": found.share, "pictured": found.picture is not None}, found.picture or b""
+
+
+def inspect(file: BinaryIO, *, max_pixels: int) -> Answer:
+    return asdict(inspection.inspect(file, max_pixels=max_pixels)), b""
+
+
+WORK: dict[str, Callable[..., Answer]] = {
+    work.__name__: work for work in (render_original, is_whole, compare_both, inspect)
+}
+
+
+def main(connection: Connection, *, seconds: float, memory_bytes: int) -> None:
+    """Answer requests until the parent closes its end, or goes."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # these are for the parent to decide about
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    Image.MAX_IMAGE_PIXELS = None  # our own limit comes with a reason
+    Image.init()
+    gc.freeze()
+    with suppress(EOFError, ConnectionError):
+        connection.send_bytes(READY)
+        while _answer(connection, seconds=seconds):
+            pass
+
+
+def _answer(connection: Connection, *, seconds: float) -> bool:
+    """Serve one request. False after one that took all the memory: this process is used up."""
+    work, name, options = connection.recv()
+    with _opened(recv_handle(connection), name) as file:
+        signal.setitimer(signal.ITIMER_REAL, seconds + SPARE_SECONDS)
+        answer, content = _outcome(work, options, file)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    connection.send_bytes(json.dumps(answer).encode())
+    connection.send_bytes(content)
+    return answer.get("error") != OUT_OF_MEMORY
+
+
+def _outcome(work: str, options: dict[str, Any], file: BinaryIO) -> Answer:
+    try:
+        return WORK[work](file, **options)
+    except MemoryError:
+        return {"error": OUT_OF_MEMORY}, b""
+    except ThumbnailError as error:
+        return {"error": error.reason.value, "message": str(error)}, b""
+
+
+def _opened(handle: int, name: str) -> BinaryIO:
+    raw = FileIO(handle)
+    raw.name = name  # a descriptor's own is its number
+    file = BufferedReader(raw)
+    file.seek(0)  # the parent, who wrote it, stands at its end
+    return file
+
+
+if __name__ == "__main__":
+    main(Connection(int(sys.argv[1])), seconds=float(sys.argv[2]), memory_bytes=int(sys.argv[3]))

@@ -1,0 +1,95 @@
+"""An original's bytes between the thread that reads them and the process that decodes them."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+KEPT_BYTES = 16 * 2**20
+KEPT_SPOOLS = 8
+
+_kept: list[int] = []
+
+
+class Spool:
+    """A file without a name, in memory where the system has such files (Linux).
+
+    Reading an original comes before decoding it, so a storage that hangs is not the picture's
+    fault. What is read goes here, and a render process is given the descriptor. A spool of
+    ordinary size is used again with its memory: to fill a new one costs three times as much.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._fd = _kept.pop()
+        except IndexError:
+            self._fd = _new_file()
+        self.size_bytes = 0
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """A spool with these bytes in it."""
+        spool = cls()
+        spool.write([content])
+        return spool
+
+    def write(self, parts: Iterable[bytes]) -> None:
+        """Append these bytes."""
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                written = os.pwrite(self._fd, rest, self.size_bytes)
+                self.size_bytes += written
+                rest = rest[written:]
+
+    def copy_from(self, file: int, size_bytes: int) -> None:
+        """Append an open file from its beginning, up to that size."""
+        if sys.platform != "linux":  # elsewhere sendfile knows sockets alone
+            self.write([os.pread(file, size_bytes, 0)])
+            return
+        os.lseek(self._fd, self.size_bytes, os.SEEK_SET)
+        copied = 0
+        while copied < size_bytes:
+            number = os.sendfile(self._fd, file, copied, size_bytes - copied)
+            if number == 0:
+                break
+            copied += number
+        self.size_bytes += copied
+
+    def clear(self) -> None:
+        """Empty it, to be filled again."""
+        self.size_bytes = 0
+
+    def fileno(self) -> int:
+        """The descriptor of a file with what was written, and nothing of a picture before it."""
+        os.ftruncate(self._fd, self.size_bytes)
+        return self._fd
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        if os.fstat(fd).st_size <= KEPT_BYTES and len(_kept) < KEPT_SPOOLS:
+            _kept.append(fd)
+        else:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _new_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("original")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -1,0 +1,104 @@
+"""Waiting for what may hang, but not for ever: a disk of another machine, an object storage."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+HANGING_AT_MOST = 32
+"""Threads that may be left behind in one place that hangs; beyond that nothing more is begun
+there, and other places are asked as ever."""
+
+
+class _Helper(threading.Thread):
+    """A thread that does one thing after the other, and never keeps its process alive."""
+
+    def __init__(self) -> None:
+        super().__init__(name="thumbnails-deadline", daemon=True)
+        self.inbox: SimpleQueue[_Task[Any]] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            self.inbox.get().run()
+            _idle.append(self)
+
+
+class _Task(Generic[T]):
+    def __init__(self, act: Callable[[], T]) -> None:
+        self._act = act
+        self.future: Future[T] = Future()
+
+    def run(self) -> None:
+        try:
+            result = self._act()
+        except BaseException as error:  # noqa: BLE001  for the caller to see
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
+
+
+_idle: list[_Helper] = []
+_hanging: dict[str, set["Future[Any]"]] = {}
+"""By place."""
+
+
+def _forget() -> None:
+    """After a fork: threads are not inherited."""
+    _idle.clear()
+    _hanging.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def begin(act: Callable[[], T], *, place: str) -> "Future[T]":
+    """Do it in another thread. Raises TimeoutError where too many hang in that place already."""
+    if len(_hanging.get(place, ())) >= HANGING_AT_MOST:
+        raise TimeoutError
+    task = _Task(act)
+    try:
+        helper = _idle.pop()
+    except IndexError:
+        helper = _Helper()
+    helper.inbox.put(task)
+    return task.future
+
+
+def within(
+    seconds: float,
+    act: Callable[[], T],
+    *,
+    place: str,
+    discard: Callable[[T], None] | None = None,
+) -> T:
+    """What `act` returns or raises, if it comes to an end in that time.
+
+    Raises TimeoutError otherwise: then `act` is left alone in its thread, and what it returns
+    after all is given to `discard`.
+    """
+    future = begin(act, place=place)
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        if future.done():  # it is the act's own, or came at the very last moment
+            return future.result()
+        _leave(future, place, discard)
+        raise
+
+
+def _leave(future: "Future[T]", place: str, discard: Callable[[T], None] | None) -> None:
+    hanging = _hanging.setdefault(place, set())
+    hanging.add(future)
+
+    def ended(late: "Future[T]") -> None:
+        hanging.discard(late)
+        if discard is not None and late.exception() is None:
+            discard(late.result())
+
+    future.add_done_callback(ended)

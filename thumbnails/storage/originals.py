@@ -1,0 +1,145 @@
+"""The originals' storage (`STORAGES["originals"]`), read and never written to by rendering."""
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from django.core.files.storage import FileSystemStorage, Storage, storages
+
+from thumbnails import conf
+from thumbnails.exceptions import SourceMissing, StorageFailure, TooLarge
+from thumbnails.rendering import Spool
+from thumbnails.storage.deadlines import within
+from thumbnails.storage.errors import Absent, translated
+
+PLACE = "originals"
+TRIES = 5
+"""To read an original that changes while it is read."""
+YOUNG_SECONDS = 0.02
+"""Linux takes a file's time from a clock that ticks every 4 to 10 ms: a file that was written
+within this time may be written again and keep its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """An original as it was read."""
+
+    version: str
+    spool: Spool
+
+
+def storage() -> Storage:
+    return storages["originals"]
+
+
+def source_version(name: str, *, patience_seconds: float | None = None) -> str:
+    """What identifies the original's bytes without reading them: size and modification time.
+
+    That is rsync's quick check: `{bytes}-{microseconds since 1970}`. Raises SourceMissing, or
+    StorageFailure where the storage errs or does not answer in that time, by default in
+    THUMBNAIL_RENDER_SECONDS.
+    """
+    seconds = patience_seconds or conf.current().render_seconds
+    with _translated(name):
+        return within(seconds, partial(_version_in, storage(), name), place=PLACE)
+
+
+def version_of(path: Path) -> str:
+    """The version that a file will have as an original, wherever it lies now."""
+    with _translated(path.name):
+        return _version_of(path.stat())
+
+
+@contextmanager
+def read(name: str) -> Iterator[Original]:
+    """The original's bytes and their version, for the block.
+
+    Raises as `source_version`, and TooLarge for a file of more than THUMBNAIL_MAX_BYTES.
+    """
+    settings = conf.current()
+    with _translated(name):
+        original = within(
+            settings.render_seconds,
+            partial(_read, storage(), name, settings.max_bytes),
+            place=PLACE,
+            discard=lambda late: late.spool.close(),
+        )
+    with original.spool:
+        yield original
+
+
+def _read(store: Storage, name: str, max_bytes: int) -> Original:
+    """Read it until it has not changed meanwhile."""
+    spool = Spool()
+    try:
+        for _ in range(TRIES):
+            spool.clear()
+            version = (
+                _copy_file(store.path(name), spool, max_bytes)
+                if isinstance(store, FileSystemStorage)
+                else _copy_object(store, name, spool, max_bytes)
+            )
+            if version is not None:
+                return Original(version, spool)
+            time.sleep(YOUNG_SECONDS)
+    except BaseException:
+        spool.close()
+        raise
+    spool.close()
+    raise StorageFailure(f"The original {name} cannot be read: it changes all the time.")
+
+
+def _copy_file(path: str, spool: Spool, max_bytes: int) -> str | None:
+    """The version of what was copied; None where it changed meanwhile, or may yet."""
+    # Not to wait for the other end of a pipe.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        before = os.fstat(file)
+        if not stat.S_ISREG(before.st_mode):
+            raise StorageFailure("The original cannot be read: it is not a regular file.")
+        _check_size(before.st_size, max_bytes)
+        spool.copy_from(file, before.st_size)
+        after = os.fstat(file)
+    finally:
+        os.close(file)
+    if _version_of(before) != _version_of(after) or spool.size_bytes != after.st_size:
+        return None
+    return None if 0 <= time.time() - after.st_mtime < YOUNG_SECONDS else _version_of(after)
+
+
+def _copy_object(store: Storage, name: str, spool: Spool, max_bytes: int) -> str | None:
+    before = _version_in(store, name)
+    _check_size(store.size(name), max_bytes)
+    with store.open(name, "rb") as file:
+        spool.write(file.chunks())
+    return before if _version_in(store, name) == before else None
+
+
+def _check_size(size_bytes: int, max_bytes: int) -> None:
+    if size_bytes > max_bytes:
+        raise TooLarge(f"{size_bytes:,} bytes are more than the {max_bytes:,} allowed.")
+
+
+def _version_in(store: Storage, name: str) -> str:
+    if isinstance(store, FileSystemStorage):
+        return _version_of(os.stat(store.path(name)))  # noqa: PTH116  what it costs counts
+    modified = store.get_modified_time(name).timestamp()
+    return f"{store.size(name)}-{int(modified * 1e6)}"
+
+
+def _version_of(found: os.stat_result) -> str:
+    return f"{found.st_size}-{found.st_mtime_ns // 1000}"
+
+
+@contextmanager
+def _translated(name: str) -> Iterator[None]:
+    try:
+        with translated(f"The original {name} cannot be read"):
+            yield
+    except Absent as error:
+        raise SourceMissing(f"The original {name} is gone.") from error
