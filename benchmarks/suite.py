@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks import (
     api,
+    hostile,
     importing,
     large,
     memory,
@@ -15,6 +16,7 @@ from benchmarks import (
     rendering,
     running,
     storing,
+    web,
 )
 from benchmarks.meters import available_cores
 from benchmarks.report import Section
@@ -30,13 +32,16 @@ class Extent:
     rendering_rounds: int = 4
     command_photos: int = 500
     command_rounds: int = 2
-    tiny_counts: tuple[int, ...] = (100, 50_000)
+    tiny_counts: tuple[int, ...] = (100, 20_000)
     files: int = 5_000
     import_rounds: int = 3
     writes: int = 200
     run_pictures: int = 10_000
     audited_files: int = 100_000
     images: int = 1_000_000
+    hostile_seconds: float = 5
+    """The limit of time of one try at a tiny file that takes long."""
+    web_extent: web.Extent = web.WHOLE
     is_whole: bool = True
     """False where some bounds are meant for more than this."""
 
@@ -53,6 +58,8 @@ QUICK = Extent(
     run_pictures=400,
     audited_files=2_000,
     images=20_000,
+    hostile_seconds=2,
+    web_extent=web.QUICK,
     is_whole=False,
 )
 
@@ -63,6 +70,7 @@ def measure(home: Path, here: Site, extent: Extent) -> Iterator[Section]:
     tiny = photos.make_tiny(home / "tiny", count=8)
     small = photos.make_small(home / "small", count=50)
     yield rendering.measure(originals, rounds=extent.rendering_rounds)
+    yield hostile.measure(seconds=extent.hostile_seconds)
     yield regenerating.measure(
         home / "regenerating",
         originals,
@@ -83,6 +91,7 @@ def measure(home: Path, here: Site, extent: Extent) -> Iterator[Section]:
     yield pages.measure()
     yield api.measure()
     yield storing.measure(originals[0], writes=extent.writes)
+    yield web.measure(home / "web", here, originals[0], extent.web_extent)
     yield running.measure(
         here,
         small,

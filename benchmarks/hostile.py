@@ -1,0 +1,144 @@
+"""Tiny files that ask for much, and what their render process is allowed to take for them."""
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+
+import psutil
+from PIL import Image
+
+from benchmarks.meters import Peak, metered, peaks
+from benchmarks.rendering import FINGERPRINT, RECIPE
+from benchmarks.report import Row, Section
+from thumbnails import conf
+from thumbnails.exceptions import ThumbnailError
+from thumbnails.rendering import Spool
+from thumbnails.rendering.pool import Limits, RenderPool
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MEBIBYTE = 2**20
+
+
+# --- Pictures -----------------------------------------------------------------------------------
+
+
+def slow_bmp(pixels: int) -> bytes:
+    """An RLE8-compressed BMP of one line: one pixel, and the line's end.
+
+    Pillow fills up the rest of the line in Python, pixel by pixel.
+    """
+    data, palette = b"\x01\x00\x00\x00\x00\x01", bytes(8)
+    offset = 54 + len(palette)
+    file_header = struct.pack("<2sIHHI", b"BM", offset + len(data), 0, 0, offset)
+    picture = struct.pack("<IiiHHIIiiII", 40, pixels, 1, 1, 8, 1, len(data), 0, 0, 2, 0)
+    return file_header + picture + palette + data
+
+
+def vast_webp(side: int) -> bytes:
+    """A lossless WebP of one colour: each of its pixels takes no bit at all."""
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(file, "WEBP", lossless=True)
+    content = bytearray(file.getvalue())
+    # Behind RIFF's header, the chunk's and a signature: 14 bits for each side, less one.
+    begin = 21
+    (bits,) = struct.unpack_from("<I", content, begin)
+    struct.pack_into("<I", content, begin, bits >> 28 << 28 | (side - 1) << 14 | (side - 1))
+    return bytes(content)
+
+
+def write_vast_png(path: Path, pixels: int) -> None:
+    """A black RGB picture, compressed line by line: making it takes little memory."""
+    side = isqrt(pixels)
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    with path.open("wb") as file:
+        file.write(PNG_SIGNATURE + _chunk(b"IHDR", header))
+        for part in _compressed(bytes(1 + 3 * side), side):
+            file.write(_chunk(b"IDAT", part))
+        file.write(_chunk(b"IEND", b""))
+
+
+def _compressed(line: bytes, lines: int) -> Iterator[bytes]:
+    packer = zlib.compressobj(1)
+    for _ in range(lines):
+        if part := packer.compress(line):
+            yield part
+    yield packer.flush()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+# --- Measuring ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What the render processes took for one picture."""
+
+    cpu_seconds: float
+    most: Peak
+    end: str
+    """How it ended, in a sentence."""
+
+
+def measure(*, seconds: float) -> Section:
+    """With a limit of so many seconds, to be done sooner, and the site's limit of memory."""
+    settings = conf.current()
+    limits = Limits(seconds=seconds, memory_bytes=settings.render_memory_bytes)
+    bmp, webp = slow_bmp(settings.max_pixels), vast_webp(isqrt(settings.max_pixels))
+    slow = _take(bmp, limits, settings.max_pixels)
+    vast = _take(webp, limits, settings.max_pixels)
+    memory = f"of {limits.memory_bytes // MEBIBYTE:,} MiB allowed"
+    return Section(
+        title=f"Tiny files of {settings.max_pixels // 10**6:,} megapixels",
+        rows=[
+            Row(
+                key="hostile.bmp_cpu_s",
+                label=f"CPU for a BMP of {len(bmp)} bytes, at {seconds:g} s a try",
+                value=slow.cpu_seconds,
+                unit="s",
+                note=slow.end,
+            ),
+            Row(
+                key="hostile.webp_address_mib",
+                label=f"address space for a WebP of {len(webp)} bytes",
+                value=vast.most.address_bytes / MEBIBYTE,
+                unit="MiB",
+                digits=0,
+                note=f"{memory}; {vast.most.resident_bytes // MEBIBYTE:,} resident. {vast.end}",
+            ),
+            Row(
+                key="hostile.webp_cpu_s",
+                label="CPU for it",
+                value=vast.cpu_seconds,
+                unit="s",
+            ),
+        ],
+    )
+
+
+def _take(picture: bytes, limits: Limits, max_pixels: int) -> Taken:
+    before = {child.pid for child in psutil.Process().children()}
+    with (
+        Spool.of(picture) as spool,
+        RenderPool(1, limits) as pool,
+        peaks(psutil.Process()) as found,
+        metered(other_programs=True) as usage,
+    ):
+        try:
+            pool.render(spool, RECIPE, name="tiny", fingerprint=FINGERPRINT, max_pixels=max_pixels)
+            end = "It was rendered."
+        except ThumbnailError as error:
+            end = str(error)
+    processes = [peak for pid, peak in found.items() if pid not in {os.getpid(), *before}]
+    most = Peak(
+        resident_bytes=max((peak.resident_bytes for peak in processes), default=0),
+        address_bytes=max((peak.address_bytes for peak in processes), default=0),
+    )
+    return Taken(cpu_seconds=usage.cpu_seconds, most=most, end=end)
