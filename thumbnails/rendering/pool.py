@@ -6,8 +6,10 @@ picture it was, without a mark on any disk.
 """
 
 import json
+import math
 import os
 import queue
+import select
 import signal
 import struct
 import subprocess
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from socket import socketpair
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, cast
 
 from thumbnails.exceptions import (
     Crashed,
@@ -46,6 +48,7 @@ TRIES_IF_KILLED = 5
 KILLED = {-signal.SIGKILL, -signal.SIGTERM}
 HEADER_BYTES, CONTENT_BYTES = 2**16, 2**28
 """An answer is not larger."""
+PART_BYTES = 2**18
 
 T = TypeVar("T")
 
@@ -91,6 +94,43 @@ class _Died(Exception):
         self.from_outside = from_outside
 
 
+class _Inbox:
+    """Messages as `Connection.send_bytes` writes them, read with a limit of time.
+
+    Its own `recv_bytes` waits without one for the rest of a message that has begun.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._poll = select.poll()
+        self._poll.register(connection.fileno(), select.POLLIN)
+        self._content = bytearray()
+
+    def clear(self) -> None:
+        """Forget what came without being asked for."""
+        self._content.clear()
+
+    def receive(self, give_up_at: float, *, at_most: int) -> bytes:
+        """One message. Raises TimeoutError, EOFError, ValueError."""
+        (length,) = struct.unpack("!i", self._read(give_up_at, 4))
+        if not 0 <= length <= at_most:
+            raise ValueError(f"a message of {length} bytes")
+        return self._read(give_up_at, length)
+
+    def _read(self, give_up_at: float, size: int) -> bytes:
+        while len(self._content) < size:
+            seconds = max(0.0, give_up_at - time.monotonic())
+            if not self._poll.poll(math.ceil(seconds * 1000)):
+                raise TimeoutError
+            part = os.read(self._connection.fileno(), PART_BYTES)
+            if not part:
+                raise EOFError
+            self._content += part
+        content = bytes(self._content[:size])
+        del self._content[:size]
+        return content
+
+
 class RenderProcess:
     """One process, started when it is first asked, and again after it died."""
 
@@ -99,6 +139,7 @@ class RenderProcess:
         self._nice = nice
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._inbox: _Inbox | None = None
         self._is_ended = False
 
     @property
@@ -107,13 +148,16 @@ class RenderProcess:
 
     def ask(self, request: Request, file: OpenFile, parse: Callable[[Any, bytes], T]) -> T:
         """What `parse` makes of its answer. Raises _Died; the next call starts another process."""
-        connection = self._connection or self._start()
+        if self._connection is None or self._inbox is None:
+            self._start()
+        connection, inbox = cast(Connection, self._connection), cast(_Inbox, self._inbox)
         give_up_at = time.monotonic() + self._limits.seconds
         try:
+            inbox.clear()
             connection.send(request)
             send_handle(connection, file.fileno(), self.pid)
-            answer = json.loads(_receive(connection, give_up_at, at_most=HEADER_BYTES))
-            content = _receive(connection, give_up_at, at_most=CONTENT_BYTES)
+            answer = json.loads(inbox.receive(give_up_at, at_most=HEADER_BYTES))
+            content = inbox.receive(give_up_at, at_most=CONTENT_BYTES)
             if not isinstance(answer, dict):
                 raise TypeError("no object")
             if answer.get("error") == OUT_OF_MEMORY:
@@ -152,9 +196,9 @@ class RenderProcess:
             with suppress(subprocess.TimeoutExpired):
                 # One that waits for a disk that hangs cannot even be killed: leave it behind.
                 self._process.wait(1)
-        self._process = self._connection = None
+        self._process = self._connection = self._inbox = None
 
-    def _start(self) -> Connection:
+    def _start(self) -> None:
         here, there = socketpair()
         program = [sys.executable, "-P", "-m", "thumbnails.rendering.process", str(there.fileno())]
         limits = [str(self._limits.seconds), str(self._limits.memory_bytes)]
@@ -175,17 +219,17 @@ class RenderProcess:
                 raise StorageFailure(
                     f"No render process can be started: {error.strerror}."
                 ) from error
-        self._process, connection = process, Connection(here.detach())
-        self._connection = connection
+        self._process = process
+        self._connection = Connection(here.detach())
+        self._inbox = _Inbox(self._connection)
         if self._is_ended:  # meanwhile
             self.kill()
             raise _Died("was ended", from_outside=True)
-        self._wait_until_ready(connection)
-        return connection
+        self._wait_until_ready(self._inbox)
 
-    def _wait_until_ready(self, connection: Connection) -> None:
+    def _wait_until_ready(self, inbox: _Inbox) -> None:
         try:
-            _receive(connection, time.monotonic() + START_SECONDS, at_most=len(READY))
+            inbox.receive(time.monotonic() + START_SECONDS, at_most=len(READY))
         except (EOFError, OSError, ValueError) as error:
             death = self._death()
             if death.from_outside:
@@ -209,29 +253,6 @@ class RenderProcess:
         if code >= 0:
             return _Died(f"ended with status {code}")
         return _Died(f"died of {signal.Signals(-code).name}", from_outside=code in KILLED)
-
-
-def _receive(connection: Connection, give_up_at: float, *, at_most: int) -> bytes:
-    """One message, as `Connection.send_bytes` writes it. Raises TimeoutError, EOFError, ValueError.
-
-    Its own `recv_bytes` waits without a limit for the rest of a message that has begun.
-    """
-    (length,) = struct.unpack("!i", _read(connection, give_up_at, 4))
-    if not 0 <= length <= at_most:
-        raise ValueError(f"a message of {length} bytes")
-    return _read(connection, give_up_at, length)
-
-
-def _read(connection: Connection, give_up_at: float, size: int) -> bytes:
-    content = bytearray()
-    while len(content) < size:
-        if not connection.poll(max(0.0, give_up_at - time.monotonic())):
-            raise TimeoutError
-        part = os.read(connection.fileno(), size - len(content))
-        if not part:
-            raise EOFError
-        content += part
-    return bytes(content)
 
 
 def _environment() -> dict[str, str]:

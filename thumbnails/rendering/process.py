@@ -8,8 +8,10 @@ further by its answer.
 
 import gc
 import json
+import os
 import resource
 import signal
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -89,9 +91,16 @@ def _answer(connection: Connection, *, seconds: float) -> bool:
         signal.setitimer(signal.ITIMER_REAL, seconds + SPARE_SECONDS)
         answer, content = _outcome(work, options, file)
         signal.setitimer(signal.ITIMER_REAL, 0)
-    connection.send_bytes(json.dumps(answer).encode())
-    connection.send_bytes(content)
+    _send(connection, json.dumps(answer).encode(), content)
     return answer.get("error") != OUT_OF_MEMORY
+
+
+def _send(connection: Connection, *messages: bytes) -> None:
+    """As `Connection.send_bytes`, but all at once: the parent wakes up once."""
+    parts = (part for message in messages for part in (struct.pack("!i", len(message)), message))
+    rest = memoryview(b"".join(parts))
+    while rest:
+        rest = rest[os.write(connection.fileno(), rest) :]
 
 
 def _outcome(work: str, options: dict[str, Any], file: BinaryIO) -> Answer:

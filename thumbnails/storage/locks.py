@@ -105,8 +105,8 @@ def _current_file() -> _LockFile | None:
     global _file  # noqa: PLW0603
     for path in _paths():
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _file is None or _identity(path) != _file.identity:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _file = _LockFile(path)  # the old one stays open: locks in it may be held
         except OSError:
             continue

@@ -20,8 +20,8 @@ from django.db.models.functions import Now
 from thumbnails.exceptions import Reason
 from thumbnails.models import Chunk, ImageAsset, Outcome, Run
 from thumbnails.models.assets import Result
-from thumbnails.models.recipes import is_own_in_force, own_recipe
-from thumbnails.models.runs import LEASE, Progress
+from thumbnails.models.recipes import announce, own_recipe, recipe_in_force
+from thumbnails.models.runs import LEASE, Progress, progress_of
 from thumbnails.rendering.pool import NotDecoded, RenderPool
 from thumbnails.upkeep import freshness, pools, queue
 from thumbnails.upkeep.rate_limit import RateLimit
@@ -126,7 +126,10 @@ def work_job(chunk_id: int) -> None:
 
 def _claim(chunk_id: int, token: UUID, own: str) -> Chunk | None:
     chunk = Chunk.objects.claim(chunk_id, token, recipe=own)
-    if chunk is not None and chunk.run.kind == Run.Kind.REGENERATE and not is_own_in_force():
+    if chunk is None or chunk.run.kind == Run.Kind.PURGE:
+        return chunk
+    announce()
+    if recipe_in_force().digest != own:
         chunk.release()
         return None
     return chunk
@@ -141,17 +144,15 @@ def _kept(chunk: Chunk) -> Iterator[threading.Event]:
     lost, done = threading.Event(), threading.Event()
 
     def renew() -> None:
-        try:
-            while not done.wait(RENEW_SECONDS):
-                try:
-                    if not chunk.renew():
-                        lost.set()
-                except DatabaseError:
-                    # It is away for a while: the work on the chunk will notice as well.
-                    logger.warning("The database did not answer while at %s", chunk)
-                    connection.close()
-        finally:
-            connection.close()
+        while not done.wait(RENEW_SECONDS):
+            try:
+                if not chunk.renew():
+                    lost.set()
+            except DatabaseError:
+                # It is away for a while: the work on the chunk will notice as well.
+                logger.warning("The database did not answer while at %s", chunk)
+            finally:
+                connection.close()
 
     heart = threading.Thread(target=renew, daemon=True)
     heart.start()
@@ -160,7 +161,8 @@ def _kept(chunk: Chunk) -> Iterator[threading.Event]:
     finally:
         done.set()
         heart.join()
-        retry_while_database_is_down(chunk.release)
+        if chunk.position < len(chunk.asset_ids):
+            retry_while_database_is_down(chunk.release)
 
 
 class _Work:
@@ -171,7 +173,7 @@ class _Work:
         self._run = chunk.run
         self._pool = pool
         self._told_to_stop = should_stop
-        self._look_at = 0.0
+        self._look_at = time.monotonic() + LOOK_SECONDS  # it was running when it was claimed
         self._assets: dict[int, ImageAsset] = {}
         self._looked_at = 0.0
 
@@ -243,7 +245,7 @@ class _Work:
 
     def _flush(self, results: list[Result]) -> bool:
         """Save and count. False where the lease is lost: then nothing is saved."""
-        while True:
+        while results:
             try:
                 if not retry_while_database_is_down(partial(self._save, results)):
                     return False
@@ -253,7 +255,8 @@ class _Work:
                 self._chunk.position += len(results)
                 for column, row in self._rows(results).items():
                     setattr(self._run, column, row)
-                return True
+                break
+        return True
 
     def _save(self, results: list[Result]) -> bool:
         """Results and counts in one transaction. May be tried again after a lost connection."""
@@ -264,8 +267,6 @@ class _Work:
                 return self._is_counted(results)
             if locked.position != self._chunk.position:
                 return locked.position == self._chunk.position + len(results)
-            if not results:
-                return True
             void = ImageAsset.objects.save_results(results)
             if void:
                 raise _Void(void)
@@ -391,12 +392,11 @@ def work(
                 lanes.wait(stop)
                 if stop.is_asked() or lanes.failure:
                     break
-                if run.kind == Run.Kind.REGENERATE and not retry_while_database_is_down(
-                    is_own_in_force
-                ):
+                if run.kind == Run.Kind.REGENERATE and recipe_in_force() != own_recipe():
                     raise NotFinished("Processes with another recipe were started since.")
-                on_progress(retry_while_database_is_down(run.progress))
-                retry_while_database_is_down(partial(Run.objects.settle, run.pk))
+                on_progress(retry_while_database_is_down(partial(_counts, run)))
+                if lanes.are_idle():
+                    retry_while_database_is_down(partial(Run.objects.settle, run.pk))
             if lanes.failure:
                 raise NotFinished(f"The work on it failed: {lanes.failure!r}")
             stop.raise_if_asked()
@@ -415,6 +415,11 @@ def work(
     return progress
 
 
+def _counts(run: Run) -> Progress:
+    """Its progress without the failed images' ids, which may be many."""
+    return progress_of([run], with_ids=False)[run.pk]
+
+
 class _Lanes:
     """Threads that do the chunks of a run."""
 
@@ -430,14 +435,17 @@ class _Lanes:
         for thread in self._threads:
             thread.start()
 
+    def are_idle(self) -> bool:
+        return len(self._idle) == len(self._threads)
+
     def wait(self, stop: Stop) -> None:
         """Return after POLL_SECONDS, or as soon as it is asked to stop or the work runs out."""
         give_up_at = time.monotonic() + POLL_SECONDS
-        were_at_work = len(self._idle) < len(self._threads)
+        were_at_work = not self.are_idle()
         while time.monotonic() < give_up_at and not self.failure:
             if stop.wait(NAP_SECONDS):
                 return
-            if were_at_work and len(self._idle) == len(self._threads):
+            if were_at_work and self.are_idle():
                 return
 
     def end(self, stop: Stop) -> None:

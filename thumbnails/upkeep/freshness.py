@@ -261,9 +261,6 @@ def _found_fresh(this: _Try, rendered_since: datetime | None) -> Result | None:
     asset, cached = this.asset, this.cached
     if cached is None or cached.stamp != this.recipe.fingerprint(asset.source_version):
         return None
-    # Also where it then proves to be gone: its thumbnail is kept, and the failure recorded.
-    if originals.source_version(str(asset.original.name)) != asset.source_version:
-        return None
     is_recorded = asset.state == State.FRESH and asset.thumbnail_bytes == len(cached.content)
     made_at = (
         asset.thumbnail_generated_at
@@ -271,6 +268,9 @@ def _found_fresh(this: _Try, rendered_since: datetime | None) -> Result | None:
         else datetime.fromtimestamp(cached.modified_at, UTC)
     )
     if rendered_since is not None and (made_at is None or made_at < rendered_since):
+        return None
+    # Also where it then proves to be gone: its thumbnail is kept, and the failure recorded.
+    if originals.source_version(str(asset.original.name)) != asset.source_version:
         return None
     if is_recorded:
         return Result(asset_id=asset.pk, outcome=Outcome.FRESH, content=cached.content)

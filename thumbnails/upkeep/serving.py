@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 WAIT_SECONDS = 2.0
 """How long a request waits for its turn to render."""
+SLOW_SECONDS, LOOK_SECONDS = 1.0, 0.05
+"""Behind a picture that takes longer than that it does not wait."""
 PATIENCE_SECONDS = 10.0
 """How long it then waits for the picture, which is rendered to its end all the same: less than
 the time after which servers give up on a request, 30 seconds for gunicorn."""
@@ -150,11 +152,15 @@ def render_now(asset_id: int) -> Result | None:
 
 
 class Gate:
-    """Lets so many in at once, so many wait, and turns others away."""
+    """Lets so many in at once, so many wait, and turns others away.
+
+    Behind a picture that takes long none waits: its place is worth more to a hit.
+    """
 
     def __init__(self, inside: int, waiting: int) -> None:
         self._inside = threading.BoundedSemaphore(inside)
         self._waiting = threading.BoundedSemaphore(inside + waiting)
+        self._entered_at = 0.0
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -162,14 +168,21 @@ class Gate:
         if not self._waiting.acquire(blocking=False):
             raise Busy("Too many pictures are waiting to be rendered.")
         try:
-            if not self._inside.acquire(timeout=WAIT_SECONDS):
-                raise Busy("Other pictures are being rendered.")
+            self._wait()
             try:
                 yield
             finally:
                 self._inside.release()
         finally:
             self._waiting.release()
+
+    def _wait(self) -> None:
+        give_up_at = time.monotonic() + WAIT_SECONDS
+        while not self._inside.acquire(timeout=LOOK_SECONDS):
+            now = time.monotonic()
+            if now > give_up_at or now - self._entered_at > SLOW_SECONDS:
+                raise Busy("Other pictures are being rendered.")
+        self._entered_at = time.monotonic()
 
 
 _gates: dict[tuple[int, int], Gate] = {}
