@@ -1,9 +1,11 @@
 """The whole command over photos: what it costs besides rendering, and what a second core brings."""
 
 import multiprocessing
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -59,8 +61,9 @@ def measure(
             two.append(_command(site, workers=2))
     rows = _cpu_rows(cpu, judged=judged)
     if cores > 1:
-        one = _quiet(site, 1, [one.command for one in cpu])
-        rows += _gain_rows(one, _quiet(site, 2, two), judged=judged)
+        one = _quiet(partial(_command, site, workers=1, on_one_core=True), [])
+        both = _quiet(partial(_command, site, workers=2), two)
+        rows += _gain_rows(one, both, judged=judged)
         rows.append(_machines_gain(paths[: count // 4]))
     else:
         rows.append(_gain_row(None, note="skipped: there is one core"))
@@ -76,21 +79,29 @@ def _measure_cpu(site: Site, paths: Sequence[Path]) -> CpuRound:
     )
 
 
-def _quiet(site: Site, workers: int, usages: list[Usage]) -> Usage:
+def _quiet(command: Callable[[], Usage], usages: list[Usage]) -> Usage:
     """The least of the quiet wall times; after MORE_ROUNDS, the least disturbed one."""
+    usages = usages or [command()]
     for _ in range(MORE_ROUNDS):
         if any(usage.others_cores <= QUIET_CORES for usage in usages):
             break
-        usages.append(_command(site, workers=workers))
+        usages.append(command())
     quiet = [usage for usage in usages if usage.others_cores <= QUIET_CORES]
     if quiet:
         return min(quiet, key=lambda usage: usage.wall_seconds)
     return min(usages, key=lambda usage: usage.others_cores)
 
 
-def _command(site: Site, *, workers: int) -> Usage:
-    with metered(other_programs=True) as usage:
-        site.manage(*COMMAND, f"--workers={workers}")
+def _command(site: Site, *, workers: int, on_one_core: bool = False) -> Usage:
+    """`on_one_core`: the process that keeps the books shares it with the one that renders."""
+    cores = os.sched_getaffinity(0)
+    try:
+        if on_one_core:
+            os.sched_setaffinity(0, {min(cores)})  # inherited by what is started
+        with metered(other_programs=True) as usage:
+            site.manage(*COMMAND, f"--workers={workers}")
+    finally:
+        os.sched_setaffinity(0, cores)
     return usage
 
 
@@ -160,10 +171,10 @@ def _machines_gain(paths: Sequence[Path]) -> Row:
     )
 
 
-def _wall_row(workers: str, usage: Usage) -> Row:
+def _wall_row(cores: str, usage: Usage) -> Row:
     return Row(
-        key=f"regenerating.{workers}_wall_s",
-        label=f"wall time of the command, {workers} at work",
+        key=f"regenerating.{cores}_wall_s",
+        label=f"wall time of the command on {cores} core{'s' if cores == 'two' else ''}",
         value=usage.wall_seconds,
         unit="s",
         note=f"{usage.cpu_seconds:.1f} s of CPU; others kept {usage.others_cores:.2f} cores busy",
@@ -173,7 +184,7 @@ def _wall_row(workers: str, usage: Usage) -> Row:
 def _gain_row(gain: float | None, *, note: str, judged: bool = True) -> Row:
     return Row(
         key="regenerating.two_workers_gain",
-        label="the gain of two",
+        label="the gain of the second core",
         value=gain,
         unit="×",
         digits=2,

@@ -36,7 +36,7 @@ TAIL_BOUND = Bound(at_most=3)
 MEMORY_BOUND = Bound(at_most=250)
 RENDER_MEMORY_BOUND = Bound(at_most=1)
 
-THREADS = 4
+THREADS = 8
 """As in the Procfile, which starts two such processes."""
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "benchmarks.web_settings",
