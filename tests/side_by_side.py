@@ -1,6 +1,6 @@
-"""The tests on each database, all at once: `python -m tests.side_by_side [PYTEST'S ARGUMENTS]`.
+"""All tests, in several suites at once: `python -m tests.side_by_side [PYTEST'S ARGUMENTS]`.
 
-Much of their time they wait for processes and leases, so that both suites together take little
+Much of their time they wait for processes and leases, so that all suites together take little
 longer than one. Each is a pytest with servers of its own, as tests.plugin starts them; in front of
 each line stands whose it is.
 """
@@ -14,7 +14,6 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from tests import lifeline
-from tests.plugin import DATABASES
 from tests.processes import ROOT
 
 WITHOUT_DATABASE = (
@@ -27,32 +26,32 @@ FAULTS_ONCE = (
     *("changed_cache", "changed_originals", "clocks", "command_signals", "foreign_locks"),
     *("hanging_original", "object_storage", "purge_while_read", "storage_away", "versions"),
 )
-ONCE = {
+SUITES = {
+    "postgresql": ["--database=postgresql", "-m", "not faults"],
+    "faults": ["--database=postgresql", "-m", "faults"],
+    # What does not depend on the database is looked at on PostgreSQL alone: what Chromium shows,
+    # what is said over HTTP, files, and faults of theirs.
     "sqlite": [
-        *("-m", "not browser"),
+        *("--database=sqlite", "-m", "not browser"),
         *(f"--ignore=tests/test_{name}.py" for name in WITHOUT_DATABASE),
         *(f"--ignore=tests/faults/test_{name}.py" for name in FAULTS_ONCE),
-    ]
+    ],
 }
-"""What does not depend on the database is looked at on PostgreSQL alone: what Chromium shows, what
-is said over HTTP, files, and faults of theirs."""
+NO_TESTS = 5
+"""pytest's status where none of the tests that are asked for is in a suite."""
 
 
 def main(arguments: Sequence[str]) -> int:
     # To pytest its output is no terminal; ours may be one.
     colour = ["--color=yes"] if sys.stdout.isatty() else []
     pytest = [sys.executable, "-m", "pytest", *colour]
-    return run(
-        {
-            name: [*pytest, f"--database={name}", *ONCE.get(name, ()), *arguments]
-            for name in DATABASES
-        }
-    )
+    return run({name: [*pytest, *options, *arguments] for name, options in SUITES.items()})
 
 
 def run(commands: Mapping[str, Sequence[str]]) -> int:
-    """Run them to their ends; gives 0 where all ended well, else the status of one that did not.
+    """Run them to their ends; returns 0 where all ended well, else the status of one that did not.
 
+    One that has none of the tests does not count, where another one has some.
     Ctrl-C and SIGTERM ask all of them to end, and are passed on each time they come.
     """
     # In sessions of their own, so that Ctrl-C reaches them through us alone: a second signal would
@@ -84,7 +83,9 @@ def run(commands: Mapping[str, Sequence[str]]) -> int:
     for thread in threads:
         thread.join()
     statuses = [process.wait() for process in processes.values()]
-    return next((status for status in statuses if status), 0)
+    if set(statuses) == {NO_TESTS}:
+        return NO_TESTS
+    return next((status for status in statuses if status not in (0, NO_TESTS)), 0)
 
 
 def _relay(prefix: str, process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The suites of both databases at once, with shell commands in their place."""
+"""The suites at once, with shell commands in their place."""
 
 from __future__ import annotations
 
@@ -86,6 +86,14 @@ def test_status__is_bad_where_one_is(start: Start, output: Path, one: int, other
     process = start(one=f"exit {one}", other=f"echo done; exit {other}")
     assert process.wait(COMMAND_SECONDS) == 3
     assert "done" in output.read_text()
+
+
+@pytest.mark.parametrize(("one", "other", "status"), [(5, 0, 0), (5, 5, 5), (5, 3, 3)])
+def test_status__of_one_without_tests_counts_where_no_other_has_any(
+    start: Start, one: int, other: int, status: int
+) -> None:
+    process = start(one=f"exit {one}", other=f"exit {other}")
+    assert process.wait(COMMAND_SECONDS) == status
 
 
 def test_status__is_bad_where_one_is_killed(start: Start) -> None:

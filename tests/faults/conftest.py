@@ -23,6 +23,13 @@ MEASURED = pytest.StashKey[list[str]]()
 SEED_VARIABLE = "FAULTS_SEED"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all that is in this folder, so that it can be run by itself."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("faults")
+
+
 # --- What was measured, and with which seed: said at the end --------------------------------------
 
 
