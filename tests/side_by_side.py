@@ -17,14 +17,16 @@ from tests import lifeline
 from tests.processes import ROOT
 
 WITHOUT_DATABASE = (
+    *("admin", "api_access", "api_tokens", "asset_page", "plans", "run_page"),
     *("api_bad_input", "api_schema", "api_shapes", "deadlines", "demo_pictures", "errors"),
     *("layout", "locks", "makefile", "pictures", "processes", "readiness", "readme"),
     *("render_pool", "rendering", "servers", "side_by_side", "storage", "storage_errors"),
     *("supervisor", "trial"),
 )
 FAULTS_ONCE = (
-    *("changed_cache", "changed_originals", "clocks", "command_signals", "foreign_locks"),
-    *("hanging_original", "object_storage", "purge_while_read", "storage_away", "versions"),
+    *("changed_cache", "changed_originals", "clocks", "command_signals", "disk"),
+    *("foreign_locks", "hanging_original", "object_storage", "originals_away", "poison"),
+    *("purge_while_read", "stopping", "storage_away", "versions"),
 )
 SUITES = {
     "postgresql": ["--database=postgresql", "-m", "not faults"],

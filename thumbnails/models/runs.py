@@ -235,7 +235,7 @@ class Run(models.Model):
         done = sum(outcomes.values())
         return Progress(
             total=self.total,
-            failures=failures,
+            failures={reason: sorted(ids) for reason, ids in failures.items()},
             rate=self._rate(done, counted.counted_lately),
             **outcomes,
         )
