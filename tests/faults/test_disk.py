@@ -192,7 +192,7 @@ def test_full_disk__the_command_says_so_and_goes_on_when_there_is_room(
     assert run.state == Run.State.PAUSED
     assert stopped.returncode == 1, stopped.stdout + stopped.stderr
     assert "No space left on device" in stopped.stdout + stopped.stderr
-    check_stop(run, thumbnail_dir, Reason.STORAGE_ERROR, processes=WORKERS)
+    check_stop(run, thumbnail_dir, Reason.STORAGE_ERROR, processes=WORKERS + 1)
     disk.make_room()
     supervise(1, **disk.settings)  # for the retry
     manage(*force, **disk.settings)
