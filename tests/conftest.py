@@ -24,7 +24,7 @@ from tests.plugin import GROUND, Ground
 from tests.processes import QUEUES, Worker, database_url, run_command
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, recipes
-from thumbnails.upkeep import intake
+from thumbnails.upkeep import intake, runs
 
 # However slow an example is, on a busy machine: time decides no test.
 hypothesis.settings.register_profile(
@@ -87,6 +87,12 @@ def make_asset(db: None, originals_dir: Path) -> MakeAsset:
         return intake.import_file(path, session=session)
 
     return make
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that this process starts have chunks of one image, up to 127 images."""
+    monkeypatch.setattr(runs, "CHUNK_AT_LEAST", 1)
 
 
 @pytest.fixture(autouse=True)

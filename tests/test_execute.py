@@ -221,6 +221,7 @@ def test_place__that_fails_pauses_the_run_and_leaves_its_images_to_do(
     originals_dir: Path,
     thumbnail_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
+    small_chunks: None,
     saved: float,
     place: str,
     at_most: int,

@@ -161,6 +161,7 @@ def test_report__costs_at_most_five_queries(
     staff: User,
     make_asset: MakeAsset,
     queue_server: QueueServer,
+    small_chunks: None,
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     for _ in range(10):
@@ -176,7 +177,9 @@ def test_report__costs_at_most_five_queries(
     assert 'data-over="no"' in text
 
 
-def test_report__tells_rate_and_time_left(staff_client: Client, make_asset: MakeAsset) -> None:
+def test_report__tells_rate_and_time_left(
+    staff_client: Client, make_asset: MakeAsset, small_chunks: None
+) -> None:
     for _ in range(4):
         make_asset()
     run = start()

@@ -78,6 +78,13 @@ def test_start__chunks_are_of_bounded_size() -> None:
     assert len(sizes) >= runs.CHUNKS_AT_LEAST
 
 
+def test_start__chunks_of_a_small_run_are_not_tiny() -> None:
+    """Each costs a claim and a commit."""
+    ImageAsset.objects.bulk_create(ImageAsset(original=f"{n}.jpg") for n in range(100))
+    sizes = [len(chunk.asset_ids) for chunk in start().chunks.all()]
+    assert sizes == [16] * 6 + [4]
+
+
 def test_regenerate__counts_every_asset_once(make_asset: MakeAsset, originals_dir: Path) -> None:
     make_asset()
     fresh = make_asset()
@@ -332,7 +339,7 @@ def test_storage_errors_in_a_row__pause_the_run_and_mark_none_of_them(
 
 
 def test_storage_errors_in_a_row__are_counted_over_small_chunks(
-    make_asset: MakeAsset, thumbnail_dir: Path
+    make_asset: MakeAsset, thumbnail_dir: Path, small_chunks: None
 ) -> None:
     for _ in range(12):
         make_asset()

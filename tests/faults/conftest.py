@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from django.db import connection
 
 from tests import pictures
 from tests.faults.switchboard import Switchboard
 from tests.faults.web import WebServer
+from tests.plugin import Ground
 from tests.processes import QUEUES, ROOT, Session, Worker
-from tests.servers import QueueServer
+from tests.servers import PostgresServer, QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import ImageAsset
 from thumbnails.upkeep import intake
@@ -59,6 +61,28 @@ def pytest_terminal_summary(
         terminalreporter.section("faults")
         for line in said:
             terminalreporter.write_line(line)
+
+
+# --- The database, and what runs are made of ------------------------------------------------------
+
+
+@pytest.fixture
+def durable_postgres(ground: Ground, transactional_db: None) -> Iterator[PostgresServer]:
+    """The tests' own server, made to keep what it commits as a site's does."""
+    server = ground.postgres
+    if server is None:
+        pytest.skip(f"only a PostgreSQL of the tests' own can be durable, not {ground.database}")
+    for durable in (True, False):
+        server.durable = durable
+        server.restart()
+        connection.close()
+        if durable:
+            yield server
+
+
+@pytest.fixture(autouse=True)
+def many_chunks(small_chunks: None) -> None:
+    """Faults come between chunks, too."""
 
 
 # --- Processes ------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Proxy:
         return urlsplit(url)._replace(netloc=f"{user}@{host}").geturl()
 
     def cut_each(self, number: int, cut: Cut, *, times: int) -> None:
-        """Break the line of whoever sends each so-manieth commit from now on, so many times."""
+        """Break the line at every `number`th commit from now on, `times` times."""
         with self._lock:
             self._every, self._cut, self._cuts_left, self._commits = number, cut, times, 0
 
@@ -119,14 +119,14 @@ class Proxy:
 
 
 class _Answers:
-    """What the server says, message by message, to the client or to nobody."""
+    """What the server says, message by message, to the client, or lost."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self._client = client
         self._server = server
         self._swallows = threading.Event()
         self.swallowed = threading.Event()
-        """Set when the server has answered what nobody was to hear, or has gone."""
+        """Set when the server has given the answer that is lost, or has gone."""
 
     def swallow(self) -> None:
         self._swallows.set()

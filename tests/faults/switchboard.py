@@ -95,7 +95,7 @@ class Switchboard:
         (self.folder / "hold").unlink()
 
     def poison(self, poison: Poison, *pictures: str) -> None:
-        """Let these pictures do that to whoever decodes them."""
+        """Let these pictures do that to the process that decodes them."""
         self._write(poison, "\n".join(pictures))
 
     def mend(self) -> None:

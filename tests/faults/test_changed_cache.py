@@ -1,4 +1,4 @@
-"""Files in the cache that somebody else put there, or took away."""
+"""Files in the cache that another program put there, or took away."""
 
 from __future__ import annotations
 

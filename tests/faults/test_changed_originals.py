@@ -1,4 +1,4 @@
-"""Originals that were overwritten in place or deleted, with nobody to say so."""
+"""Originals that were overwritten in place or deleted without a word to the site."""
 
 from __future__ import annotations
 

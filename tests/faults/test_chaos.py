@@ -44,7 +44,6 @@ from tests.faults.conftest import (
 from tests.faults.switchboard import Poison, Switchboard
 from tests.faults.web import ANSWER_SECONDS, Answer, WebServer
 from tests.pictures import Colour
-from tests.plugin import Ground
 from tests.processes import Session
 from tests.servers import PostgresServer
 from tests.waiting import is_alive, wait_for
@@ -959,22 +958,8 @@ def chance(say: Say) -> random.Random:
 
 
 @pytest.fixture
-def postgres(ground: Ground, transactional_db: None) -> Iterator[PostgresServer]:
-    """The tests' own server, made to keep what it commits as a site's does."""
-    server = ground.postgres
-    if server is None:
-        pytest.skip(f"only a PostgreSQL of the tests' own can be killed, not {ground.database}")
-    for durable in (True, False):
-        server.durable = durable
-        server.restart()
-        connection.close()
-        if durable:
-            yield server
-
-
-@pytest.fixture
 def site(
-    postgres: PostgresServer,
+    durable_postgres: PostgresServer,
     supervise: Supervise,
     serve_site: ServeSite,
     command: StartCommand,
@@ -984,7 +969,7 @@ def site(
         return serve_site(**SETTINGS)
 
     site = Site(
-        postgres=postgres,
+        postgres=durable_postgres,
         workers=supervise(2, **SETTINGS),
         serve=serve,
         start_command=command,

@@ -11,9 +11,8 @@ from tests.conftest import StartWorker
 from tests.faults import accounts
 from tests.faults.conftest import MakeAssets, Say, wait_for_begun
 from tests.faults.switchboard import Switchboard
+from tests.runs import start_run
 from tests.waiting import wait_for
-from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,15 +26,6 @@ def clock_wrong_by(seconds: int) -> dict[str, str]:
     return {"FAULTS_CLOCK_SECONDS": str(seconds)}
 
 
-def start() -> Run:
-    return runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
-
-
 def test_worker_whose_clock_is_ahead__leaves_no_chunk_behind_for_longer(
     make_assets: MakeAssets,
     worker: StartWorker,
@@ -46,7 +36,7 @@ def test_worker_whose_clock_is_ahead__leaves_no_chunk_behind_for_longer(
     make_assets(ASSETS)
     ahead = worker(**clock_wrong_by(60))
     switchboard.hold()
-    run = start()
+    run = start_run()
     wait_for(lambda: switchboard.held() == 1, "the worker to be at a picture")
     ahead.kill()
     died_at = time.monotonic()

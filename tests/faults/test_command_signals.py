@@ -80,7 +80,7 @@ def tell(session: Session, number: signal.Signals) -> None:
 
 
 def check_end(session: Session, number: signal.Signals, *, at_work: bool) -> None:
-    """It ended as whoever is interrupted, and no run is left as if somebody were at work on it.
+    """It ended as an interrupted program does, and no run is left with a lease.
 
     In its first moments, before it can do anything, the signal itself ends it.
     """

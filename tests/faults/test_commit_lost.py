@@ -1,4 +1,4 @@
-"""The line to PostgreSQL breaks while something is committed: nobody knows whether it was."""
+"""The line to PostgreSQL breaks while something is committed: whether it was is not known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.db import connection
 
 from tests.conftest import Manage
 from tests.faults import accounts
@@ -19,7 +18,6 @@ from tests.faults.conftest import (
 )
 from tests.faults.proxy import Cut, Proxy
 from tests.faults.switchboard import Switchboard
-from tests.plugin import Ground
 from tests.servers import PostgresServer, QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import Chunk, ImageAsset, Run, recipe_in_force
@@ -31,20 +29,6 @@ ASSETS, PER_CHUNK = 60, 15
 CUTS, EACH = 10, 2
 CUTS_AT_LEAST = 3
 RUN_SECONDS = 60.0
-
-
-@pytest.fixture
-def durable_postgres(ground: Ground, transactional_db: None) -> Iterator[PostgresServer]:
-    """The tests' own server, made to keep what it commits as a site's does."""
-    server = ground.postgres
-    if server is None:
-        pytest.skip(f"only a PostgreSQL of the tests' own can be durable, not {ground.database}")
-    for durable in (True, False):
-        server.durable = durable
-        server.restart()
-        connection.close()
-        if durable:
-            yield server
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from tests.faults.conftest import (
 )
 from tests.faults.switchboard import Step, Switchboard
 from tests.processes import COMMAND_SECONDS, ROOT
+from tests.runs import start_run
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails.models import Chunk, ImageAsset, Run, State
+from thumbnails.models import Chunk, Run, State
 from thumbnails.rendering import read_stamp
 from thumbnails.storage.locks import render_lock
 from thumbnails.upkeep import freshness, intake, pools, queue, runs
@@ -35,16 +36,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 ASSETS = 128  # in chunks of two
 COARSE_SECONDS = 0.05
 """By so much a file's time may lag behind the clock: Linux' own is a tick behind, 10 ms at most."""
-
-
-def start(*, force: bool = False) -> Run:
-    return runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-        force=force,
-    )
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["default", "forced"])
@@ -63,7 +54,7 @@ def test_two_runs_at_once__do_no_double_work(
     switchboard.slow_down(0.005)
     supervise(2)
     switchboard.hold()
-    by_workers = start(force=force)
+    by_workers = start_run(force=force)
     wait_for_begun(switchboard, 2)
     regenerate = command("regenerate_thumbnails", *["--force"] * force, "--workers", 3)
     # Two of its four threads wait for the workers' pictures, the others are ahead of them.
@@ -94,9 +85,9 @@ def test_forced_run__renders_anew_only_what_was_rendered_before_it_was_asked_for
     make_assets(ASSETS)
     switchboard.slow_down(0.005)
     supervise(2)
-    first = start(force=True)
+    first = start_run(force=True)
     wait_for_begun(switchboard, 50)
-    second = start(force=True)
+    second = start_run(force=True)
     for run in (first, second):
         accounts.wait_until_done(run)
     for run in (first, second):
@@ -147,7 +138,7 @@ def test_job_delivered_twice__counts_once(
 ) -> None:
     make_assets(64)
     monkeypatch.setattr(runs, "dispatch", lambda _: None)
-    run = start()
+    run = start_run()
     chunks = list(run.chunks.values_list("pk", flat=True))
     queue.enqueue([pk for pk in chunks for _ in range(2)], bulk=False)
     switchboard.hold()
@@ -180,13 +171,7 @@ def test_worker_that_wakes_up__neither_deletes_nor_replaces_what_is_newer(
     freshness.refresh_now(asset.pk, pools.worker_pool(large=False))
     with render_lock(asset.pk, patience_seconds=1):
         sleeper = supervise(1).workers[0]
-        run = runs.start(
-            kind,
-            ImageAsset.objects.all(),
-            origin=Run.Origin.ADMIN,
-            scope_text="all",
-            force=kind == Run.Kind.REGENERATE,
-        )
+        run = start_run(kind=kind, force=kind == Run.Kind.REGENERATE)
         claimed = run.chunks.exclude(lease_until=None)
         wait_for(claimed.exists, "the chunk to be claimed")
         time.sleep(1)  # and the worker to wait for the lock

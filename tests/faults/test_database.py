@@ -19,9 +19,10 @@ from tests.faults.conftest import (
 )
 from tests.faults.switchboard import Switchboard
 from tests.plugin import Ground
+from tests.runs import start_run
 from tests.servers import PostgresServer, QueueServer
-from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import freshness, runs
+from thumbnails.models import Run
+from thumbnails.upkeep import freshness
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -65,12 +66,7 @@ def test_postgres__goes_away_while_workers_and_a_command_are_at_work(
     make_assets(240)
     switchboard.slow_down(0.02)
     workers = supervise(2, DATABASE_SECONDS="2")
-    by_workers = runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
+    by_workers = start_run()
     regenerate = command("regenerate_thumbnails", "--force", "--workers", "1", DATABASE_SECONDS="2")
     by_command = accounts.run_of_command()
     wait_for_begun(switchboard, 100)

@@ -22,6 +22,7 @@ from tests.faults.conftest import (
     wait_for_begun,
 )
 from tests.faults.switchboard import Switchboard
+from tests.runs import start_run
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.exceptions import Reason
@@ -150,12 +151,7 @@ def test_full_disk__the_run_pauses_and_goes_on_when_there_is_room(
     disk.fill()
     make_assets(ASSETS, grain())
     supervise(WORKERS, **disk.settings)
-    run = runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
+    run = start_run()
     accounts.wait_until_done(run, Run.State.PAUSED)
     accounts.wait_until_idle(run)
     say(f"{run.progress().rendered} rendered, {run.progress().failed} failed; {run.pause_reason}")
@@ -213,12 +209,7 @@ def test_originals__are_gone_and_come_back(
     make_assets(320)
     switchboard.slow_down(0.005)
     supervise(WORKERS)
-    run = runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
+    run = start_run()
     wait_for_begun(switchboard, 100)
     aside = originals_dir.with_name("aside")
     originals_dir.rename(aside)

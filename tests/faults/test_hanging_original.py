@@ -1,4 +1,4 @@
-"""An original that hangs whoever reads it, as one on a network disk whose server is gone does."""
+"""An original that hangs its reader, as one on a network disk whose server is gone does."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.faults.conftest import MakeAssets, Say, ServeSite, Supervise, name_of
 from tests.faults.distant import Distant
 from tests.faults.web import Answer, WebServer
 from tests.pictures import opened
+from tests.runs import start_run
 from tests.servers import QueueServer
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,30 +36,20 @@ class Hang(Protocol):
 
 @pytest.fixture(params=["pipe", "store"])
 def hang(request: pytest.FixtureRequest, originals_dir: Path, tmp_path: Path) -> Hang:
-    """Let an original hang whoever reads it; gives the settings for the processes that shall."""
+    """Let an original hang its reader. Returns the settings of the processes to be hung."""
     distant = Distant(tmp_path / "errors")
 
     def hang(asset: ImageAsset) -> dict[str, str]:
         if request.param == "store":
             distant.err("hang", name_of(asset))
             return QUICKLY | distant.settings
-        # A pipe to which nobody ever writes.
+        # A pipe without a writer.
         path = originals_dir / str(asset.original.name)
         path.unlink()
         os.mkfifo(path)
         return QUICKLY
 
     return hang
-
-
-def start() -> Run:
-    return runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-        force=True,
-    )
 
 
 @pytest.mark.parametrize("by", ["workers", "command"])
@@ -82,7 +72,7 @@ def test_hanging_original__fails_alone_and_keeps_its_thumbnail(
     began = time.monotonic()
     if by == "workers":
         supervise(1, **settings)
-        run = start()
+        run = start_run(force=True)
     else:
         done = manage("regenerate_thumbnails", "--force", **settings)
         assert done.returncode == 1, done.stderr
@@ -129,7 +119,7 @@ def test_hanging_original__does_not_take_the_site_along(
             _, unanswered = wait(waiting, ANSWER_SECONDS)
             assert not unanswered, f"{len(unanswered)} of {REQUESTS} requests wait for ever"
         finally:
-            site.kill()  # whoever still waits is let go
+            site.kill()  # what still waits is let go
     answers = [future.result() for future in waiting]
     say(f"the longest wait for the hanging one: {max(seconds for seconds, _ in answers):.1f} s")
     for seconds, answer in answers:

@@ -23,6 +23,7 @@ from tests.faults.conftest import (
 )
 from tests.faults.switchboard import Switchboard
 from tests.processes import Session
+from tests.runs import start_run
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
@@ -81,12 +82,7 @@ def render_processes(parent: Session) -> list[psutil.Process]:
 
 
 def start(assets: list[ImageAsset]) -> Run:
-    return runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.filter(pk__in=[asset.pk for asset in assets]),
-        origin=Run.Origin.ADMIN,
-        scope_text="some",
-    )
+    return start_run(ImageAsset.objects.filter(pk__in=[asset.pk for asset in assets]))
 
 
 # --- Workers --------------------------------------------------------------------------------------
@@ -224,14 +220,7 @@ def test_command__finishes_a_run_that_lacks_nothing_but_being_called_done(
 ) -> None:
     """The process that counted the last picture died before that."""
     make_assets(5)
-    run = runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.COMMAND,
-        scope_text="all",
-        force=True,
-        attended=True,
-    )
+    run = start_run(origin=Run.Origin.COMMAND, force=True, attended=True)
     for chunk in run.chunks.all():
         jobs.work_chunk(chunk.pk)
     Run.objects.update(state=Run.State.RUNNING, finished_at=None, attended_until=None)

@@ -18,10 +18,10 @@ from tests.conftest import Manage
 from tests.faults import accounts
 from tests.faults.conftest import MakeAssets, ServeSite, Supervise, wait_for_begun
 from tests.faults.switchboard import Switchboard
+from tests.runs import start_run
 from tests.servers import QueueServer, Server
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -100,12 +100,7 @@ def test_store__that_goes_away_pauses_the_run_and_costs_no_picture(
     switchboard.slow_down(0.05)
     supervise(1, **store.settings)
     site = serve_site(**store.settings)
-    run = runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
+    run = start_run()
     wait_for_begun(switchboard, 10)
     store.kill()
     accounts.wait_until_done(run, Run.State.PAUSED)

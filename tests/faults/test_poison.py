@@ -13,6 +13,7 @@ from tests.conftest import Manage
 from tests.faults import accounts
 from tests.faults.conftest import MakeAssets, Say, ServeSite, Supervise, name_of
 from tests.faults.switchboard import Poison, Switchboard
+from tests.runs import start_run
 from tests.waiting import wait_for
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Run
@@ -52,12 +53,7 @@ def test_poison__is_named_and_its_neighbours_are_rendered_by_workers(
 ) -> None:
     workers = supervise(2, **QUICKLY)
     began = time.monotonic()
-    run = runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
+    run = start_run()
     accounts.wait_until_done(run)
     say(f"done after {time.monotonic() - began:.1f} s")
     assert workers.are_all_alive()

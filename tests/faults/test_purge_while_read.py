@@ -16,8 +16,8 @@ from tests.faults.conftest import MakeAssets, Say, ServeSite, Supervise
 from tests.faults.switchboard import Switchboard
 from tests.faults.web import WebServer
 from tests.pictures import opened
+from tests.runs import start_run
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,12 +50,6 @@ def visit(site: WebServer, assets: list[ImageAsset], over: threading.Event, seed
     return seen
 
 
-def purge() -> Run:
-    return runs.start(
-        Run.Kind.PURGE, ImageAsset.objects.all(), origin=Run.Origin.ADMIN, scope_text="all"
-    )
-
-
 def test_visitors__are_answered_while_thumbnails_are_purged(
     make_assets: MakeAssets,
     manage: Manage,
@@ -65,7 +59,7 @@ def test_visitors__are_answered_while_thumbnails_are_purged(
     thumbnail_dir: Path,
     say: Say,
 ) -> None:
-    """Few, so that somebody is at each of them whenever it is purged."""
+    """Few, so that each is being read whenever it is purged."""
     assets = make_assets(ASSETS)
     supervise(2)
     switchboard.slow_down(0.2)
@@ -76,7 +70,7 @@ def test_visitors__are_answered_while_thumbnails_are_purged(
             purged = manage("purge_thumbnails", "--all", "--yes")
             assert purged.returncode == 0, purged.stderr
             for _ in range(PURGES):
-                accounts.wait_until_done(purge())
+                accounts.wait_until_done(start_run(kind=Run.Kind.PURGE))
         finally:
             over.set()
     seen = [done.result() for done in visits]

@@ -10,24 +10,14 @@ import pytest
 from tests.faults import accounts
 from tests.faults.conftest import MakeAssets, Say, Supervise, wait_for_begun
 from tests.faults.switchboard import Switchboard
+from tests.runs import start_run
 from tests.servers import QueueServer
-from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
 from thumbnails.workers import ThumbnailWorker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 ASSETS = 400
-
-
-def start() -> Run:
-    return runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
 
 
 def test_queue__loses_its_data_twice(
@@ -43,7 +33,7 @@ def test_queue__loses_its_data_twice(
     switchboard.slow_down(0.02)
     workers = supervise(2)
     before = {worker.pid for worker in workers.workers}
-    run = start()
+    run = start_run()
     wait_for_begun(switchboard, 50)
     queue_server.wipe()
     wait_for_begun(switchboard, 150)

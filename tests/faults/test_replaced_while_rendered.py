@@ -13,10 +13,10 @@ from tests.conftest import Manage
 from tests.faults import accounts
 from tests.faults.conftest import MakeAssets, Say, StartCommand, Supervise
 from tests.faults.switchboard import Switchboard
+from tests.runs import start_run
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,16 +60,6 @@ def are_held(switchboard: Switchboard, number: int) -> bool:
     return switchboard.held() >= number
 
 
-def start() -> Run:
-    return runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-        force=True,
-    )
-
-
 @pytest.mark.parametrize("by", ["workers", "command"])
 def test_fresh_thumbnails__show_the_picture_that_lies_there(
     by: str,
@@ -90,7 +80,7 @@ def test_fresh_thumbnails__show_the_picture_that_lies_there(
         held = switchboard.held()
         switchboard.hold()
         if by == "workers":
-            start()
+            start_run(force=True)
         else:
             command("regenerate_thumbnails", "--force", "--workers", PROCESSES)
         wait_for(partial(are_held, switchboard, held + PROCESSES), "all to be at a picture")

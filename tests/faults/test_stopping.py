@@ -17,21 +17,12 @@ from tests.faults.conftest import (
     wait_for_begun,
 )
 from tests.faults.switchboard import Step, Switchboard
+from tests.runs import start_run
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def start() -> Run:
-    return runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
 
 
 def test_sigterm__ends_a_worker_after_its_picture_and_another_finishes_the_chunk(
@@ -44,7 +35,7 @@ def test_sigterm__ends_a_worker_after_its_picture_and_another_finishes_the_chunk
     make_assets(320)  # in chunks of five
     switchboard.slow_down(0.5)
     leaving = worker()
-    run = start()
+    run = start_run()
     wait_for_begun(switchboard, 3)
     began, before = time.monotonic(), switchboard.begun()
     status = leaving.stop()
@@ -81,7 +72,7 @@ def test_cancel__stops_within_a_picture_and_resume_finishes_the_rest(
     regenerate = None
     if by == "workers":
         supervise(processes)
-        run = start()
+        run = start_run()
     else:
         regenerate = command("regenerate_thumbnails", "--workers", processes)
         run = accounts.run_of_command()

@@ -10,10 +10,10 @@ from tests.conftest import Manage
 from tests.faults import accounts
 from tests.faults.conftest import MakeAssets, Say, ServeSite, Supervise, name_of
 from tests.faults.distant import Distant
+from tests.runs import start_run
 from tests.servers import QueueServer
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Run, State
-from thumbnails.upkeep import runs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,7 +23,7 @@ PROCESSES = 2
 PATIENCE_SECONDS = {"workers": 60.0, "command": 1.0}
 """A command has ended by then."""
 WEIRD = ("/etc/hostname", "../outside.jpg", "folder", f"folder/{'x' * 300}.jpg")
-"""Names that no original has, whoever wrote them into the ledger."""
+"""Names that no original can have, though a row says so."""
 
 
 @pytest.fixture
@@ -40,12 +40,7 @@ def run_over_all(
         assert Run.objects.exists(), done.stderr
         return Run.objects.order_by("pk").reverse()[0], done.returncode
     supervise(1, **settings)
-    run = runs.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.not_fresh(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
+    run = start_run(ImageAsset.objects.not_fresh())
     return run, 0
 
 

@@ -31,9 +31,9 @@ from thumbnails.upkeep.stopping import Interrupted, Stop
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 2.0
 """How often a chunk's results are saved: what a crash can make to be looked at again."""
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.5
 """How often at most it is looked whether the run was paused or cancelled: the question costs as
 much as a small picture."""
 NAP_SECONDS = 0.05
@@ -361,7 +361,7 @@ def _in_a_row(results: list[Result], reason: Reason) -> int:
 
 # --- a command --------------------------------------------------------------------------------
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 GRACE_SECONDS = 10.0
 """How long pictures may take to be finished once the command is asked to end."""
 
