@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import copy
 import logging
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from django.contrib.auth.hashers import MD5PasswordHasher
 from django.contrib.auth.models import Permission, User
 from django.db import OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
+from pytest_django.live_server_helper import LiveServer
 
 from tests.callers import BASE, Caller, problem_of
 from tests.conftest import MakeAsset
 from tests.processes import ROOT
 from tests.servers import QueueServer
+from tests.waiting import PATIENCE_SECONDS
 from thumbnails.api import api as the_api
 from thumbnails.api import identity
 from thumbnails.models import ApiToken, ImageAsset, Run
+from thumbnails.throttling import Throttle, TooMany
 from thumbnails.upkeep import runs, serving
 from thumbsite import logins
 
@@ -463,6 +473,18 @@ def test_generate__over_the_limit_is_429_and_renders_nothing(
     assert api.post(path).status_code == HTTPStatus.OK
 
 
+def test_throttle__gives_back_to_the_window_that_it_counted_in(
+    clock: Clock, queue_server: QueueServer
+) -> None:
+    throttle = Throttle(name="test", seconds=60)
+    receipt = throttle.count("caller", at_most=1)
+    clock.seconds += 50
+    throttle.count("caller", at_most=1)
+    throttle.give_back(receipt)
+    with pytest.raises(TooMany):
+        throttle.count("caller", at_most=1)
+
+
 def log_in(name: str, password: str, address: str = "10.0.0.1") -> Any:
     data = {"username": name, "password": password}
     return Client().post("/admin/login/?next=/admin/", data, REMOTE_ADDR=address)
@@ -483,6 +505,96 @@ def test_failed_logins__too_many_are_429_even_with_the_right_password(
     assert log_in("staff", "staff", "10.0.0.2").status_code == HTTPStatus.FOUND
     clock.seconds += 290
     assert log_in("staff", "staff").status_code == HTTPStatus.FOUND
+
+
+@pytest.mark.parametrize(
+    "name", ["Staff", " staff ", "\u3000staff", "\uff53\uff54\uff41\uff46\uff46", "\u017ftaff"]
+)
+def test_failed_logins__another_spelling_of_a_name_counts_for_the_name(
+    name: str, staff: User, clock: Clock, queue_server: QueueServer
+) -> None:
+    for tried in ["staff", *[name] * (logins.FAILURES_OF_NAME - 1)]:
+        assert log_in(tried, "wrong").status_code == HTTPStatus.OK
+    for tried in ("staff", name):
+        assert log_in(tried, "staff").status_code == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def test_failed_logins__successful_ones_do_not_count(
+    staff: User, clock: Clock, queue_server: QueueServer
+) -> None:
+    for _ in range(logins.FAILURES_OF_ADDRESS + 1):
+        assert log_in("staff", "staff").status_code == HTTPStatus.FOUND
+    for _ in range(logins.FAILURES_OF_NAME - 1):
+        assert log_in("staff", "wrong").status_code == HTTPStatus.OK
+    assert log_in("staff", "staff").status_code == HTTPStatus.FOUND
+    assert log_in("staff", "wrong").status_code == HTTPStatus.OK
+    assert log_in("staff", "staff").status_code == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def test_failed_logins__a_right_password_without_access_to_the_admin_counts(
+    clock: Clock, queue_server: QueueServer
+) -> None:
+    User.objects.create_user("visitor", password="visitor")
+    for _ in range(logins.FAILURES_OF_NAME):
+        assert log_in("visitor", "visitor").status_code == HTTPStatus.OK
+    assert log_in("visitor", "visitor").status_code == HTTPStatus.TOO_MANY_REQUESTS
+
+
+class HeldHasher(MD5PasswordHasher):
+    """Records the password checks, and lets none of them end before the test says so."""
+
+    checked: ClassVar[list[str]]
+    arrived: ClassVar[threading.Semaphore]
+    may_end: ClassVar[threading.Event]
+
+    def verify(self, password: str, encoded: str) -> bool:
+        self.checked.append(password)
+        self.arrived.release()
+        assert self.may_end.wait(PATIENCE_SECONDS)
+        return super().verify(password, encoded)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_failed_logins__at_once_get_no_more_password_checks_than_one_after_another(
+    live_server: LiveServer,
+    staff: User,
+    settings: Settings,
+    clock: Clock,
+    queue_server: QueueServer,
+) -> None:
+    tries = 16
+    settings.PASSWORD_HASHERS = [f"{__name__}.HeldHasher"]
+    HeldHasher.checked, HeldHasher.may_end = [], threading.Event()
+    # Released for each request that is in the password check or has its answer.
+    HeldHasher.arrived = arrived = threading.Semaphore(0)
+
+    def log_in_over_http() -> int:
+        data = {"username": "staff", "password": "wrong", "csrfmiddlewaretoken": "c" * 32}
+        request = urllib.request.Request(  # noqa: S310  the test's own server
+            f"{live_server.url}/admin/login/",
+            urllib.parse.urlencode(data).encode(),
+            headers={"Cookie": f"csrftoken={'c' * 32}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:  # noqa: S310
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        finally:
+            arrived.release()
+
+    with ThreadPoolExecutor(tries) as pool:
+        answers = [pool.submit(log_in_over_http) for _ in range(tries)]
+        try:
+            for _ in range(tries):
+                assert arrived.acquire(timeout=PATIENCE_SECONDS)
+        finally:
+            HeldHasher.may_end.set()
+    assert len(HeldHasher.checked) == logins.FAILURES_OF_NAME
+    assert Counter(answer.result() for answer in answers) == {
+        HTTPStatus.OK: logins.FAILURES_OF_NAME,
+        HTTPStatus.TOO_MANY_REQUESTS: tries - logins.FAILURES_OF_NAME,
+    }
 
 
 def test_failed_logins__of_many_names_count_for_the_address(

@@ -1,8 +1,9 @@
-"""Limits on how often somebody may do something, counted in Django's cache."""
+"""Rate limits, counted in Django's cache."""
 
 import hashlib
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.core.cache import cache
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class TooMany(Exception):
-    """Somebody did it too often."""
+    """The rate limit is exceeded."""
 
     def __init__(self, wait_seconds: int) -> None:
         super().__init__(f"Too many requests: try again in {wait_seconds} seconds.")
@@ -23,45 +24,47 @@ class TooMany(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttle:
-    """So many in each window of so many seconds, for each who does it.
+    """A fixed-window rate limit per caller.
 
-    Where the cache cannot be reached nothing is counted and everybody may: a limit is no reason
-    to lock the staff out.
+    While the cache cannot be reached nothing is counted and every call is allowed: a limit must
+    not lock the staff out.
     """
 
     name: str
     seconds: int = 60
 
-    def count(self, who: str, *, at_most: int) -> None:
-        """Count one more. Raises TooMany where that is over the limit."""
+    def count(self, who: str, *, at_most: int) -> str | None:
+        """Count one call. Raises TooMany if it is over the limit, and does not count it then.
+
+        The count and the decision are one atomic step: of any number of calls at once, exactly
+        `at_most` are allowed. Returns a receipt for `give_back`, None if nothing was counted.
+        """
         key, wait_seconds = self._window(who)
         try:
-            cache.add(key, 0, timeout=self.seconds)
+            # Twice the window: the key never expires before its window ends.
+            cache.add(key, 0, timeout=2 * self.seconds)
             number = cache.incr(key)
         except (RedisError, OSError, ValueError) as error:
             logger.warning("Nothing is throttled, the cache cannot be reached: %s", error)
-            return
+            return None
         if number > at_most:
+            self.give_back(key)
             raise TooMany(wait_seconds)
+        return key
 
-    def demand_room(self, who: str, *, at_most: int) -> None:
-        """Raises TooMany where one more would be over the limit; counts nothing."""
-        key, wait_seconds = self._window(who)
-        try:
-            number = cache.get(key, 0)
-        except (RedisError, OSError) as error:
-            logger.warning("Nothing is throttled, the cache cannot be reached: %s", error)
-            return
-        if number >= at_most:
-            raise TooMany(wait_seconds)
+    def give_back(self, receipt: str | None) -> None:
+        """Take one call out of the count again, in the window that it was counted in."""
+        if receipt is not None:
+            with suppress(RedisError, OSError, ValueError):  # ValueError: the window is forgotten
+                cache.decr(receipt)
 
     def _window(self, who: str) -> tuple[str, int]:
-        """The key of the window of now, and the seconds until its end."""
+        """The key of the current window, and the seconds until its end."""
         window, passed = divmod(int(time.time()), self.seconds)
         digest = hashlib.sha256(who.encode(errors="surrogatepass")).hexdigest()[:32]
         return f"thumbnails:throttle:{self.name}:{digest}:{window}", self.seconds - passed
 
 
 def client_address(request: HttpRequest) -> str:
-    """Whose request it is, past as many proxies as NINJA_NUM_PROXIES says there are."""
+    """The client's address, past as many proxies as NINJA_NUM_PROXIES says there are."""
     return BaseThrottle().get_ident(request) or ""

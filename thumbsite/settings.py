@@ -144,7 +144,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "thumbsite.logins.throttled_logins",
+    "thumbsite.logins.LoginThrottleMiddleware",
 ]
 TEMPLATES = [
     {
@@ -161,6 +161,10 @@ TEMPLATES = [
 ]
 ROOT_URLCONF = "thumbsite.urls"
 WSGI_APPLICATION = "thumbsite.wsgi.application"
+AUTHENTICATION_BACKENDS = [
+    "thumbsite.logins.LoginThrottle",  # first: it counts before a password is checked
+    "django.contrib.auth.backends.ModelBackend",
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
