@@ -2,6 +2,6 @@
 
 import os
 
-os.environ.setdefault("SECRET_KEY", "only-for-the-types")
+os.environ.setdefault("SECRET_KEY", "only-for-the-types-" * 3)
 
 from thumbsite.settings import *  # noqa: F403

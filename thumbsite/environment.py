@@ -7,6 +7,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 TRUE_WORDS = {"1", "true", "yes", "on"}
 FALSE_WORDS = {"0", "false", "no", "off", ""}
+KEY_LENGTH, KEY_DIFFERENT = 50, 5
+"""What a secret key needs at least, as in Django's own check of a deployment (security.W009)."""
 
 
 def text(name: str, default: str | None = None) -> str:
@@ -15,6 +17,26 @@ def text(name: str, default: str | None = None) -> str:
     if value is None:
         raise ImproperlyConfigured(f"{name} is not set: the site does not start without it.")
     return value
+
+
+def secret_key(name: str, *, may_be_weak: bool) -> str:
+    """The variable's text. Raises ImproperlyConfigured if it is not set or can be guessed.
+
+    Whoever knows the key can forge sessions, so a weak one must not reach production.
+    """
+    key = text(name)
+    is_weak = (
+        len(key) < KEY_LENGTH
+        or len(set(key)) < KEY_DIFFERENT
+        or key.startswith("django-insecure-")  # `startproject` writes it into a file
+    )
+    if is_weak and not may_be_weak:
+        raise ImproperlyConfigured(
+            f"{name} is too weak: it must be random, with at least {KEY_LENGTH} characters, "
+            f"{KEY_DIFFERENT} of them different, and not begin with 'django-insecure-'. "
+            "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
+        )
+    return key
 
 
 def integer(name: str, default: int) -> int:

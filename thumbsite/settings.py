@@ -1,6 +1,6 @@
 """Settings of the site, read once from the environment. The README's table explains each variable.
 
-Safe for production as they stand: DEBUG is off, SECRET_KEY is demanded, HTTPS is assumed.
+Safe for production as they stand: DEBUG is off, a strong SECRET_KEY is required, HTTPS is assumed.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ VAR_DIR = BASE_DIR / "var"
 
 # --- Security ---------------------------------------------------------------------------------
 DEBUG = environment.boolean("DEBUG", default=False)
-SECRET_KEY = environment.text("SECRET_KEY")
+SECRET_KEY = environment.secret_key("SECRET_KEY", may_be_weak=DEBUG)
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = environment.words("CSRF_TRUSTED_ORIGINS")
 
