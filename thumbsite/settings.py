@@ -25,8 +25,12 @@ SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
-SECURE_HSTS_PRELOAD = HTTPS
+# Browsers keep both for a year, for hosts that this site may know nothing of: the owner of the
+# domain has to ask for them.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS and environment.boolean("HSTS_SUBDOMAINS", default=False)
+SECURE_HSTS_PRELOAD = HTTPS and environment.boolean("HSTS_PRELOAD", default=False)
+# The checks of a deployment that would have everyone turn them on.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 # The proxy in front ends TLS and says so in this header; without HTTPS nobody is believed.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 X_FRAME_OPTIONS = "DENY"
