@@ -12,7 +12,7 @@ INSTALLED = .venv/.installed
 # `make check` looks at the settings as production has them, whatever the caller's environment or
 # a trial site's var/trial.env say.
 AS_IN_PRODUCTION = SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))')" \
-	ALLOWED_HOSTS=example.org CSRF_TRUSTED_ORIGINS= DEBUG=off HTTPS=on HSTS_SUBDOMAINS= HSTS_PRELOAD= \
+	ALLOWED_HOSTS=example.org CSRF_TRUSTED_ORIGINS= DEBUG=off HTTPS=on PROXIES=1 HSTS_SUBDOMAINS= HSTS_PRELOAD= \
 	DATABASE_URL=sqlite://:memory: REDIS_URL=redis://127.0.0.1:6379/0
 
 .DEFAULT_GOAL = help

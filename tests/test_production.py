@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
+from django.test import Client
+from pytest_django import Settings
 
 from tests.processes import ROOT, run_command
 
@@ -16,6 +19,7 @@ PRODUCTION = {
     "SECRET_KEY": STRONG,
     "ALLOWED_HOSTS": "example.org",
     "HTTPS": "on",
+    "PROXIES": "1",
     "HSTS_PRELOAD": "",
     "HSTS_SUBDOMAINS": "",
     "DATABASE_URL": "sqlite://:memory:",
@@ -50,6 +54,49 @@ def test_secret_key__weak_is_refused_at_the_start(key: str) -> None:
 def test_secret_key__weak_is_enough_for_debug() -> None:
     done = manage("check", SECRET_KEY="x", DEBUG="on")
     assert done.returncode == 0, done.stderr
+
+
+# --- Proxies --------------------------------------------------------------------------------------
+
+
+def test_deploy_check__passes_with_the_documented_settings() -> None:
+    done = manage("check", "--deploy", "--fail-level", "WARNING")
+    assert done.returncode == 0, done.stderr
+
+
+def test_deploy_check__warns_of_a_proxy_that_is_not_counted() -> None:
+    warned = manage("check", "--deploy", "--fail-level", "WARNING", PROXIES="0")
+    assert warned.returncode == 1
+    assert "(thumbsite.W001) HTTPS is on and PROXIES is 0." in warned.stderr
+    assert "1 issue" in warned.stderr
+    on_a_machine_of_your_own = manage("check", "--deploy", PROXIES="0", HTTPS="off")
+    assert "thumbsite.W001" not in on_a_machine_of_your_own.stderr
+
+
+def test_proxies__less_than_none_stop_the_start() -> None:
+    refused = manage("check", PROXIES="-1")
+    assert refused.returncode == 2
+    assert "PROXIES must be" in refused.stderr
+
+
+@pytest.mark.parametrize(("proxies", "warnings"), [(0, 1), (1, 0)])
+def test_forwarded_for__is_logged_once_if_no_proxy_is_counted(
+    proxies: int, warnings: int, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.NINJA_NUM_PROXIES = proxies
+    client = Client()
+
+    def request(**headers: str) -> list[logging.LogRecord]:
+        client.get("/api/v1/healthz", headers=headers)
+        return [record for record in caplog.records if record.name == "thumbsite.middleware"]
+
+    assert request() == []
+    for number in range(3):
+        request(**{"X-Forwarded-For": f"192.0.2.{number}"})
+    records = request()
+    assert [record.levelno for record in records] == [logging.WARNING] * warnings
+    assert all("set PROXIES" in record.getMessage() for record in records)
+    assert "192.0.2." not in caplog.text
 
 
 # --- HSTS -----------------------------------------------------------------------------------------

@@ -1,9 +1,15 @@
-"""What the site does with every response."""
+"""What the site does with every request and response."""
 
+import logging
 from collections.abc import Callable
+from threading import Lock
 
+from django.conf import settings
+from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+
+logger = logging.getLogger(__name__)
 
 
 def headers_alone_for_head(
@@ -17,5 +23,29 @@ def headers_alone_for_head(
             response.headers.setdefault("Content-Length", str(len(response.content)))
             response.content = b""
         return response
+
+    return middleware
+
+
+def uncounted_proxies_logged(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Log the first X-Forwarded-For that arrives while PROXIES is 0.
+
+    Only the first one of a process: anybody can send the header, and must not fill the log.
+    """
+    if settings.NINJA_NUM_PROXIES > 0:
+        raise MiddlewareNotUsed
+    first = Lock()
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if "X-Forwarded-For" in request.headers and first.acquire(blocking=False):
+            logger.warning(
+                "A request has X-Forwarded-For, which is ignored since PROXIES is 0. If there is a "
+                "proxy in front, set PROXIES to the number of proxies: now all clients share one "
+                "limit on failed logins, and a stranger can lock the staff out. If there is none, "
+                "a client made the header up; ignore this. It is logged once in each process."
+            )
+        return get_response(request)
 
     return middleware

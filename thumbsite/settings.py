@@ -106,6 +106,8 @@ CACHES = {
     }
 }
 NINJA_NUM_PROXIES = environment.integer("PROXIES", 0)
+if NINJA_NUM_PROXIES < 0:
+    raise ImproperlyConfigured("PROXIES must be a whole number from 0.")
 
 # --- Files --------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
@@ -127,6 +129,7 @@ STORAGES = {
 
 # --- The site -----------------------------------------------------------------------------------
 INSTALLED_APPS = [
+    "thumbsite",
     "thumbnails",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -139,6 +142,7 @@ INSTALLED_APPS = [
     "ninja",
 ]
 MIDDLEWARE = [
+    "thumbsite.middleware.uncounted_proxies_logged",
     "thumbsite.middleware.headers_alone_for_head",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
