@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
+from django.test.utils import isolate_apps
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.callers import BASE
 from tests.conftest import Manage
@@ -260,3 +265,129 @@ def test_token__goes_with_its_user(staff: User) -> None:
     staff.delete()
     assert status_with(secret) == HTTPStatus.UNAUTHORIZED
     assert not ApiToken.objects.exists()
+
+
+# --- Passwords ------------------------------------------------------------------------------------
+
+NEW = "quite-another-one"
+
+
+def by_the_admins_form(staff: User, admin_client: Client) -> None:
+    data = {"usable_password": "true", "password1": NEW, "password2": NEW, "set-password": "1"}
+    response = admin_client.post(f"/admin/auth/user/{staff.pk}/password/", data)
+    assert response.status_code == HTTPStatus.FOUND
+
+
+def by_disabling_it_in_the_admin(staff: User, admin_client: Client) -> None:
+    data = {"usable_password": "false", "unset-password": "1"}
+    response = admin_client.post(f"/admin/auth/user/{staff.pk}/password/", data)
+    assert response.status_code == HTTPStatus.FOUND
+
+
+def by_the_command(staff: User, admin_client: Client) -> None:
+    with patch("getpass.getpass", return_value=NEW):
+        call_command("changepassword", "staff", stdout=io.StringIO())
+
+
+def by_making_it_unusable(staff: User, admin_client: Client) -> None:
+    staff.set_unusable_password()
+    staff.save(update_fields=["password"])
+
+
+def by_code_that_saves_only_it(staff: User, admin_client: Client) -> None:
+    staff.set_password(NEW)
+    staff.save(update_fields=["password"])
+
+
+def by_code_that_hashes_it_itself(staff: User, admin_client: Client) -> None:
+    staff.password = make_password(NEW)
+    staff.save()
+
+
+def by_a_proxy_of_the_user_model(staff: User, admin_client: Client) -> None:
+    with isolate_apps("tests"):
+
+        class Colleague(User):
+            class Meta:
+                app_label = "tests"
+                proxy = True
+
+        colleague = Colleague.objects.get(pk=staff.pk)
+    colleague.set_password(NEW)
+    colleague.save()
+
+
+@pytest.mark.parametrize(
+    "reset",
+    [
+        by_the_admins_form,
+        by_disabling_it_in_the_admin,
+        by_the_command,
+        by_making_it_unusable,
+        by_code_that_saves_only_it,
+        by_code_that_hashes_it_itself,
+        by_a_proxy_of_the_user_model,
+    ],
+)
+def test_password__reset_revokes_the_tokens_of_this_user(
+    reset: Callable[[User, Client], None],
+    staff: User,
+    superuser: User,
+    admin_client: Client,
+) -> None:
+    token, secret = ApiToken.objects.issue(staff, "theirs")
+    _, other = ApiToken.objects.issue(superuser, "other")
+    reset(staff, admin_client)
+    assert status_with(secret) == HTTPStatus.UNAUTHORIZED
+    token.refresh_from_db()
+    assert token.revoked_at is not None
+    assert status_with(other) == HTTPStatus.OK
+
+
+def test_password__reset_in_the_admin_says_what_it_revoked(
+    staff: User, admin_client: Client
+) -> None:
+    for name in ("nightly", "ci"):
+        ApiToken.objects.issue(staff, name)
+
+    def said() -> str:
+        by_the_admins_form(staff, admin_client)
+        return admin_client.get(f"/admin/auth/user/{staff.pk}/change/").content.decode()
+
+    assert "2 API tokens of staff were revoked" in said()
+    assert "revoked" not in said()
+
+
+def test_password__changed_by_the_user_keeps_the_tokens(staff: User, staff_client: Client) -> None:
+    _, secret = ApiToken.objects.issue(staff, "mine")
+    data = {"old_password": "staff", "new_password1": NEW, "new_password2": NEW}
+    response = staff_client.post("/admin/password_change/", data)
+    assert response.status_code == HTTPStatus.FOUND
+    staff.refresh_from_db()
+    assert staff.check_password(NEW)
+    assert status_with(secret) == HTTPStatus.OK
+    assert Client().get("/admin/password_change/").status_code == HTTPStatus.FOUND  # to the login
+
+
+def test_password__hashed_again_at_a_login_keeps_the_tokens(
+    staff: User, settings: Settings
+) -> None:
+    _, secret = ApiToken.objects.issue(staff, "mine")
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+        *settings.PASSWORD_HASHERS,
+    ]
+    data = {"username": "staff", "password": "staff"}
+    assert Client().post("/admin/login/", data).status_code == HTTPStatus.FOUND
+    staff.refresh_from_db()
+    assert staff.password.startswith("pbkdf2_")
+    assert status_with(secret) == HTTPStatus.OK
+
+
+def test_password__that_stays_keeps_the_tokens(staff: User) -> None:
+    staff.set_unusable_password()
+    staff.save()
+    _, secret = ApiToken.objects.issue(staff, "mine")
+    staff.email = "staff@example.org"
+    staff.save()
+    assert status_with(secret) == HTTPStatus.OK

@@ -1,6 +1,6 @@
 from django.apps import AppConfig
 from django.core.signals import request_started
-from django.db.models.signals import post_delete
+from django.db.models.signals import post_delete, pre_save
 
 from thumbnails import conf
 
@@ -11,7 +11,7 @@ class ThumbnailsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from thumbnails.models import ImageAsset, recipes  # noqa: PLC0415  models come after apps
+        from thumbnails.models import ImageAsset, recipes, tokens  # noqa: PLC0415  models come after apps
         from thumbnails.upkeep.deletion import asset_deleted  # noqa: PLC0415
 
         # A wrong setting stops every process at its start, whatever it would have done first.
@@ -19,3 +19,5 @@ class ThumbnailsConfig(AppConfig):
         # A process that serves pages says with its first one which recipe it was started with.
         request_started.connect(recipes.announce_with_first_request)
         post_delete.connect(asset_deleted, sender=ImageAsset)
+        # Without a sender: a proxy of the user model is one of its own.
+        pre_save.connect(tokens.revoke_before_reset)

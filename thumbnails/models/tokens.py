@@ -1,17 +1,23 @@
 """Tokens of the API: keys that scripts show instead of logging in."""
 
 import hashlib
+import logging
 import secrets
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "thumb_"
 """Lets people, and scanners for leaked secrets, tell what it is."""
@@ -89,3 +95,55 @@ class ApiToken(models.Model):
         if self.last_used_at is None or now - self.last_used_at >= USE_NOTED_EVERY:
             ApiToken.objects.filter(pk=self.pk).update(last_used_at=now)
             self.last_used_at = now
+
+
+# --- Passwords ------------------------------------------------------------------------------------
+
+_KEPT = "keeps_api_tokens"
+_REVOKED = "revoked_api_tokens"
+
+
+def keep_tokens(user: Any) -> None:
+    """Keep the user's tokens when this user object saves a new password.
+
+    Only for a password that the users choose for themselves.
+    """
+    setattr(user, _KEPT, True)
+
+
+def number_revoked(user: Any) -> int:
+    """How many tokens were revoked when this user object saved a new password."""
+    return int(getattr(user, _REVOKED, 0))
+
+
+def revoke_before_reset(
+    instance: Any, using: str, update_fields: Collection[str] | None, **_: Any
+) -> None:
+    """Revoke a user's tokens before a new password is saved: a receiver of `pre_save`.
+
+    A password is reset to end all access that was gained with the old one, and a token may have
+    been made with it. This holds wherever a user object is saved, but not for QuerySet.update and
+    bulk_update, which send no signal. `keep_tokens` makes an exception.
+    """
+    User = get_user_model()  # noqa: N806  it is a class
+    if not isinstance(instance, User) or getattr(instance, _KEPT, False):
+        return
+    if update_fields is not None and "password" not in update_fields:
+        return
+    if _is_rehashed(instance, update_fields):
+        return
+    users = User._base_manager.using(using)  # noqa: SLF001  Django documents it
+    before = users.filter(pk=instance.pk).values_list("password", flat=True).first()
+    if before is None or before == instance.password:
+        return
+    number = ApiToken.objects.using(using).filter(user=instance.pk).revoke()
+    setattr(instance, _REVOKED, number)
+    if number:
+        logger.info("Revoked %s API tokens of user %s: new password", number, instance.pk)
+
+
+def _is_rehashed(user: AbstractBaseUser, update_fields: Collection[str] | None) -> bool:
+    """Whether it is the same password with a newer hash, as Django saves it at a login."""
+    # Django itself tells by `_password` whether a new one was set.
+    was_set = getattr(user, "_password", None) is not None
+    return set(update_fields or ()) == {"password"} and not was_set and user.has_usable_password()

@@ -1,0 +1,27 @@
+"""Users in the admin, as far as their API tokens are concerned."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
+from django.db.models import Model
+from django.http import HttpRequest
+
+from thumbnails.models import tokens
+
+if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+
+class RevokedTokensMessage(ModelAdmin):
+    """A mixin for a project's UserAdmin: says how many API tokens a new password revoked."""
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
+        if number := tokens.number_revoked(obj):
+            said = "API token of {} was" if number == 1 else "API tokens of {} were"
+            self.message_user(
+                request, f"{number} {said.format(obj)} revoked.", level=messages.WARNING
+            )
+        return super().log_change(request, obj, message)
