@@ -143,6 +143,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "thumbsite.middleware.uncounted_proxies_logged",
+    "thumbsite.middleware.content_security_policy",  # first: static files and errors have it, too
     "thumbsite.middleware.headers_alone_for_head",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
