@@ -2,7 +2,7 @@
 
 # The Python that the virtual environment is made with; another one: make install PYTHON=python3.12
 PYTHON = python3
-# More arguments for the command behind test, bench and thumbnails-regenerate.
+# More arguments for the command behind test, lock, bench and thumbnails-regenerate.
 ARGS =
 
 BIN = .venv/bin
@@ -16,7 +16,7 @@ AS_IN_PRODUCTION = SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secret
 	DATABASE_URL=sqlite://:memory: REDIS_URL=redis://127.0.0.1:6379/0
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test check bench screenshots thumbnails-regenerate
+.PHONY: help install run test check lock bench screenshots thumbnails-regenerate
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,7 +31,8 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 		echo "Name a newer one: make install PYTHON=python3.12" >&2; \
 		exit 1; }
 	@if [ -e $@ ]; then rm $@; else $(PYTHON) -m venv --clear .venv; fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements-dev.txt
 	@touch $@
 
 run: install ## Run the site with workers and queue, everything kept in var/ (PORT=8000)
@@ -49,6 +50,14 @@ check: install ## Check style, types, migrations, production settings and import
 	@echo "manage.py check --deploy --fail-level WARNING"
 	@$(AS_IN_PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(BIN)/lint-imports
+
+# pip-compile pins for the Python and the system that it runs on; uv for all.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" $(ARGS)
+
+lock: install ## Pin what the requirements*.in files name (ARGS=--upgrade raises all versions)
+	$(LOCK) requirements.in --output-file requirements.txt
+	$(LOCK) requirements-dev.in --output-file requirements-dev.txt
 
 bench: install ## Measure rendering, importing and regeneration (ARGS="--json FILE")
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ TARGETS = [
     "run",
     "test",
     "check",
+    "lock",
     "bench",
     "screenshots",
     "thumbnails-regenerate",
@@ -56,6 +59,19 @@ def test_install__asks_for_a_newer_python(checkout: Path) -> None:
     assert f"Python 3.11 or newer is needed, but {old} is: Python 3.9.6." in refused.stderr
     assert "make install PYTHON=python3.12" in refused.stderr
     assert not (checkout / ".venv").exists()
+
+
+def test_install__refuses_a_package_without_a_hash(checkout: Path) -> None:
+    (checkout / "requirements-dev.txt").write_text("./package-1.0-py3-none-any.whl\n")
+    with zipfile.ZipFile(checkout / "package-1.0-py3-none-any.whl", "w") as wheel:
+        about = "Metadata-Version: 2.1\nName: package\nVersion: 1.0\n"
+        wheel.writestr("package-1.0.dist-info/METADATA", about)
+        wheel.writestr("package-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("package-1.0.dist-info/RECORD", "")
+    refused = make(checkout, "install", f"PYTHON={sys.executable}")
+    assert refused.returncode != 0
+    assert "Hashes are required in --require-hashes mode" in refused.stderr
+    assert not (checkout / ".venv" / ".installed").exists()
 
 
 def test_install__is_done_once_until_requirements_change(checkout: Path) -> None:
