@@ -16,7 +16,7 @@ AS_IN_PRODUCTION = SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secret
 	DATABASE_URL=sqlite://:memory: REDIS_URL=redis://127.0.0.1:6379/0
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test check lock bench screenshots thumbnails-regenerate
+.PHONY: help install run test check audit lock bench screenshots thumbnails-regenerate
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,6 +50,9 @@ check: install ## Check style, types, migrations, production settings and import
 	@echo "manage.py check --deploy --fail-level WARNING"
 	@$(AS_IN_PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	$(BIN)/lint-imports
+
+audit: install ## Look up known vulnerabilities of what the site runs on
+	@$(BIN)/python -m tests.package_audit
 
 # pip-compile pins for the Python and the system that it runs on; uv for all.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -17,6 +17,7 @@ TARGETS = [
     "run",
     "test",
     "check",
+    "audit",
     "lock",
     "bench",
     "screenshots",
