@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
+from django.core.files.storage import FileSystemStorage, storages
 from pytest_django import Settings
 
 from tests import lifeline, permissions, pictures
@@ -23,7 +25,9 @@ from tests.waiting import wait_for
 from thumbnails.exceptions import StorageFailure
 from thumbnails.rendering import Recipe, render
 from thumbnails.storage import thumbnails as storage
+from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import name_for
+from thumbnails.storage.thumbnails import LOCKS_FOLDER
 
 NAME = name_for(12345)
 SHARD, BASE = NAME.split("/")
@@ -66,13 +70,51 @@ def test_write__replaces(thumbnail_dir: Path) -> None:
     assert [path.name for path in (thumbnail_dir / SHARD).iterdir()] == [BASE]
 
 
-def test_write__makes_a_file_that_web_servers_may_read(thumbnail_dir: Path) -> None:
-    umask = os.umask(0o077)
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_write__makes_file_and_folders_that_web_servers_may_read(
+    thumbnail_dir: Path, settings: Settings, umask: int
+) -> None:
+    cache = thumbnail_dir / "site" / "cache"
+    storage_settings = settings.STORAGES["thumbnails"]
+    options = {**storage_settings["OPTIONS"], "location": cache}
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "thumbnails": {**storage_settings, "OPTIONS": options},
+    }
+    before = os.umask(umask)
     try:
-        storage.write(NAME, OLD)
+        with render_lock(12345, patience_seconds=0):  # it may be the first to make the folder
+            storage.write(NAME, OLD)
     finally:
-        os.umask(umask)
-    assert (thumbnail_dir / NAME).stat().st_mode & 0o777 == 0o644
+        os.umask(before)
+    assert mode_of(cache / NAME) == 0o644
+    folders = (thumbnail_dir, thumbnail_dir / "site", cache, cache / SHARD)
+    assert [mode_of(folder) for folder in folders] == [0o755] * 4
+    assert mode_of(cache / LOCKS_FOLDER) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("alias", "file_mode", "folder_mode"),
+    [("originals", 0o640, 0o750), ("default", 0o640, 0o750), ("staticfiles", 0o644, 0o755)],
+)
+def test_site__keeps_what_is_uploaded_from_other_users(
+    tmp_path: Path, settings: Settings, alias: str, file_mode: int, folder_mode: int
+) -> None:
+    """What is public by nature is readable for a web server."""
+    settings.MEDIA_ROOT, settings.STATIC_ROOT = tmp_path / "media", tmp_path / "static"
+    store = storages[alias]
+    assert isinstance(store, FileSystemStorage)
+    before = os.umask(0o022)
+    try:
+        path = Path(store.path(store.save("2026/11/a", ContentFile(b"a"))))
+    finally:
+        os.umask(before)
+    assert mode_of(path) == file_mode
+    assert [mode_of(folder) for folder in (path.parent, path.parents[1])] == [folder_mode] * 2
 
 
 def test_write__leaves_the_file_to_who_reads_the_old_one(thumbnail_dir: Path) -> None:

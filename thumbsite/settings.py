@@ -114,16 +114,24 @@ STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 # Without a collectstatic, WhiteNoise serves the apps' own static files.
 WHITENOISE_USE_FINDERS = True
+# Originals and other uploads are private. What is public may be read by a web server that another
+# user runs, whatever the umask.
+FILE_UPLOAD_PERMISSIONS = 0o640
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o750
+PUBLIC_MODES = {"file_permissions_mode": 0o644, "directory_permissions_mode": 0o755}
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage",
+        "OPTIONS": PUBLIC_MODES,
+    },
     "originals": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
         "OPTIONS": {"location": ORIGINALS_DIR},
     },
     "thumbnails": {
         "BACKEND": "thumbnails.storage.thumbnails.ThumbnailStorage",
-        "OPTIONS": {"location": THUMBNAIL_DIR},
+        "OPTIONS": {"location": THUMBNAIL_DIR, **PUBLIC_MODES},
     },
 }
 

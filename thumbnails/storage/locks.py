@@ -12,7 +12,8 @@ from pathlib import Path
 
 from django.core.files.storage import FileSystemStorage
 
-from thumbnails.storage.thumbnails import LOCKS_FOLDER, storage
+from thumbnails.storage.folders import make_folders
+from thumbnails.storage.thumbnails import LOCKS_FOLDER, folder_mode, storage
 
 LOOK_SECONDS = 0.01
 """How often the lock is tried again. The kernel's own waiting has no time limit."""
@@ -106,7 +107,9 @@ def _current_file() -> _LockFile | None:
     for path in _paths():
         try:
             if _file is None or _identity(path) != _file.identity:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # A render's lock may be the first of all in the cache's folder.
+                make_folders(path.parent.parent, folder_mode(storage()))
+                path.parent.mkdir(mode=0o700, exist_ok=True)
                 _file = _LockFile(path)  # the old one stays open: locks in it may be held
         except OSError:
             continue

@@ -21,6 +21,7 @@ from thumbnails.exceptions import StorageFailure
 from thumbnails.rendering import look_at, read_stamp
 from thumbnails.storage.deadlines import within
 from thumbnails.storage.errors import Absent, translated, translated_writing
+from thumbnails.storage.folders import make_folders
 from thumbnails.storage.names import SHARDS, asset_id_of
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ class ThumbnailStorage(FileSystemStorage):
         try:
             return path.open("xb")
         except FileNotFoundError:  # the shard is new, or somebody just removed it
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(path.parent, folder_mode(self))
             return path.open("xb")
 
 
@@ -86,6 +87,11 @@ class CachedFile:
     asset_id: int = 0
     """Of a thumbnail."""
     size_bytes: int = 0
+
+
+def folder_mode(store: Storage) -> int:
+    """The mode of the cache's folders: the storage's own, else one that lets web servers in."""
+    return getattr(store, "directory_permissions_mode", None) or 0o755
 
 
 def storage() -> Storage:
