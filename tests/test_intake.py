@@ -7,11 +7,13 @@ import os
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -25,13 +27,15 @@ from tests.programs import program
 from thumbnails.exceptions import Reason, Unsupported, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession
 from thumbnails.models.assets import NAME_LENGTH
+from thumbnails.rendering import Facts
+from thumbnails.rendering.pool import OpenFile, RenderPool
 from thumbnails.storage import originals
 from thumbnails.upkeep import intake, pools, serving
 from thumbnails.upkeep.intake import Arrival, Arrived
 
 pytestmark = pytest.mark.django_db
 
-ADDED, UPDATED, KNOWN, REFUSED = Arrival
+ADDED, UPDATED, KNOWN, REFUSED = Arrival.ADDED, Arrival.UPDATED, Arrival.KNOWN, Arrival.REFUSED
 
 
 @pytest.fixture
@@ -528,18 +532,17 @@ def test_copy__that_fails_half_way_leaves_nothing(outside: Path, originals_dir: 
 
 
 DIE_HALF_WAY = """
-import os, shutil
+import os
 from django.core.management import call_command
 
-def copy_half(source, target):
-    with open(source, "rb") as file:
-        content = file.read()
-    with open(target, "wb") as file:
-        file.write(content[: len(content) // 2])
-        file.flush()
-        os.kill(os.getpid(), 9)
+read = os.pread
 
-shutil.copy2 = copy_half
+def read_half(file, size, offset):
+    if offset:
+        os.kill(os.getpid(), 9)
+    return read(file, size // 2, 0)
+
+os.pread = read_half
 call_command("import_images", sys.argv[1])
 """
 
@@ -547,11 +550,13 @@ call_command("import_images", sys.argv[1])
 def test_copy__that_was_killed_half_way_is_no_original(
     outside: Path, originals_dir: Path, process_environment: dict[str, str]
 ) -> None:
-    put(outside / "a.jpg", pictures.jpeg(pictures.scene(640, 480)))
+    put(outside / "a.jpg", pictures.jpeg() + bytes(50_000))  # more than a buffer
     died = subprocess.run(
         program(DIE_HALF_WAY, outside), cwd=ROOT, env=process_environment, check=False
     )
     assert died.returncode == -signal.SIGKILL
+    (part,) = originals_dir.rglob(".*")
+    assert part.stat().st_size > 0
     assert imported(originals_dir) == []
     assert arrivals(outside) == {"a.jpg": ADDED}
     assert [Path(name).name for name in names()] == ["a.jpg"]
@@ -563,6 +568,104 @@ def test_copy__with_a_file_in_the_way_is_refused(outside: Path, originals_dir: P
     (one,) = imported(outside)
     assert (one.arrival, one.reason) == (REFUSED, Reason.STORAGE_ERROR)
     assert not ImageAsset.objects.exists()
+
+
+MODES = {"file_permissions_mode": 0o600, "directory_permissions_mode": 0o711}
+
+
+@pytest.mark.parametrize("umask", [0, 0o077])
+@pytest.mark.parametrize(
+    ("options", "file_mode", "folder_mode"), [({}, 0o640, 0o750), (MODES, 0o600, 0o711)]
+)
+def test_copy__has_the_mode_of_the_storage_and_none_of_its_source_s(
+    outside: Path,
+    originals_dir: Path,
+    settings: Settings,
+    umask: int,
+    options: dict[str, int],
+    file_mode: int,
+    folder_mode: int,
+) -> None:
+    storage = settings.STORAGES["originals"]
+    storage = {**storage, "OPTIONS": {**storage["OPTIONS"], **options}}
+    settings.STORAGES = {**settings.STORAGES, "originals": storage}
+    put(outside / "2026" / "a.jpg").chmod(0o4755)
+    before = os.umask(umask)
+    try:
+        assert arrivals(outside) == {"a.jpg": ADDED}
+    finally:
+        os.umask(before)
+    copy = the_copy(ImageAsset.objects.get(), originals_dir)
+    assert stat.S_IMODE(copy.stat().st_mode) == file_mode
+    folders = [folder for folder in copy.parents if folder.is_relative_to(originals_dir)]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders[:-1]] == [folder_mode] * 3
+
+
+@pytest.fixture
+def once_inspected(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Does something each time after a file was inspected."""
+
+    def add(act: Callable[[], object]) -> None:
+        inspect = RenderPool.inspect
+
+        def inspected(pool: RenderPool, file: OpenFile, **options: Any) -> Facts:
+            facts = inspect(pool, file, **options)
+            act()
+            return facts
+
+        monkeypatch.setattr(RenderPool, "inspect", inspected)
+
+    return add
+
+
+def test_copy__is_of_the_file_that_was_inspected(
+    outside: Path, originals_dir: Path, once_inspected: Callable[[Callable[[], object]], None]
+) -> None:
+    """And not of what has its name by then."""
+    source = put(outside / "a.jpg", pictures.jpeg(pictures.scene(20, 10)))
+    other = put(outside / "other" / "b.jpg", pictures.jpeg(pictures.scene(30, 90)))
+    once_inspected(lambda: other.exists() and other.replace(source))
+    before = source.stat()
+    assert arrivals(source) == {"a.jpg": ADDED}
+    asset = ImageAsset.objects.get()
+    copy = the_copy(asset, originals_dir)
+    assert copy.stat().st_mtime_ns == before.st_mtime_ns
+    assert copy.read_bytes() == pictures.jpeg(pictures.scene(20, 10))
+    assert (asset.width, asset.height) == (20, 10)
+    assert asset.source_version == originals.source_version(str(asset.original.name))
+
+
+@pytest.mark.parametrize("place", ["outside", "originals_dir"])
+def test_import__refuses_a_file_that_changes_meanwhile(
+    place: str,
+    request: pytest.FixtureRequest,
+    originals_dir: Path,
+    once_inspected: Callable[[Callable[[], object]], None],
+) -> None:
+    folder: Path = request.getfixturevalue(place)
+    path = put(folder / "a.jpg")
+
+    def append() -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    once_inspected(append)
+    (one,) = imported(folder)
+    assert (one.arrival, one.reason) == (REFUSED, Reason.STORAGE_ERROR)
+    assert "changes while it is read" in one.detail
+    assert files_below(originals_dir) == ([] if place == "outside" else ["a.jpg"])
+    assert not ImageAsset.objects.exists()
+
+
+def test_import__refuses_a_file_larger_than_the_site_reads(
+    outside: Path, originals_dir: Path, settings: Settings
+) -> None:
+    """Such as a sparse one, whose copy would fill the disk."""
+    settings.THUMBNAIL_MAX_BYTES = 2**20
+    os.truncate(put(outside / "a.jpg"), 2**20 + 1)
+    (one,) = imported(outside)
+    assert (one.arrival, one.reason) == (REFUSED, Reason.TOO_LARGE)
+    assert files_below(originals_dir) == []
 
 
 # --- Which files ----------------------------------------------------------------------------------
@@ -586,15 +689,94 @@ def test_walk__follows_the_link_that_is_asked_for(outside: Path, tmp_path: Path)
     assert arrivals(outside) == {"a.jpg": KNOWN}
 
 
-def test_walk__takes_a_link_to_a_file_for_the_file(outside: Path, tmp_path: Path) -> None:
-    target = put(tmp_path / "elsewhere" / "b.jpg")
-    (outside / "link.jpg").symlink_to(target)
-    (outside / "dangling.jpg").symlink_to(tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    "target",
+    [
+        "a.jpg",
+        "below/b.jpg",
+        "{outside}/a.jpg",
+        "../camera/a.jpg",
+        "link-to-folder/b.jpg",
+        ".c.jpg",
+    ],
+)
+def test_walk__takes_a_link_that_stays_inside_for_its_target(
+    outside: Path, originals_dir: Path, target: str
+) -> None:
+    for name in ("a.jpg", "below/b.jpg", ".c.jpg"):
+        put(outside / name)
+    (outside / "link-to-folder").symlink_to("below")
+    (outside / "link.jpg").symlink_to(target.format(outside=outside))
+    assert arrivals(outside)["link.jpg"] == ADDED
+    (copy,) = originals_dir.rglob("link.jpg")
+    assert copy.is_file()
+    assert not copy.is_symlink()
+
+
+@pytest.mark.parametrize("target", ["../private/b.jpg", "{private}/b.jpg", "folder/b.jpg", "over"])
+@pytest.mark.parametrize("place", ["outside", "originals_dir"])
+def test_walk__refuses_a_link_that_leads_out(
+    place: str, target: str, request: pytest.FixtureRequest, originals_dir: Path, tmp_path: Path
+) -> None:
+    folder: Path = request.getfixturevalue(place)
+    private = put(tmp_path / "private" / "b.jpg").parent
+    (folder / "folder").symlink_to(private)
+    (folder / "over").symlink_to(private / "b.jpg")
+    (folder / "link.jpg").symlink_to(target.format(private=private))
+    found = {one.path.name: one for one in imported(folder)}
+    assert found.keys() == {"link.jpg", "over"}
+    for one in found.values():
+        assert (one.arrival, one.reason) == (REFUSED, Reason.UNSUPPORTED)
+        assert f"leads out of {folder}" in one.detail
+    assert not ImageAsset.objects.exists()
+    assert not list(originals_dir.rglob("imported"))
+
+
+def test_walk__refuses_a_link_that_leads_nowhere(outside: Path) -> None:
+    (outside / "dangling.jpg").symlink_to(outside / "nowhere")
     (outside / "itself.jpg").symlink_to(outside / "itself.jpg")
-    found = {one.path.name: one for one in imported(outside)}
-    assert found["link.jpg"].arrival == ADDED
-    assert found["dangling.jpg"].reason == Reason.SOURCE_MISSING
-    assert found["itself.jpg"].arrival == REFUSED
+    found = {one.path.name: (one.arrival, one.reason) for one in imported(outside)}
+    assert found == {
+        "dangling.jpg": (REFUSED, Reason.SOURCE_MISSING),
+        "itself.jpg": (REFUSED, Reason.STORAGE_ERROR),
+    }
+
+
+def test_walk__takes_the_target_of_a_link_to_a_file_that_is_asked_for(
+    outside: Path, tmp_path: Path
+) -> None:
+    put(outside / "a.jpg")
+    (tmp_path / "link.jpg").symlink_to(outside / "a.jpg")
+    assert arrivals(tmp_path / "link.jpg") == {"a.jpg": ADDED}
+
+
+@pytest.mark.parametrize("swapped", ["2026", "2026/11", "2026/11/a.jpg"])
+@pytest.mark.parametrize("named", ["", "2026/11/a.jpg"])
+def test_walk__is_led_out_by_nothing_that_becomes_a_link_meanwhile(
+    outside: Path, originals_dir: Path, tmp_path: Path, swapped: str, named: str
+) -> None:
+    put(outside / "2026" / "11" / "a.jpg")
+    private = put(tmp_path / "private" / "2026" / "11" / "a.jpg").parents[2]
+    files = list(intake.find_files([outside / named]))
+    (outside / swapped).rename(tmp_path / "away")
+    (outside / swapped).symlink_to(private / swapped)
+    (one,) = intake.import_files(files)
+    assert (one.arrival, one.reason) == (REFUSED, Reason.UNSUPPORTED)
+    assert "leads out of" in one.detail
+    assert files_below(originals_dir) == []
+
+
+def test_walk__goes_on_with_a_recorded_original_that_is_a_link(
+    originals_dir: Path, tmp_path: Path
+) -> None:
+    """As earlier versions recorded it: the site serves it already."""
+    target = put(tmp_path / "elsewhere" / "a.jpg")
+    (originals_dir / "a.jpg").symlink_to(target)
+    ImageAsset.objects.create(original="a.jpg", source_version=originals.source_version("a.jpg"))
+    assert arrivals(originals_dir) == {"a.jpg": KNOWN}
+    change(target, pictures.png())
+    assert arrivals(originals_dir) == {"a.jpg": UPDATED}
+    assert ImageAsset.objects.get().format == "PNG"
 
 
 def test_walk__passes_over_the_cache(tmp_path: Path, make_asset: MakeAsset) -> None:

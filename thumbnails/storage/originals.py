@@ -18,6 +18,7 @@ from thumbnails.storage.deadlines import within
 from thumbnails.storage.errors import Absent, translated
 
 PLACE = "originals"
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
 TRIES = 5
 """To read an original that changes while it is read."""
 YOUNG_SECONDS = 0.02
@@ -37,6 +38,18 @@ def storage() -> Storage:
     return storages["originals"]
 
 
+def modes() -> tuple[int, int]:
+    """The modes of an original's file and of its folders, where they lie in a folder.
+
+    They are the storage's own or Django's FILE_UPLOAD_PERMISSIONS and
+    FILE_UPLOAD_DIRECTORY_PERMISSIONS. Without any, others of the machine may not read them.
+    """
+    store = storage()
+    file_mode = getattr(store, "file_permissions_mode", None)
+    folder_mode = getattr(store, "directory_permissions_mode", None)
+    return file_mode or FILE_MODE, folder_mode or FOLDER_MODE
+
+
 def source_version(name: str, *, patience_seconds: float | None = None) -> str:
     """What identifies the original's bytes without reading them: size and modification time.
 
@@ -52,7 +65,7 @@ def source_version(name: str, *, patience_seconds: float | None = None) -> str:
 def version_of(path: Path) -> str:
     """The version that a file will have as an original, wherever it lies now."""
     with _translated(path.name):
-        return _version_of(path.stat())
+        return version_from(path.stat())
 
 
 @contextmanager
@@ -102,37 +115,39 @@ def _copy_file(path: str, spool: Spool, max_bytes: int) -> str | None:
         before = os.fstat(file)
         if not stat.S_ISREG(before.st_mode):
             raise StorageFailure("The original cannot be read: it is not a regular file.")
-        _check_size(before.st_size, max_bytes)
+        check_size(before.st_size, max_bytes)
         spool.copy_from(file, before.st_size)
         after = os.fstat(file)
     finally:
         os.close(file)
-    if _version_of(before) != _version_of(after) or spool.size_bytes != after.st_size:
+    if version_from(before) != version_from(after) or spool.size_bytes != after.st_size:
         return None
-    return None if 0 <= time.time() - after.st_mtime < YOUNG_SECONDS else _version_of(after)
+    return None if 0 <= time.time() - after.st_mtime < YOUNG_SECONDS else version_from(after)
 
 
 def _copy_object(store: Storage, name: str, spool: Spool, max_bytes: int) -> str | None:
     before = _version_in(store, name)
-    _check_size(store.size(name), max_bytes)
+    check_size(store.size(name), max_bytes)
     with store.open(name, "rb") as file:
         spool.write(file.chunks())
     return before if _version_in(store, name) == before else None
 
 
-def _check_size(size_bytes: int, max_bytes: int) -> None:
+def check_size(size_bytes: int, max_bytes: int) -> None:
+    """Raises TooLarge."""
     if size_bytes > max_bytes:
         raise TooLarge(f"{size_bytes:,} bytes are more than the {max_bytes:,} allowed.")
 
 
 def _version_in(store: Storage, name: str) -> str:
     if isinstance(store, FileSystemStorage):
-        return _version_of(os.stat(store.path(name)))  # noqa: PTH116  what it costs counts
+        return version_from(os.stat(store.path(name)))  # noqa: PTH116  what it costs counts
     modified = store.get_modified_time(name).timestamp()
     return f"{store.size(name)}-{int(modified * 1e6)}"
 
 
-def _version_of(found: os.stat_result) -> str:
+def version_from(found: os.stat_result) -> str:
+    """The version of the file that this was told of."""
     return f"{found.st_size}-{found.st_mtime_ns // 1000}"
 
 

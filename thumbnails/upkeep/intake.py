@@ -2,9 +2,6 @@
 
 import hashlib
 import os
-import re
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,17 +17,11 @@ from django.db import transaction
 from django.db.models import F
 
 from thumbnails import conf
-from thumbnails.exceptions import (
-    Reason,
-    StorageFailure,
-    ThumbnailError,
-    Unsupported,
-    UsageError,
-)
+from thumbnails.exceptions import Reason, ThumbnailError, Unsupported, UsageError
 from thumbnails.models import ImageAsset, TrainingSession
 from thumbnails.models.assets import NAME_LENGTH, NO_FAILURE, NO_THUMBNAIL
 from thumbnails.rendering import Facts
-from thumbnails.storage import originals
+from thumbnails.storage import originals, sources
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.errors import translated_writing
 from thumbnails.upkeep import pools
@@ -38,10 +29,6 @@ from thumbnails.upkeep.freshness import delete_unrecorded
 
 BATCH = 500
 """Files that share one question to the database and one transaction."""
-
-
-PART_NAME = re.compile(r"\.import-[0-9a-f]{16}\.part")
-"""Half of a copy: an import is at work on it, or died."""
 
 
 class Arrival(StrEnum):
@@ -71,6 +58,14 @@ class Found:
     path: Path
     name: str
     """What it is or will be called in the originals' storage."""
+    target: Path
+    """Where the original lies or will lie."""
+    named: Path
+    """The path that was named, resolved: no link leads out of it."""
+
+    @property
+    def is_in_place(self) -> bool:
+        return self.path == self.target
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Found]:
@@ -82,16 +77,16 @@ def find_files(paths: Iterable[Path]) -> Iterator[Found]:
     root = _originals_root()
     cache_root = _cache_root()
     for given in paths:
-        path = _existing(given)
-        if cache_root is not None and path.is_relative_to(cache_root):
+        named = _existing(given)
+        if cache_root is not None and named.is_relative_to(cache_root):
             continue
-        for file in _files_below(path, cache_root):
-            if PART_NAME.fullmatch(file.name) and file.is_relative_to(root):
-                continue
-            if file.is_relative_to(root):
-                yield Found(file, file.relative_to(root).as_posix())
+        for path in _files_below(named, cache_root):
+            if path.is_relative_to(root):
+                if not sources.PART_NAME.fullmatch(path.name):
+                    yield Found(path, path.relative_to(root).as_posix(), path, named)
             else:
-                yield Found(file, f"imported/{_copied_name(file, path)}")
+                name = f"imported/{_copied_name(path, named)}"
+                yield Found(path, name, root / name, named)
 
 
 def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[Arrived]:
@@ -153,38 +148,19 @@ def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: s
 
 def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[Arrived]:
     names = [found.name for found in batch if _is_text(found.name)]
-    known = {
+    assets = {
         str(asset.original.name): asset for asset in ImageAsset.objects.filter(original__in=names)
     }
     arrived = []
-    new: list[ImageAsset] = []
-    updated: list[ImageAsset] = []
+    changed: dict[str, ImageAsset] = {}
     for found in batch:
-        asset = known.get(found.name)
-        try:
-            version = originals.version_of(found.path)
-            if asset is not None and asset.source_version == version and _is_in(found):
-                arrived.append(Arrived(path=found.path, arrival=Arrival.KNOWN))
-                continue
-            facts = _look_at(found)
-            if asset is None:
-                asset = known[found.name] = ImageAsset(original=found.name, session=session)
-                new.append(asset)
-                arrival = Arrival.ADDED
-            else:
-                updated.append(asset)
-                arrival = Arrival.UPDATED
-            _set(asset, facts, version)
-            arrived.append(Arrived(path=found.path, arrival=arrival))
-        except ThumbnailError as error:
-            arrived.append(
-                Arrived(
-                    path=found.path,
-                    arrival=Arrival.REFUSED,
-                    reason=error.reason,
-                    detail=str(error),
-                )
-            )
+        asset = assets.get(found.name) or ImageAsset(original=found.name, session=session)
+        one = _import_one(found, asset)
+        arrived.append(one)
+        if one.arrival in (Arrival.ADDED, Arrival.UPDATED):
+            assets[found.name] = changed[found.name] = asset
+    new = [asset for asset in changed.values() if not asset.pk]
+    updated = [asset for asset in changed.values() if asset.pk]
     with transaction.atomic():
         # Another import may have recorded the same file meanwhile, from the same header.
         ImageAsset.objects.bulk_create(new, ignore_conflicts=True)
@@ -193,43 +169,50 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[A
     return arrived
 
 
-def _look_at(found: Found) -> Facts:
-    """The file's facts; it lies in the originals' folder when this returns."""
-    if not _is_text(found.name):
+def _import_one(found: Found, asset: ImageAsset) -> Arrived:
+    try:
+        return Arrived(path=found.path, arrival=_take(found, asset))
+    except ThumbnailError as error:
+        return Arrived(
+            path=found.path, arrival=Arrival.REFUSED, reason=error.reason, detail=str(error)
+        )
+
+
+def _take(found: Found, asset: ImageAsset) -> Arrival:
+    """Give the asset what the file's header says; the original is in its place afterwards."""
+    is_new = not asset.pk
+    if is_new:
+        _check_name(found.name)
+    # A link among the originals that is recorded already is the site's own.
+    within = None if found.is_in_place and not is_new else found.named
+    with sources.opened(found.path, within=within) as source:
+        if asset.source_version == source.version and _is_stored(found):
+            return Arrival.KNOWN
+        settings = conf.current()
+        originals.check_size(source.size_bytes, settings.max_bytes)
+        facts = pools.worker_pool(large=False).inspect(
+            source, name=found.path.name, max_pixels=settings.max_pixels
+        )
+        if found.is_in_place:
+            source.check_unchanged()
+        else:
+            source.copy_to(found.target)
+    _set(asset, facts, source.version)
+    return Arrival.ADDED if is_new else Arrival.UPDATED
+
+
+def _check_name(name: str) -> None:
+    if not _is_text(name):
         raise Unsupported("The file's name is not valid UTF-8.")
-    if len(found.name) > NAME_LENGTH:
+    if len(name) > NAME_LENGTH:
         raise Unsupported(f"The file's name has more than {NAME_LENGTH} characters.")
-    try:
-        if found.path.exists() and not (found.path.is_file() or found.path.is_dir()):
-            raise Unsupported("Neither a file nor a folder.")
-        with found.path.open("rb") as file:
-            facts = pools.worker_pool(large=False).inspect(
-                file, name=found.path.name, max_pixels=conf.current().max_pixels
-            )
-        _bring_in(found)
-    except OSError as error:
-        raise StorageFailure(f"It cannot be read or copied: {error.strerror}.") from error
-    return facts
 
 
-def _bring_in(found: Found) -> None:
-    target = _originals_root() / found.name
-    if target == found.path:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".import-{secrets.token_hex(8)}.part")
-    try:
-        # With its modification time: that is half of what tells on the next import if it changed.
-        shutil.copy2(found.path, part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _is_in(found: Found) -> bool:
+def _is_stored(found: Found) -> bool:
     """Whether the original is there: a copy may have been lost."""
-    target = _originals_root() / found.name
-    return target == found.path or target.exists()
+    with suppress(OSError):
+        return found.target.exists()
+    return False
 
 
 def _set(asset: ImageAsset, facts: Facts, source_version: str) -> None:

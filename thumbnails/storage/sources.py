@@ -1,0 +1,131 @@
+"""Files that are imported: opened once, inspected and copied through that one descriptor.
+
+Whoever owns a folder may exchange what lies in it while it is imported: a file for a link to
+another user's picture, a folder for a link, a checked file for another one. So a path is walked
+part by part without following a link, and nothing is looked up by its name a second time.
+"""
+
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from thumbnails.exceptions import SourceMissing, StorageFailure, Unsupported
+from thumbnails.storage import originals
+from thumbnails.storage.errors import Absent, translated, translated_writing
+from thumbnails.storage.folders import make_folders
+
+FOLDER: int = (
+    # Where the system can: passing through a folder needs no right to list it.
+    getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+)
+# Not to wait for the other end of a pipe, nor to be given a terminal.
+FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+LINK_IN_THE_WAY = {errno.ELOOP, errno.ENOTDIR}
+"""What opening says of a link that it does not follow: for a file, for a folder."""
+PIECE_BYTES = 2**20
+PART_NAME = re.compile(r"\.import-[0-9a-f]{16}\.part")
+"""Half of a copy: an import is at work on it, or died."""
+
+
+class Source:
+    """An open regular file, as it was when it was opened."""
+
+    def __init__(self, fd: int, path: Path) -> None:
+        self._fd = fd
+        self._path = path
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise Unsupported("Not a regular file.")
+        self.size_bytes = found.st_size
+        self.version = originals.version_from(found)
+        self._modified_ns = found.st_mtime_ns
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def check_unchanged(self) -> None:
+        """Raises StorageFailure where the file is no longer what it was when it was opened."""
+        if originals.version_from(os.fstat(self._fd)) != self.version:
+            raise StorageFailure(
+                f"{self._path.name} changes while it is read; import it again once it is complete."
+            )
+
+    def copy_to(self, target: Path) -> None:
+        """Make or replace an original: the bytes and the modification time, nothing else.
+
+        File and folders have the modes of the originals' storage. Raises StorageFailure, also
+        where the file changes meanwhile; then there is no copy.
+        """
+        file_mode, folder_mode = originals.modes()
+        part = target.with_name(f".import-{secrets.token_hex(8)}.part")
+        with translated_writing(f"{self._path.name} cannot be copied"):
+            make_folders(target.parent, folder_mode)
+            try:
+                self._write(part, file_mode)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _write(self, part: Path, mode: int) -> None:
+        with os.fdopen(os.open(part, NEW, 0o600), "wb") as copy:
+            # By offsets: the render process that inspected it shares the descriptor's position.
+            copied = 0
+            while piece := os.pread(self._fd, min(PIECE_BYTES, self.size_bytes - copied), copied):
+                copied += copy.write(piece)
+            copy.flush()
+            self.check_unchanged()
+            os.fchmod(copy.fileno(), mode)
+            # It is half of what tells on the next import whether the file changed.
+            os.utime(copy.fileno(), ns=(self._modified_ns, self._modified_ns))
+
+
+@contextmanager
+def opened(path: Path, *, within: Path | None) -> Iterator[Source]:
+    """The file, open for the block.
+
+    A link is followed where its target lies at or below `within`, which is a resolved path; None
+    follows every link. Raises SourceMissing, Unsupported for a link that leads out and for what
+    is not a regular file, and StorageFailure for what cannot be opened.
+    """
+    try:
+        with translated(f"{path.name} cannot be read"):
+            fd = os.open(path, FILE) if within is None else _open_within(path, within)
+    except Absent as error:
+        raise SourceMissing(f"{path.name} is gone.") from error
+    try:
+        yield Source(fd, path)
+    finally:
+        os.close(fd)
+
+
+def _open_within(path: Path, within: Path) -> int:
+    try:
+        return _open_without_links(path)
+    except OSError as error:
+        if error.errno not in LINK_IN_THE_WAY:
+            raise
+    path.stat()  # the system gives up after 40 links; `realpath` would exhaust Python's stack
+    target = Path(os.path.realpath(path, strict=True))
+    if not target.is_relative_to(within):
+        raise Unsupported(f"A link leads out of {within}; name its target to import that.")
+    return _open_without_links(target)
+
+
+def _open_without_links(path: Path) -> int:
+    """Opens an absolute path part by part, so that no part can be exchanged for a link."""
+    root, *folders, name = path.parts
+    here = os.open(root, FOLDER)
+    try:
+        for folder in folders:
+            below = os.open(folder, FOLDER, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.open(name, FILE | os.O_NOFOLLOW, dir_fd=here)
+    finally:
+        os.close(here)
