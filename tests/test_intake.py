@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -777,6 +778,31 @@ def test_walk__goes_on_with_a_recorded_original_that_is_a_link(
     change(target, pictures.png())
     assert arrivals(originals_dir) == {"a.jpg": UPDATED}
     assert ImageAsset.objects.get().format == "PNG"
+
+
+def test_walk__of_links_in_circles_refuses_each(outside: Path) -> None:
+    """Also where following them would be deeper than Python's stack."""
+    links = [outside / f"{number}.jpg" for number in range(2_000)]
+    for link, target in itertools.pairwise([*links, links[0]]):
+        link.symlink_to(target)
+    assert {(one.arrival, one.reason) for one in imported(outside)} == {
+        (REFUSED, Reason.STORAGE_ERROR)
+    }
+
+
+def test_walk__goes_deeper_than_python_s_stack(outside: Path) -> None:
+    put(outside / "a.jpg")
+    here = os.open(outside, os.O_RDONLY)
+    for _ in range(3_000):  # and than a path can name
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    try:
+        assert [one.arrival for one in imported(outside)] == [ADDED, REFUSED]
+    finally:
+        subprocess.run(["/bin/rm", "-r", outside / "d"], check=True)  # pytest cannot
 
 
 def test_walk__passes_over_the_cache(tmp_path: Path, make_asset: MakeAsset) -> None:

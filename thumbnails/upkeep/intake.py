@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -231,18 +232,35 @@ def _existing(given: Path) -> Path:
     raise UsageError(f"There is no file or folder {given}.")
 
 
-def _files_below(path: Path, cache_root: Path | None) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    closed: list[Path] = []
-    for folder, folders, files in os.walk(
-        path, onerror=lambda error: closed.append(Path(error.filename))
-    ):
-        folders[:] = sorted(name for name in folders if Path(folder) / name != cache_root)
-        yield from (Path(folder) / name for name in sorted(files))
-    # Folders that cannot be listed are told as what cannot be read.
-    yield from closed
+def _files_below(named: Path, skipped: Path | None) -> Iterator[Path]:
+    """In the order of their names, with folders that cannot be listed: they cannot be read either.
+
+    Python's own walk is recursive, and a folder may be deeper than its stack.
+    """
+    waiting = [named]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=attrgetter("name"))
+        except OSError:  # also where it is a file
+            yield folder
+            continue
+        below = []
+        for entry in entries:
+            path = folder / entry.name
+            if not _is_folder(entry):
+                yield path
+            elif not entry.is_symlink() and path != skipped:
+                below.append(path)
+        waiting += reversed(below)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
 
 
 def _session(name: str) -> TrainingSession:
