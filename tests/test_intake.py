@@ -780,6 +780,29 @@ def test_walk__goes_on_with_a_recorded_original_that_is_a_link(
     assert ImageAsset.objects.get().format == "PNG"
 
 
+def test_walk__passes_over_what_is_hidden_and_counts_it(
+    manage: Manage, outside: Path, originals_dir: Path
+) -> None:
+    for name in ("a.jpg", ".b.jpg", ".git/c.jpg", ".git/.d.jpg", "e/.f/g.jpg"):
+        put(outside / name)
+    put(originals_dir / ".h.jpg")
+    done = manage("import_images", outside, originals_dir)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "1 added, 0 updated, 0 known, 0 refused, 4 hidden passed over.\n",
+    )
+    assert json.loads(manage("import_images", outside, "--json").stdout)["hidden"] == 3
+    assert {Path(name).name for name in names()} == {"a.jpg"}
+    everything = json.loads(manage("import_images", outside, "--hidden", "--json").stdout)
+    assert (everything["added"], everything["known"], everything["hidden"]) == (4, 1, 0)
+
+
+def test_walk__takes_what_is_hidden_where_it_is_asked_for(outside: Path) -> None:
+    put(outside / ".git" / "a.jpg")
+    assert arrivals(outside / ".git") == {"a.jpg": ADDED}
+    assert arrivals(put(outside / ".b.jpg")) == {".b.jpg": ADDED}
+
+
 def test_walk__of_links_in_circles_refuses_each(outside: Path) -> None:
     """Also where following them would be deeper than Python's stack."""
     links = [outside / f"{number}.jpg" for number in range(2_000)]
@@ -942,7 +965,7 @@ def test_command__reports_as_json(manage: Manage, originals_dir: Path) -> None:
     assert done.returncode == 1
     report = json.loads(done.stdout)
     (refusal,) = report.pop("refusals")
-    assert report == {"added": 1, "updated": 0, "known": 0, "refused": 1}
+    assert report == {"added": 1, "updated": 0, "known": 0, "refused": 1, "hidden": 0}
     assert (refusal["path"], refusal["reason"]) == (str(bad), "unsupported")
     assert refusal["detail"].startswith("Not a picture")
 

@@ -39,6 +39,8 @@ class Arrival(StrEnum):
     UPDATED = "updated"
     KNOWN = "known"
     REFUSED = "refused"
+    HIDDEN = "hidden"
+    """Passed over; a hidden folder with all that is in it counts once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +65,20 @@ class Found:
     """Where the original lies or will lie."""
     named: Path
     """The path that was named, resolved: no link leads out of it."""
+    is_hidden: bool = False
+    """It is to be passed over."""
 
     @property
     def is_in_place(self) -> bool:
         return self.path == self.target
 
 
-def find_files(paths: Iterable[Path]) -> Iterator[Found]:
+def find_files(paths: Iterable[Path], *, with_hidden: bool = False) -> Iterator[Found]:
     """All files at or below the paths, in the order of their names.
 
-    Links to folders are not followed, and the cache is passed over. Raises UsageError for a path
-    that does not exist.
+    Links to folders are not followed, and the cache is passed over. Below a path, what is hidden
+    (its name begins with a dot) is found as such, and nothing in a hidden folder is found at all;
+    with `with_hidden` both are as any other. Raises UsageError for a path that does not exist.
     """
     root = _originals_root()
     cache_root = _cache_root()
@@ -81,13 +86,13 @@ def find_files(paths: Iterable[Path]) -> Iterator[Found]:
         named = _existing(given)
         if cache_root is not None and named.is_relative_to(cache_root):
             continue
-        for path in _files_below(named, cache_root):
-            if path.is_relative_to(root):
-                if not sources.PART_NAME.fullmatch(path.name):
-                    yield Found(path, path.relative_to(root).as_posix(), path, named)
-            else:
+        for path in _files_below(named, cache_root, with_hidden=with_hidden):
+            is_hidden = _is_hidden(path.name) and path != named and not with_hidden
+            if not path.is_relative_to(root):
                 name = f"imported/{_copied_name(path, named)}"
-                yield Found(path, name, root / name, named)
+                yield Found(path, name, root / name, named, is_hidden)
+            elif not sources.PART_NAME.fullmatch(path.name):
+                yield Found(path, path.relative_to(root).as_posix(), path, named, is_hidden)
 
 
 def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[Arrived]:
@@ -171,6 +176,8 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[A
 
 
 def _import_one(found: Found, asset: ImageAsset) -> Arrived:
+    if found.is_hidden:
+        return Arrived(path=found.path, arrival=Arrival.HIDDEN)
     try:
         return Arrived(path=found.path, arrival=_take(found, asset))
     except ThumbnailError as error:
@@ -232,10 +239,15 @@ def _existing(given: Path) -> Path:
     raise UsageError(f"There is no file or folder {given}.")
 
 
-def _files_below(named: Path, skipped: Path | None) -> Iterator[Path]:
-    """In the order of their names, with folders that cannot be listed: they cannot be read either.
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
 
-    Python's own walk is recursive, and a folder may be deeper than its stack.
+
+def _files_below(named: Path, skipped: Path | None, *, with_hidden: bool) -> Iterator[Path]:
+    """In the order of their names, and hidden folders unless they are walked through.
+
+    Folders that cannot be listed are among them: they cannot be read either. Python's own walk is
+    recursive, and a folder may be deeper than its stack.
     """
     waiting = [named]
     while waiting:
@@ -249,7 +261,7 @@ def _files_below(named: Path, skipped: Path | None) -> Iterator[Path]:
         below = []
         for entry in entries:
             path = folder / entry.name
-            if not _is_folder(entry):
+            if not _is_folder(entry) or (_is_hidden(entry.name) and not with_hidden):
                 yield path
             elif not entry.is_symlink() and path != skipped:
                 below.append(path)

@@ -15,22 +15,29 @@ class Command(ThumbnailCommand):
     help = (
         "Record the pictures at or below PATH, told by their header and not by their name. A file "
         "under ORIGINALS_DIR is recorded where it lies, any other is copied there. Run again, it "
-        "adds what is new and updates what has changed."
+        "adds what is new and updates what has changed. Links that lead out of PATH are refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
         parser.add_argument("--session", default="", metavar="NAME", help="put new ones into it")
+        parser.add_argument(
+            "--hidden",
+            action="store_true",
+            help="take files and folders below PATH whose names begin with a dot, too",
+        )
         parser.add_argument("--json", action="store_true", help="report as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         paths: list[Path] = options["paths"]
         as_json: bool = options["json"]
-        total = sum(1 for _ in intake.find_files(paths))
+        with_hidden: bool = options["hidden"]
+        total = sum(1 for _ in intake.find_files(paths, with_hidden=with_hidden))
         counted: Counter[Arrival] = Counter()
         refused: list[intake.Arrived] = []
         with ProgressBar(total, unit="file", quiet=as_json) as bar:
-            arrivals = intake.import_files(intake.find_files(paths), session=options["session"])
+            files = intake.find_files(paths, with_hidden=with_hidden)
+            arrivals = intake.import_files(files, session=options["session"])
             for done, arrived in enumerate(arrivals, start=1):
                 counted[arrived.arrival] += 1
                 if arrived.arrival == Arrival.REFUSED:
@@ -50,8 +57,14 @@ class Command(ThumbnailCommand):
         else:
             for one in refused:
                 self.stdout.write(f"refused {printable(one.path)} ({one.reason}): {one.detail}")
-            self.stdout.write(
-                ", ".join(f"{counted[arrival]:,} {arrival.value}" for arrival in Arrival) + "."
-            )
+            self.stdout.write(_summary(counted))
         if refused:
             raise CommandError(f"{len(refused):,} refused.", returncode=FAILED)
+
+
+def _summary(counted: Counter[Arrival]) -> str:
+    told = [arrival for arrival in Arrival if arrival != Arrival.HIDDEN]
+    parts = [f"{counted[arrival]:,} {arrival.value}" for arrival in told]
+    if hidden := counted[Arrival.HIDDEN]:
+        parts.append(f"{hidden:,} hidden passed over")
+    return f"{', '.join(parts)}."
