@@ -362,6 +362,20 @@ def test_import__refuses_a_name_that_is_no_text(
 
 
 @pytest.mark.parametrize("place", ["outside", "originals_dir"])
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\x7f", "\x9b"])
+def test_import__refuses_a_name_with_control_characters(
+    place: str, character: str, request: pytest.FixtureRequest, originals_dir: Path
+) -> None:
+    folder: Path = request.getfixturevalue(place)
+    put(folder / f"a{character}[2J.jpg")
+    put(folder / f"b{character}" / "c.jpg")
+    for one in imported(folder):
+        assert (one.arrival, one.reason) == (REFUSED, Reason.UNSUPPORTED)
+        assert "control characters" in one.detail
+    assert not ImageAsset.objects.exists()
+
+
+@pytest.mark.parametrize("place", ["outside", "originals_dir"])
 def test_import__refuses_a_name_that_is_too_long(
     place: str, request: pytest.FixtureRequest, originals_dir: Path
 ) -> None:
@@ -984,10 +998,42 @@ def test_command__can_name_a_file_whose_name_is_no_text(
     assert ImageAsset.objects.count() == 1
 
 
+def test_command__tells_of_each_name_in_one_line(manage: Manage, outside: Path) -> None:
+    for name in ("-rf", "a\nb", "\x1b[2J", "\u202egpj.exe"):
+        put(outside / name, pictures.TEXT)
+    (outside / "c\nd").symlink_to("nowhere")
+    done = manage("import_images", outside)
+    *refusals, summary = done.stdout.splitlines()
+    assert summary == "0 added, 0 updated, 0 known, 5 refused."
+    assert [line.split(" (")[0] for line in refusals] == [
+        f"refused {outside}/{name}"
+        for name in (r"\x1b[2J", "-rf", r"a\nb", r"c\nd", r"\u202egpj.exe")
+    ]
+    assert all(character.isprintable() for line in refusals for character in line)
+
+
+def test_command__takes_names_that_look_like_options(
+    outside: Path, process_environment: dict[str, str]
+) -> None:
+    put(outside / "-rf")
+    put(outside / "--json" / "a.jpg")
+    done = subprocess.run(
+        [sys.executable, ROOT / "manage.py", "import_images", "--", "-rf", "--json"],
+        cwd=outside,
+        env=process_environment,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "2 added, 0 updated, 0 known, 0 refused.\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["/nowhere/at/all"], "There is no file or folder /nowhere/at/all."),
+        (["/nowhere/\x1b[2J"], r"There is no file or folder /nowhere/\x1b[2J."),
         ([], "the following arguments are required: PATH"),
         ([".", "--frobnicate"], "unrecognized arguments"),
     ],

@@ -6,7 +6,6 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from django.core.checks import Tags
@@ -43,7 +42,8 @@ class ThumbnailCommand(BaseCommand):
             return super().execute(*args, **options)
         except UsageError as error:
             hint = " To start all the same: --ignore-space." if isinstance(error, NoSpace) else ""
-            raise CommandError(f"{error}{hint}", returncode=WRONG_USAGE) from error
+            # It may name a path as it was found.
+            raise CommandError(printable(f"{error}{hint}"), returncode=WRONG_USAGE) from error
 
     def print_json(self, value: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(value, indent=2))
@@ -80,9 +80,12 @@ def counts(progress: Progress) -> str:
     return ", ".join(f"{n:,} {word}" for word, n in found.items() if n) or "nothing done"
 
 
-def printable(path: Path) -> str:
-    """The path with what is no text in it spelled out, as terminals cannot show it."""
-    return str(path).encode(errors="backslashreplace").decode()
+def printable(text: str) -> str:
+    """One line with every character that a terminal could obey, hide or not show spelled out."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -214,6 +215,9 @@ def _check_name(name: str) -> None:
         raise Unsupported("The file's name is not valid UTF-8.")
     if len(name) > NAME_LENGTH:
         raise Unsupported(f"The file's name has more than {NAME_LENGTH} characters.")
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        # In a terminal or a log it could pass for lines and commands of its own.
+        raise Unsupported("The file's name has control characters.")
 
 
 def _is_stored(found: Found) -> bool:

@@ -56,7 +56,7 @@ class Command(ThumbnailCommand):
             )
         else:
             for one in refused:
-                self.stdout.write(f"refused {printable(one.path)} ({one.reason}): {one.detail}")
+                self.stdout.write(printable(f"refused {one.path} ({one.reason}): {one.detail}"))
             self.stdout.write(_summary(counted))
         if refused:
             raise CommandError(f"{len(refused):,} refused.", returncode=FAILED)
