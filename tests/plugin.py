@@ -96,6 +96,7 @@ def _postgres_version(url: str, origin: str) -> str:
 
 def _set_environment(database_url: str, redis_url: str, home: Path) -> None:
     """Nothing of the site's settings may come from whoever runs the tests."""
+    os.umask(0o022)  # a cache's folder that a test makes is not to be writable by a group
     for name in list(os.environ):
         if name.startswith("THUMBNAIL_"):
             del os.environ[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -370,6 +371,80 @@ def close_the_folder(thumbnail_dir: Path) -> None:
 def close_the_file(thumbnail_dir: Path) -> None:
     (thumbnail_dir / ".locks").mkdir(parents=True)
     (thumbnail_dir / ".locks" / "renders").touch(mode=0o400)
+
+
+def link_the_folder(place: Path) -> None:
+    (place.parent / "elsewhere").mkdir()
+    place.symlink_to(place.parent / "elsewhere")
+
+
+def let_others_into_the_folder(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o777)
+
+
+def let_others_into_the_file(place: Path) -> None:
+    """Reading it is enough to lock it."""
+    place.mkdir(mode=0o700)
+    (place / "renders").touch()
+    (place / "renders").chmod(0o604)
+
+
+def give_the_file_away(place: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    place.mkdir(mode=0o700)
+    (place / "renders").touch(mode=0o600)
+    shutil.chown(place / "renders", "nobody")
+
+
+LOCK_ALL = """
+import fcntl, sys
+file = open(sys.argv[1], "rb")
+fcntl.lockf(file, fcntl.LOCK_SH)
+print("locked", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize(
+    "obstruct",
+    [link_the_folder, let_others_into_the_folder, let_others_into_the_file, give_the_file_away],
+)
+def test_lock__that_another_user_may_hold_is_not_used(
+    thumbnail_dir: Path, own_temporary_folder: Path, obstruct: Callable[[Path], None]
+) -> None:
+    thumbnail_dir.mkdir()
+    obstruct(thumbnail_dir / ".locks")
+    file = thumbnail_dir / ".locks" / "renders"
+    file.touch()
+    holder = [sys.executable, "-c", LOCK_ALL, str(file)]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        assert is_free()
+        process.communicate()
+    assert list(own_temporary_folder.glob("thumbnail-locks-*/*"))
+
+
+def give_the_folder_away(place: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    place.mkdir(mode=0o700)
+    shutil.chown(place, "nobody")
+
+
+@pytest.mark.parametrize("obstruct", [let_others_into_the_folder, give_the_folder_away])
+def test_lock__in_a_temporary_folder_of_others_keeps_out_the_threads(
+    thumbnail_dir: Path, own_temporary_folder: Path, obstruct: Callable[[Path], None]
+) -> None:
+    put_file_in_place_of_the_folder(thumbnail_dir)
+    obstruct(own_temporary_folder / f"thumbnail-locks-{os.geteuid()}")
+    with ThreadEntrant() as first:
+        assert first.is_inside()
+        assert not is_free()
+    assert is_free()
+    assert list(own_temporary_folder.glob("*/*")) == []
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ RENDER_MEMORY_AT_LEAST = 256 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThumbnailSettings:
-    """Each field is read from the Django setting that `_whole_number` names beside it."""
+    """Each field is read from the Django setting that `current` names beside it."""
 
     size_px: int
     """THUMBNAIL_SIZE: the side of the square that a thumbnail fits in."""
@@ -35,6 +35,8 @@ class ThumbnailSettings:
     """THUMBNAIL_WEB_WAITING: requests of one web process that may wait for these at once."""
     renders_per_minute: int
     """THUMBNAIL_RENDERS_PER_MINUTE: that one user may ask for to be made at once."""
+    dir_group_writable: bool
+    """THUMBNAIL_DIR_GROUP_WRITABLE: the cache's folder is shared by the users of its group."""
 
 
 def _whole_number(name: str, default: int, lowest: int, highest: int) -> int:
@@ -43,6 +45,13 @@ def _whole_number(name: str, default: int, lowest: int, highest: int) -> int:
         raise ImproperlyConfigured(
             f"{name} must be a whole number from {lowest:,} to {highest:,}, not {value!r}."
         )
+    return value
+
+
+def _flag(name: str, *, default: bool) -> bool:
+    value: Any = getattr(settings, name, default)
+    if not isinstance(value, bool):
+        raise ImproperlyConfigured(f"{name} must be True or False, not {value!r}.")
     return value
 
 
@@ -64,6 +73,7 @@ def current() -> ThumbnailSettings:
         web_renders=_whole_number("THUMBNAIL_WEB_RENDERS", 1, 1, 64),
         web_waiting=_whole_number("THUMBNAIL_WEB_WAITING", 5, 0, 1000),
         renders_per_minute=_whole_number("THUMBNAIL_RENDERS_PER_MINUTE", 60, 1, 1_000_000),
+        dir_group_writable=_flag("THUMBNAIL_DIR_GROUP_WRITABLE", default=False),
     )
 
 

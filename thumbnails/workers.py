@@ -21,6 +21,7 @@ from rq.queue import Queue
 from rq.worker import Worker, WorkerStatus
 
 from thumbnails.models import recipes
+from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep import execute, pools, recovery
 from thumbnails.upkeep.queue import WORK_CHUNK, QueueDown
 
@@ -51,6 +52,11 @@ class ThumbnailWorker(Worker):
     @property
     def dequeue_timeout(self) -> int:
         return LOOK_SECONDS
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """As rq's. Raises ImproperlyConfigured where the cache's folder is not safe."""
+        cache.check_folder()
+        return bool(super().work(*args, **kwargs))
 
     # --- while idle and while a job is done -------------------------------------------------------
 

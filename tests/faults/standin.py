@@ -25,15 +25,16 @@ class QuotaStorage(ThumbnailStorage):
         super().__init__(**options)
         self._quota_bytes = quota_bytes
 
-    def _create(self, path: Path) -> IO[bytes]:
-        super()._create(path).close()
+    def _create(self, name: str, opened: int) -> IO[bytes]:
+        with super()._create(name, opened) as file:
+            descriptor = os.dup(file.fileno())
         room = self._quota_bytes - _bytes_below(Path(self.location).parent)
-        return cast("IO[bytes]", _Limited(path, room))
+        return cast("IO[bytes]", _Limited(descriptor, room))
 
 
 class _Limited(FileIO):
-    def __init__(self, path: Path, room_bytes: int) -> None:
-        super().__init__(path, "wb")
+    def __init__(self, descriptor: int, room_bytes: int) -> None:
+        super().__init__(descriptor, "wb")
         self._room_bytes = room_bytes
 
     def write(self, data: Any, /) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django.core.checks import Tags
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
+from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep import execute
 from thumbnails.upkeep.planning import Plan
 from thumbnails.upkeep.selection import Selection
@@ -35,11 +37,18 @@ EXAMPLES = 5
 
 
 class ThumbnailCommand(BaseCommand):
-    """Tells wrong usage in one sentence, with exit status 2."""
+    """Tells wrong usage and wrong settings in one sentence, with exit status 2."""
+
+    uses_cache = False
+    """Whether it reads or writes thumbnails: then the cache's folder has to be safe."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
+            if self.uses_cache:
+                cache.check_folder()
             return super().execute(*args, **options)
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error), returncode=WRONG_USAGE) from error
         except UsageError as error:
             hint = " To start all the same: --ignore-space." if isinstance(error, NoSpace) else ""
             # It may name a path as it was found.

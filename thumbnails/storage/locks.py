@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from django.core.files.storage import FileSystemStorage
-
-from thumbnails.storage.folders import make_folders
-from thumbnails.storage.thumbnails import LOCKS_FOLDER, folder_mode, storage
+from thumbnails.storage import folder
+from thumbnails.storage.thumbnails import LOCKS_FOLDER, ThumbnailStorage, storage
 
 LOOK_SECONDS = 0.01
 """How often the lock is tried again. The kernel's own waiting has no time limit."""
@@ -28,9 +26,13 @@ class _LockFile:
     when that closes the file anywhere, so the file is opened once.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, FLAGS, 0o600)
-        found = os.fstat(self.fd)
+    def __init__(self, name: str, opened: int) -> None:
+        self.fd = os.open(name, FLAGS, 0o600, dir_fd=opened)
+        try:
+            found = folder.keep_private(self.fd)
+        except BaseException:
+            os.close(self.fd)
+            raise
         self.identity = (found.st_dev, found.st_ino)
 
     def acquire(self, asset_id: int) -> bool:
@@ -104,13 +106,13 @@ def _release(asset_id: int, file: _LockFile | None) -> None:
 def _current_file() -> _LockFile | None:
     """The lock file, opened anew where another one lies there now: a cache may be removed."""
     global _file  # noqa: PLW0603
-    for path in _paths():
+    for location, inside, name in _places():
         try:
-            if _file is None or _identity(path) != _file.identity:
-                # A render's lock may be the first of all in the cache's folder.
-                make_folders(path.parent.parent, folder_mode(storage()))
-                path.parent.mkdir(mode=0o700, exist_ok=True)
-                _file = _LockFile(path)  # the old one stays open: locks in it may be held
+            folder.make(location, inside, mode=0o700)
+            with folder.opened(location, inside) as opened:
+                if _file is None or _identity(name, opened) != _file.identity:
+                    # The old one stays open: locks in it may be held.
+                    _file = _LockFile(name, opened)
         except OSError:
             continue
         else:
@@ -118,21 +120,23 @@ def _current_file() -> _LockFile | None:
     return None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(name: str, opened: int) -> tuple[int, int] | None:
     try:
-        found = path.lstat()
+        found = os.stat(name, dir_fd=opened, follow_symlinks=False)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
 
 
-def _paths() -> Iterator[Path]:
-    """The same for all who share a cache: hidden inside it or, where that cannot be written to,
-    in a folder of the user's own in the temporary folder."""
+def _places() -> Iterator[tuple[str, str, str]]:
+    """Location, folder inside and name of the lock file, the same for all who share a cache.
+
+    Hidden inside it or, where that cannot be used, in a folder of the user's own in the temporary
+    folder.
+    """
     store = storage()
     name = "object-storage"
-    if isinstance(store, FileSystemStorage):
-        yield Path(store.location) / LOCKS_FOLDER / "renders"
-        name = hashlib.sha256(os.fsencode(store.location)).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"thumbnail-locks-{os.getuid()}"
-    yield folder / name
+    if isinstance(store, ThumbnailStorage):
+        yield store.directory, LOCKS_FOLDER, "renders"
+        name = hashlib.sha256(os.fsencode(store.directory)).hexdigest()[:16]
+    yield str(Path(tempfile.gettempdir()) / f"thumbnail-locks-{os.geteuid()}"), "", name

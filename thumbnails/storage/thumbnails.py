@@ -1,5 +1,6 @@
 """The cache's storage (`STORAGES["thumbnails"]`): whole files or none."""
 
+import errno
 import os
 import re
 import secrets
@@ -7,21 +8,23 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured, SuspiciousFileOperation
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, Storage, storages
 
 from thumbnails import conf
 from thumbnails.exceptions import StorageFailure
 from thumbnails.rendering import look_at, read_stamp
+from thumbnails.storage import folder
 from thumbnails.storage.deadlines import within
 from thumbnails.storage.errors import Absent, translated, translated_writing
-from thumbnails.storage.folders import make_folders
 from thumbnails.storage.names import SHARDS, asset_id_of
 
 T = TypeVar("T")
@@ -30,42 +33,113 @@ TEMPORARY_NAME = re.compile(r"\.(?P<thumbnail>[0-9]+\.jpg)\.[0-9a-f]{16}\.tmp")
 LOCKS_FOLDER = ".locks"
 OURS = {*SHARDS, LOCKS_FOLDER}
 """What may lie in the cache's folder."""
+_SHARDS = frozenset(SHARDS)
 
 
 class ThumbnailStorage(FileSystemStorage):
-    """Files on disk that are replaced atomically: a reader sees the old bytes or the new ones."""
+    """Files on disk that are replaced atomically: a reader sees the old bytes or the new ones.
+
+    Other users of the machine cannot have it read, replace or delete files elsewhere: see
+    `thumbnails.storage.folder`. Names are `{shard}/{file}`; others raise SuspiciousFileOperation.
+    """
+
+    @property
+    def directory(self) -> str:
+        """`location`, which is a str here but in its type."""
+        return os.fspath(self.location)
 
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
         """The name itself: a thumbnail replaces the one that was there."""
         return name
 
-    def _save(self, name: str, content: "File[Any]") -> str:
-        target = Path(self.path(name))
-        # Hidden and beside its target: on the same file system, so that the rename is atomic,
-        # and never taken for a thumbnail.
-        temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
+    def load(self, name: str) -> "Cached":
+        """The file as it is now. Raises OSError; a folder, link or another user's file is none."""
+        file = self._opened(name)
         try:
-            with self._create(temporary) as file:
-                for part in content.chunks():
-                    file.write(part)
-                file.flush()
-                # Without it a power cut may leave the new name on a file of 0 bytes.
-                os.fsync(file.fileno())
-            if self.file_permissions_mode is not None:
-                temporary.chmod(self.file_permissions_mode)
-            temporary.replace(target)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+            found = os.fstat(file)
+            _check_file(found, name)
+            content = os.read(file, found.st_size + 1)
+            while len(content) < found.st_size and (more := os.read(file, found.st_size)):
+                content += more
+        finally:
+            os.close(file)
+        return Cached(content, found.st_mtime)
+
+    def delete(self, name: str) -> None:
+        shard, base = _split(name)
+        with suppress(FileNotFoundError), folder.opened(self.directory, shard) as opened:
+            os.unlink(base, dir_fd=opened)
+
+    def size(self, name: str) -> int:
+        return self._stat(name).st_size
+
+    def get_modified_time(self, name: str) -> datetime:
+        timestamp = self._stat(name).st_mtime
+        return datetime.fromtimestamp(timestamp, UTC if settings.USE_TZ else None)
+
+    def _open(self, name: str, mode: str = "rb") -> "File[Any]":
+        if mode != "rb":
+            raise ValueError("A thumbnail is replaced as a whole, by save().")
+        return File(os.fdopen(self._opened(name), mode), name)
+
+    def _save(self, name: str, content: "File[Any]") -> str:
+        shard, base = _split(name)
+        try:
+            self._replace(shard, base, content)
+        except FileNotFoundError:  # the shard is new, or was removed just now
+            folder.make(self.directory, shard)
+            self._replace(shard, base, content)
         return name
 
-    def _create(self, path: Path) -> IO[bytes]:
+    def _replace(self, shard: str, base: str, content: "File[Any]") -> None:
+        # Hidden and beside its target: on the same file system, so that the rename is atomic,
+        # and never taken for a thumbnail.
+        temporary = f".{base}.{secrets.token_hex(8)}.tmp"
+        with folder.opened(self.directory, shard) as opened:
+            try:
+                with self._create(temporary, opened) as file:
+                    for part in content.chunks():
+                        file.write(part)
+                    file.flush()
+                    if self.file_permissions_mode is not None:
+                        os.fchmod(file.fileno(), self.file_permissions_mode)
+                    # Without it a power cut may leave the new name on a file of 0 bytes.
+                    os.fsync(file.fileno())
+                os.replace(temporary, base, src_dir_fd=opened, dst_dir_fd=opened)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary, dir_fd=opened)
+                raise
+
+    def _create(self, name: str, opened: int) -> IO[bytes]:
+        return os.fdopen(folder.create_file(name, opened), "wb")
+
+    def _opened(self, name: str) -> int:
+        shard, base = _split(name)
+        opened = folder.open_folder(self.directory, shard)
         try:
-            return path.open("xb")
-        except FileNotFoundError:  # the shard is new, or somebody just removed it
-            make_folders(path.parent, folder_mode(self))
-            return path.open("xb")
+            return folder.open_file(base, opened)
+        finally:
+            os.close(opened)
+
+    def _stat(self, name: str) -> os.stat_result:
+        shard, base = _split(name)
+        with folder.opened(self.directory, shard) as opened:
+            found = os.stat(base, dir_fd=opened, follow_symlinks=False)
+        _check_file(found, name)
+        return found
+
+
+def _check_file(found: os.stat_result, name: str) -> None:
+    if not stat.S_ISREG(found.st_mode) or not folder.is_trusted(found):
+        raise FileNotFoundError(errno.ENOENT, "there is no regular file of ours", name)
+
+
+def _split(name: str) -> tuple[str, str]:
+    shard, _, base = name.partition("/")
+    if shard not in _SHARDS or "/" in base:
+        raise SuspiciousFileOperation(f"{name!r} is not a name in the cache")
+    return shard, base
 
 
 class Kind(StrEnum):
@@ -87,11 +161,6 @@ class CachedFile:
     asset_id: int = 0
     """Of a thumbnail."""
     size_bytes: int = 0
-
-
-def folder_mode(store: Storage) -> int:
-    """The mode of the cache's folders: the storage's own, else one that lets web servers in."""
-    return getattr(store, "directory_permissions_mode", None) or 0o755
 
 
 def storage() -> Storage:
@@ -136,30 +205,15 @@ def load(name: str) -> Cached | None:
     """
     try:
         with _translated("read", name):
-            if (path := path_on_disk(name)) is not None:
-                return _load_file(path)
-            return _within_limit(partial(_load_object, name))
+            store = storage()
+            if isinstance(store, ThumbnailStorage):
+                return store.load(name)
+            return _within_limit(partial(_load_object, store, name))
     except Absent:
         return None
 
 
-def _load_file(path: str) -> Cached:
-    # Not to wait for the other end of a pipe that lies in a thumbnail's place.
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            raise Absent
-        content = os.read(file, found.st_size + 1)
-        while len(content) < found.st_size and (more := os.read(file, found.st_size)):
-            content += more
-    finally:
-        os.close(file)
-    return Cached(content, found.st_mtime)
-
-
-def _load_object(name: str) -> Cached:
-    store = storage()
+def _load_object(store: Storage, name: str) -> Cached:
     with store.open(name, "rb") as file:
         return Cached(bytes(file.read()), store.get_modified_time(name).timestamp())
 
@@ -168,9 +222,10 @@ def size_bytes(name: str) -> int | None:
     """The file's size; None where there is none. Raises StorageFailure."""
     try:
         with _translated("read", name):
-            if (path := path_on_disk(name)) is not None:
-                return os.stat(path).st_size  # noqa: PTH116
-            return _within_limit(lambda: storage().size(name))
+            store = storage()
+            if isinstance(store, ThumbnailStorage):
+                return store.size(name)
+            return _within_limit(lambda: store.size(name))
     except Absent:
         return None
 
@@ -205,8 +260,8 @@ def survey(shard: str) -> Iterator[CachedFile]:
         raise ValueError(f"{shard!r} is not a shard")
     store = storage()
     with suppress(Absent), translated(f"The shard {shard} cannot be listed"):
-        if isinstance(store, FileSystemStorage):
-            yield from _survey_disk(Path(store.path(shard)), shard)
+        if isinstance(store, ThumbnailStorage):
+            yield from _survey_disk(store.directory, shard)
         else:
             for base in _within_limit(lambda: store.listdir(shard))[1]:
                 name = f"{shard}/{base}"
@@ -215,12 +270,33 @@ def survey(shard: str) -> Iterator[CachedFile]:
 
 def check_reachable() -> None:
     """Raises StorageFailure where the cache cannot be read, or its folder not be written to."""
-    size_bytes(f"{SHARDS[0]}/0.jpg")
     store = storage()
-    if isinstance(store, FileSystemStorage):
-        folder = existing_folder(Path(store.location))
-        if not os.access(folder, os.W_OK | os.X_OK):
+    if not isinstance(store, ThumbnailStorage):
+        size_bytes(f"{SHARDS[0]}/0.jpg")
+        return
+    with translated_writing("The cache cannot be used"):
+        folder.check(store.directory)
+        if not os.access(existing_folder(Path(store.directory)), os.W_OK | os.X_OK):
             raise StorageFailure("The cache's folder cannot be written to.")
+
+
+def check_folder() -> None:
+    """To be called where a process starts that uses the cache.
+
+    Raises ImproperlyConfigured, with a remedy, where other users may write to the cache's folder
+    or put another one in its place. A disk that is away does not stop the start.
+    """
+    store = storage()
+    if not isinstance(store, ThumbnailStorage):
+        return
+    try:
+        _within_limit(lambda: folder.check(store.directory))
+    except folder.UnsafePath as error:
+        raise ImproperlyConfigured(
+            f"{store.directory} cannot be the cache's folder: {error.fault}. {error.remedy}"
+        ) from error
+    except OSError:
+        return
 
 
 def existing_folder(path: Path) -> Path:
@@ -233,12 +309,13 @@ def existing_folder(path: Path) -> Path:
 def foreign_beside_shards() -> list[CachedFile]:
     """What lies in the cache's folder and is no shard. Raises StorageFailure."""
     store = storage()
-    if not isinstance(store, FileSystemStorage):
+    if not isinstance(store, ThumbnailStorage):
         return []
     with (
         suppress(Absent),
         translated("The cache's folder cannot be listed"),
-        os.scandir(store.location) as entries,
+        folder.opened(store.directory) as opened,
+        os.scandir(opened) as entries,
     ):
         return [
             CachedFile(entry.name, Kind.FOREIGN)
@@ -248,10 +325,8 @@ def foreign_beside_shards() -> list[CachedFile]:
     return []
 
 
-def _survey_disk(folder: Path, shard: str) -> Iterator[CachedFile]:
-    if folder.is_symlink():  # it may lead anywhere
-        return
-    with os.scandir(folder) as entries:
+def _survey_disk(location: str, shard: str) -> Iterator[CachedFile]:
+    with folder.opened(location, shard) as opened, os.scandir(opened) as entries:
         for entry in entries:
             name = f"{shard}/{entry.name}"
             if not entry.is_file(follow_symlinks=False):

@@ -23,6 +23,7 @@ MEANINGS = {
 
 
 class Command(ThumbnailCommand):
+    uses_cache = True
     help = (
         "Find orphans, missing, damaged and mismatched thumbnails, and originals that changed or "
         "went. Exit status 1 where problems remain."

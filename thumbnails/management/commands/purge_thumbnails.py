@@ -15,6 +15,7 @@ PROCESSES = 1  # deleting files waits for the disk and not for a core
 
 
 class Command(RunCommand):
+    uses_cache = True
     help = "Delete thumbnails from the cache and clear their record. The originals stay."
 
     def add_arguments(self, parser: CommandParser) -> None:

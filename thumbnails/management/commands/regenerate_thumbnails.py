@@ -21,6 +21,7 @@ from thumbnails.upkeep.selection import Selection
 
 
 class Command(RunCommand):
+    uses_cache = True
     help = (
         "Render the thumbnails that are missing, stale or failed, in this process on all cores. "
         "Ctrl-C stops it cleanly, and the same command goes on where it stopped."

@@ -11,6 +11,7 @@ from thumbnails.upkeep.statistics import Statistics, statistics
 
 
 class Command(ThumbnailCommand):
+    uses_cache = True
     help = "Count assets by state, failures by reason, and what lies in the cache."
 
     def add_arguments(self, parser: CommandParser) -> None:
