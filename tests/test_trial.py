@@ -112,7 +112,23 @@ def test_set_environment__supplies_what_is_missing(var: Path) -> None:
     assert os.environ["DEBUG"] == os.environ["HTTPS"] == "off"
     assert os.environ["ALLOWED_HOSTS"] == "localhost,127.0.0.1,[::1]"
     assert os.environ["PORT"] == "8000"
+    assert os.environ["THUMBNAIL_DIR"] == str(var / "thumbnails")
     assert "DATABASE_URL" not in os.environ
+
+
+def test_set_environment__completes_one_from_before_the_cache_was_in_var(var: Path) -> None:
+    before = "ALLOWED_HOSTS=localhost\nDEBUG=off\nHTTPS=off\nSECRET_KEY=secret\n"
+    trial.ENVIRONMENT_FILE.write_text(before)
+    trial.set_environment()
+    kept = trial.read_environment_file()
+    assert kept["SECRET_KEY"] == "secret"
+    assert kept["THUMBNAIL_DIR"] == str(var / "thumbnails")
+
+
+def test_set_environment__leaves_the_cache_where_the_user_wants_it(var: Path) -> None:
+    os.environ["THUMBNAIL_DIR"] = "/srv/thumbnails"
+    trial.set_environment()
+    assert trial.read_environment_file()["THUMBNAIL_DIR"] == "/srv/thumbnails"
 
 
 def test_set_environment__is_kept_for_this_user_only(var: Path) -> None:
@@ -273,7 +289,8 @@ class Site:
         self.url = f"http://{trial.HOST}:{self.port}/"
         # Not as a part of the make that runs the tests.
         self.environment = {name: os.environ[name] for name in os.environ if "MAKE" not in name}
-        self.environment["THUMBNAIL_DIR"] = str(scratch / "thumbnails")
+        # The site's own default, and not the cache of the tests.
+        self.environment["THUMBNAIL_DIR"] = ""
         if database:
             self.environment["DATABASE_URL"] = database
         self.log = scratch / "log"
@@ -422,6 +439,7 @@ def test_site__is_whole_and_found_again(site: Site) -> None:
     assert f"Staff user:   admin, password {password} (kept in var/admin-password)\n" in log
     shown = re.findall(r'src="/(thumbnails/[^"]+)"', site.get().decode())
     assert site.get(shown[-1]).startswith(b"\xff\xd8\xff")  # a JPEG
+    assert len([*(site.checkout / "var" / "thumbnails").glob("??/*.jpg")]) == 1
     assert site.log_in(password) == f"{site.url}admin/"
     assert site.assets() == {"missing": 60, "fresh": 1, "stale": 0, "failed": 0}
     site.stop(signal.SIGTERM)
@@ -471,6 +489,14 @@ def test_site__says_what_is_wrong_with_a_setting(site: Site) -> None:
     site.environment["THUMBNAIL_SIZE"] = "big"
     complaint, *_ = site.start_in_vain().splitlines()
     assert complaint == "THUMBNAIL_SIZE must be a whole number, not 'big'."
+
+
+def test_site__says_what_is_wrong_with_the_cache_s_folder(site: Site) -> None:
+    folder = site.checkout / "var" / "thumbnails"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    complaint, *_ = site.start_in_vain().splitlines()
+    assert complaint.startswith(f"{folder} cannot be the cache's folder: everyone may write to it.")
 
 
 def test_site__needs_its_port(site: Site) -> None:

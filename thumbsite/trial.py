@@ -1,7 +1,7 @@
 """The trial site that `make run` sets up and runs: `python -m thumbsite.trial`.
 
 Settings are safe for production and demand what a stranger does not have. This supplies it, and
-keeps everything in `var/`: secrets, database, originals and queue.
+keeps everything in `var/`: secrets, database, originals, thumbnails and queue.
 """
 
 import fcntl
@@ -27,6 +27,7 @@ from django.db import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from thumbnails.storage import thumbnails as cache
 from thumbsite.demo_pictures import make_demo_pictures
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -159,7 +160,7 @@ def set_environment() -> None:
     What the user set always wins, and counts for this run only: nothing but the secret key is
     taken over from the run before.
     """
-    for name, value in DEFAULTS.items():
+    for name, value in (*DEFAULTS.items(), ("THUMBNAIL_DIR", str(VAR_DIR / "thumbnails"))):
         os.environ[name] = os.environ.get(name) or value
     if not os.environ.get("SECRET_KEY"):
         before = read_environment_file().get("SECRET_KEY")
@@ -224,6 +225,7 @@ def write_private(path: Path, text: str) -> None:
 # --- What is in it ------------------------------------------------------------------------------
 def set_up_site() -> None:
     django.setup()
+    cache.check_folder()
     call_command("check", stdout=io.StringIO())
     check_queue()
     call_command("migrate", interactive=False, verbosity=0)
