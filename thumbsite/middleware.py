@@ -4,11 +4,17 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from threading import Lock
+from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import MiddlewareNotUsed
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import MiddlewareNotUsed, PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.urls import reverse
+
+QUEUE_PAGES = "django_rq.admin"
+"""django-rq's own permission, which it asks for only to show a link."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,3 +77,31 @@ def uncounted_proxies_logged(
         return get_response(request)
 
     return middleware
+
+
+class QueuePages:
+    """Keeps django-rq's pages for users with its permission: django-rq lets in all staff.
+
+    Told by the view and not by its address, so it holds wherever the pages are mounted.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], *_: object
+    ) -> HttpResponseBase | None:
+        if not _is_queue_page(view) or request.user.has_perm(QUEUE_PAGES):
+            return None
+        if request.user.is_authenticated:
+            raise PermissionDenied
+        return redirect_to_login(request.get_full_path(), reverse("admin:login"))
+
+
+def _is_queue_page(view: Callable[..., Any]) -> bool:
+    model_admin = getattr(view, "model_admin", None)  # of a page that Django's admin made for it
+    modules = (getattr(view, "__module__", ""), type(model_admin).__module__)
+    return any(module.partition(".")[0] == "django_rq" for module in modules)

@@ -97,6 +97,9 @@ RQ_QUEUES = {
 
 # Tends the runs, so that they go on after any crash.
 RQ = {"WORKER_CLASS": "thumbnails.workers.ThumbnailWorker"}
+# Its pages are mounted once, in urls.py. In the admin some of them ask for a table that there is
+# not.
+RQ_SHOW_ADMIN_LINK = False
 
 # Limits are counted there, by all of the site's processes together. A server that hangs may not
 # hang the site with it.
@@ -164,6 +167,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "thumbsite.logins.LoginThrottleMiddleware",
+    "thumbsite.middleware.QueuePages",
 ]
 TEMPLATES = [
     {
