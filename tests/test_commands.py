@@ -102,7 +102,7 @@ def test_regenerate__selects(manage: Manage, make_asset: MakeAsset) -> None:
         (["--ids", "1,,2"], "is no id"),
         (["--ids", "0"], "is no id"),
         (["--session", "nobody"], "There is no session named 'nobody'"),
-        (["--from-date", "2026-02-30"], "is no date"),
+        (["--from-date", "2026-02-30"], "A date is written like"),
         (["--from-date", "2026-02-02", "--to-date", "2026-02-01"], "before they begin"),
         (["--to-date", "1999-01-01"], "No image is meant"),
         (["--workers", "0"], "is no whole number over 0"),

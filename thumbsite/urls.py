@@ -1,11 +1,9 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from thumbsite.admin import change_own_password
+from thumbsite.admin import change_own_password, set_up
 
-admin.site.site_header = "Thumbsite"
-admin.site.site_title = "Thumbsite"
-admin.site.index_title = "Images and their thumbnails"
+set_up(admin.site)
 
 handler500 = "thumbsite.errors.server_error"
 

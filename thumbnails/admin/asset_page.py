@@ -20,6 +20,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from thumbnails.admin import showing, wording
+from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.exceptions import Busy, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, Run, State, recipe_in_force
 from thumbnails.models.assets import Result
@@ -29,10 +30,8 @@ from thumbnails.upkeep import freshness, intake, serving
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
     AssetForm = forms.ModelForm[ImageAsset]
-    AssetAdmin = admin.ModelAdmin[ImageAsset]
 else:
     AssetForm = forms.ModelForm
-    AssetAdmin = admin.ModelAdmin
 
 
 class NewAssetForm(AssetForm):
@@ -77,7 +76,7 @@ class KnownAssetForm(AssetForm):
             raise ValidationError(str(error)) from error
 
 
-class AssetPage(AssetAdmin):
+class AssetPage(BoundedAdmin):
     """The part of the assets' admin that shows one of them."""
 
     THUMBNAIL = (

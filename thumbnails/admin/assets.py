@@ -1,7 +1,7 @@
 """Assets in the admin: the state of their thumbnails, and the actions that mend them."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -15,16 +15,12 @@ from django.utils.safestring import SafeString
 
 from thumbnails.admin import plans, showing
 from thumbnails.admin.asset_page import AssetPage
+from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.admin.filters import FILTERS, selection_of
 from thumbnails.admin.paging import SelectionPaginator
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.selection import Selection
-
-if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
-    SessionAdmin = admin.ModelAdmin[TrainingSession]
-else:
-    SessionAdmin = admin.ModelAdmin
 
 
 @admin.register(ImageAsset)
@@ -119,10 +115,10 @@ def _meant(request: HttpRequest) -> Selection:
     if request.POST.get("select_across") == "1":
         return selection_of(request.GET.dict())
     ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)
-    return Selection(ids=tuple(int(asset_id) for asset_id in ticked if asset_id.isdecimal()))
+    return Selection(ids=tuple(map(int, ticked)))
 
 
 @admin.register(TrainingSession)
-class TrainingSessionAdmin(SessionAdmin):
+class TrainingSessionAdmin(BoundedAdmin):
     list_display = ("name", "created_at")
     search_fields = ("name",)

@@ -1,6 +1,6 @@
 """Runs in the admin: what was asked for and what became of it. To look at, not to edit."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
@@ -14,10 +14,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from thumbnails.admin import wording
+from thumbnails.admin.bounds import BoundedAdmin, BoundedList
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
 from thumbnails.upkeep import health, queue, recovery, runs
+from thumbnails.upkeep.terms import LARGEST_ID_DIGITS
 
 VERBS = ("cancel", "resume", "retry")
 EXAMPLES = 5
@@ -25,13 +27,8 @@ EXAMPLES = 5
 EVENTS = 50
 """The newest lines of its log that the page of a run shows."""
 
-if TYPE_CHECKING:  # Django's own classes take no type parameter at run time
-    ModelAdmin = admin.ModelAdmin[Run]
-else:
-    ModelAdmin = admin.ModelAdmin
 
-
-class RunList(ChangeList):
+class RunList(BoundedList):
     """A page of the list, each run with its progress: one more query, however many there are."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -42,7 +39,7 @@ class RunList(ChangeList):
 
 
 @admin.register(Run)
-class RunAdmin(ModelAdmin):
+class RunAdmin(BoundedAdmin):
     list_display = (
         "name",
         "kind",
@@ -138,7 +135,7 @@ class RunAdmin(ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         run = None
-        if object_id.isdecimal():
+        if object_id.isdecimal() and len(object_id) <= LARGEST_ID_DIGITS:
             run = Run.objects.with_progress().filter(pk=object_id).first()
         if run is None or not self.has_view_permission(request, run):
             return super().change_view(request, object_id, form_url, extra_context)

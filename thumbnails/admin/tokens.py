@@ -13,14 +13,13 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 
+from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.models import ApiToken
 from thumbnails.models.tokens import ApiTokenQuerySet
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
-    ModelAdmin = admin.ModelAdmin[ApiToken]
     ModelForm = forms.ModelForm[ApiToken]
 else:
-    ModelAdmin = admin.ModelAdmin
     ModelForm = forms.ModelForm
 
 
@@ -37,7 +36,7 @@ class ApiTokenForm(ModelForm):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(ModelAdmin):
+class ApiTokenAdmin(BoundedAdmin):
     list_display = ("name", "hint", "user", "state", "created_at", "expires_at", "last_used_at")
     list_select_related = ("user",)
     search_fields = ("name", "user__username")

@@ -9,24 +9,23 @@ from ninja import Path, Schema
 from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from thumbnails.exceptions import Reason
+from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.runs import Progress
+from thumbnails.upkeep import terms
 from thumbnails.upkeep.planning import Plan
 from thumbnails.upkeep.statistics import Statistics
 
 LARGEST_ID = 10**18 - 1
 """As in URLs."""
-FIRST_YEAR, LAST_YEAR = 1900, 2999
 PAGE_AT_MOST = 500
 
 
 def _day(value: Any) -> date:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        day = date.fromisoformat(value)
-        if FIRST_YEAR <= day.year <= LAST_YEAR:
-            return day
-    raise ValueError(f"no date like 2026-01-31, from {FIRST_YEAR} to {LAST_YEAR}")
+    try:
+        return terms.day(value if isinstance(value, str) else "")
+    except UsageError as error:
+        raise ValueError(str(error)) from None
 
 
 def _plain_number(value: Any) -> Any:

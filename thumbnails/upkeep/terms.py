@@ -14,6 +14,12 @@ from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep.selection import Selection, as_ranges
 
 LARGEST_ID_DIGITS = 18
+FIRST_YEAR, LAST_YEAR = 1900, 2999
+"""Of a date that somebody means; no time zone takes one of these out of a database's range."""
+WORDS_AT_MOST = 32
+"""Of a search: each is looked for in every row."""
+RANGES_AT_MOST = 200
+"""Of ids: SQLite takes no expression of more than 1,000 parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,8 @@ def selection_from(texts: Mapping[str, str]) -> Selection:
     values: dict[str, Any] = {}
     for name, term in TERMS.items():
         if text := texts.get(name, "").strip():
+            if "\0" in text:  # PostgreSQL stores none and refuses the whole query
+                raise UsageError("A null character is in no name.", about=name)
             values |= term.parse(text)
     return Selection(**values)
 
@@ -58,14 +66,35 @@ def _text(field: str) -> Callable[[str], dict[str, Any]]:
     return lambda text: {field: text}
 
 
-def _day(field: str) -> Callable[[str], dict[str, Any]]:
-    def parse(text: str) -> dict[str, Any]:
-        try:
-            return {field: date.fromisoformat(text)}
-        except ValueError:
-            raise UsageError(f"{text!r} is no date like 2026-01-31.", about=field) from None
+def search_words(text: str) -> list[str]:
+    """The words to look for, each of which a name must contain. Raises UsageError for too many."""
+    words = text.split()
+    if len(words) > WORDS_AT_MOST:
+        raise UsageError(f"A search takes at most {WORDS_AT_MOST} words.", about="name")
+    return words
 
-    return parse
+
+def _name(text: str) -> dict[str, Any]:
+    search_words(text)
+    return {"name": text}
+
+
+def day(text: str, *, about: str = "") -> date:
+    """The date that a text such as 2026-01-31 names. Raises UsageError."""
+    try:
+        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            found = date.fromisoformat(text)
+            if FIRST_YEAR <= found.year <= LAST_YEAR:
+                return found
+    except ValueError:  # 2026-02-30
+        pass
+    raise UsageError(
+        f"A date is written like 2026-01-31, from {FIRST_YEAR} to {LAST_YEAR}.", about=about
+    )
+
+
+def _day(field: str) -> Callable[[str], dict[str, Any]]:
+    return lambda text: {field: day(text, about=field)}
 
 
 def _megapixels(text: str) -> dict[str, Any]:
@@ -135,6 +164,8 @@ def _numbers_and_ranges(text: str, field: str) -> tuple[list[int], list[tuple[in
             raise UsageError(f"The range {part.strip()} ends before it begins.", about=field)
         else:
             ranges.append((first, int(last)))
+    if len(ranges) > RANGES_AT_MOST:
+        raise UsageError(f"Give at most {RANGES_AT_MOST} ranges.", about=field)
     return singles, ranges
 
 
@@ -194,7 +225,7 @@ TERMS: dict[str, Term] = {
     "name": Term(
         example="WORDS",
         help="images whose original's name has each of these words in it",
-        parse=_text("name"),
+        parse=_name,
         write=_plain("name"),
     ),
     "session": Term(
