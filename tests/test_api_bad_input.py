@@ -254,6 +254,41 @@ def test_ids__that_do_not_exist_are_named(api: Caller, asset: ImageAsset, path: 
     assert "and 9,990 more" in faults_of(response)["assetIds"]
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "value", "at_most"),
+    [
+        (REGENERATE, "states", "stale", 4),
+        (REGENERATE, "states", "x", 4),
+        (REGENERATE, "orientations", 1, 8),
+        (REGENERATE, "orientations", 9, 8),
+        (REGENERATE, "orientations", {}, 8),
+        (REGENERATE, "assetIds", 1, 10_000),
+        (PURGE, "assetIds", "x", 10_000),
+    ],
+)
+def test_list__of_too_many_is_one_fault(
+    api: Caller, path: str, field: str, value: Any, at_most: int
+) -> None:
+    """And not one for each of its items."""
+    body = json.dumps({field: [value] * 100_000}, separators=(",", ":")).encode()
+    faults = faults_of(api.post_bytes(path, body))
+    assert faults.keys() == {field}
+    assert f"at most {at_most} items" in faults[field]
+
+
+def test_body__of_too_many_keys(api: Caller) -> None:
+    body = json.dumps({f"key{number}": 1 for number in range(50_000)}).encode()
+    problem = problem_of(api.post_bytes(REGENERATE, body), HTTPStatus.BAD_REQUEST)
+    assert "JSON object" in problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["/images", "/images/1/thumbnail", "/admin/thumbnails/runs"])
+def test_address__of_too_many_parameters(api: Caller, path: str) -> None:
+    query = "&".join(f"a{number}=1" for number in range(1_200))
+    response = api.client.get(f"{BASE}{path}?{query}")
+    assert "parameters" in problem_of(response, HTTPStatus.BAD_REQUEST)["detail"]
+
+
 def test_key__twice_in_one_object_takes_the_last(api: Caller, asset: ImageAsset) -> None:
     """As JSON readers do; what it means is what is checked."""
     body = b'{"assetIds": [%d], "assetIds": []}' % asset.pk

@@ -18,6 +18,8 @@ from thumbnails.api.problems import invalid, problem
 from thumbnails.exceptions import UsageError
 
 BODY_BYTES_AT_MOST = 1024 * 1024
+KEYS_AT_MOST = 100
+"""Of a body. No operation knows as many, and each unknown one is a fault to be told."""
 
 DOCUMENTS = ("openapi-json", "openapi-view")
 """The names of the URLs that django-ninja answers whatever the method."""
@@ -32,6 +34,8 @@ class StrictParser(Parser):
         value = from_json(request.body, allow_inf_nan=False)
         if not isinstance(value, dict):
             raise TypeError("no JSON object")
+        if len(value) > KEYS_AT_MOST:
+            raise ValueError("too many keys")
         return value
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import TooManyFieldsSent
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
@@ -76,6 +77,7 @@ def answer_with_problems(api: NinjaAPI) -> None:
     api.add_exception_handler(NotDispatched, _not_dispatched)
     api.add_exception_handler(Busy, _away)
     api.add_exception_handler(TooMany, _too_many)
+    api.add_exception_handler(TooManyFieldsSent, _too_many_parameters)
     api.add_exception_handler(OperationalError, _database_away)
     api.add_exception_handler(InterfaceError, _database_away)
     api.add_exception_handler(Exception, _unforeseen)
@@ -163,6 +165,10 @@ def _too_many(_: HttpRequest, error: Any) -> HttpResponse:
         str(error),
         headers={"Retry-After": str(error.wait_seconds)},
     )
+
+
+def _too_many_parameters(_: HttpRequest, __: Any) -> HttpResponse:
+    return problem(HTTPStatus.BAD_REQUEST, "The address has too many parameters.")
 
 
 def _unforeseen(request: HttpRequest, error: Any) -> HttpResponse:

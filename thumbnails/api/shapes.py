@@ -19,6 +19,8 @@ from thumbnails.upkeep.statistics import Statistics
 LARGEST_ID = 10**18 - 1
 """As in URLs."""
 PAGE_AT_MOST = 500
+IDS_AT_MOST = 10_000
+"""In one request; a script with more of them starts several runs."""
 
 
 def _day(value: Any) -> date:
@@ -36,6 +38,8 @@ def _plain_number(value: Any) -> Any:
 
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 Id = Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=IDS_AT_MOST)]
+Orientation = Annotated[StrictInt, Field(ge=1, le=8)]
 PlainInt = Annotated[int, BeforeValidator(_plain_number)]
 """Of an address, where all is text: no sign, no spaces, no 1.0 and no 1_0."""
 NumberInUrl = Annotated[PlainInt, Field(ge=1, le=LARGEST_ID)]
@@ -79,17 +83,15 @@ class SessionWish(Wish):
 class RegenerateWish(SessionWish):
     """All conditions are optional and combined with *and*."""
 
-    asset_ids: list[Id] = Field(
-        default=NOT_GIVEN, min_length=1, description="These, each of which exists."
-    )
+    asset_ids: Ids = Field(default=NOT_GIVEN, description="These, each of which exists.")
     from_date: Day = Field(default=NOT_GIVEN, description="Created on that day or later.")
     to_date: Day = Field(default=NOT_GIVEN, description="Created on that day or before.")
     session_id: Id = Field(default=NOT_GIVEN, description="Of this training session.")
-    states: list[ImageState] = Field(
-        default=NOT_GIVEN, min_length=1, description="In one of these states."
+    states: Annotated[list[ImageState], Field(min_length=1, max_length=len(State))] = Field(
+        default=NOT_GIVEN, description="In one of these states."
     )
-    orientations: list[Annotated[StrictInt, Field(ge=1, le=8)]] = Field(
-        default=NOT_GIVEN, min_length=1, description="With one of these EXIF orientations."
+    orientations: Annotated[list[Orientation], Field(min_length=1, max_length=8)] = Field(
+        default=NOT_GIVEN, description="With one of these EXIF orientations."
     )
     dry_run: StrictBool = Field(default=False, description="Only tell what would be done.")
 
@@ -101,9 +103,7 @@ class RetryWish(Wish):
 class PurgeWish(Wish):
     """All conditions are combined with *and*; everything must be said with `all`."""
 
-    asset_ids: list[Id] = Field(
-        default=NOT_GIVEN, min_length=1, description="These, each of which exists."
-    )
+    asset_ids: Ids = Field(default=NOT_GIVEN, description="These, each of which exists.")
     shard: str = Field(
         default=NOT_GIVEN,
         pattern="^[0-9a-f]{2}$",
