@@ -30,12 +30,6 @@ def address_of(model: type[Model]) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
 
 
-def number_of(model: type[Model]) -> int:
-    manager = model._meta.default_manager
-    assert manager is not None
-    return manager.count()
-
-
 def text_of(response: Any) -> str:
     return str(response.content.decode())
 
@@ -216,7 +210,7 @@ NO_KEYS = [MANY_DIGITS, "9" * 30, "x", "", "1.5", "\0", "1\0"]
 
 @pytest.mark.parametrize("model", LISTS)
 def test_action__on_what_is_no_key_is_refused(admin_client: Client, model: type[Model]) -> None:
-    number = number_of(model)
+    number = model._default_manager.count()
     actions = ["delete_selected", *getattr(admin.site.get_model_admin(model), "actions", ())]
     for action in actions:
         for key in NO_KEYS:
@@ -224,7 +218,7 @@ def test_action__on_what_is_no_key_is_refused(admin_client: Client, model: type[
             response = admin_client.post(address_of(model), data)
             assert response.status_code == HTTPStatus.BAD_REQUEST, (action, key)
             assert text_of(response) == "One of the selected rows has no valid key.\n"
-    assert number_of(model) == number
+    assert model._default_manager.count() == number
 
 
 # --- single pages ---------------------------------------------------------------------------------

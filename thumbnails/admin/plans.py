@@ -4,12 +4,11 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.models import User
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
@@ -26,6 +25,9 @@ from thumbnails.upkeep import planning, queue, runs, terms, trial
 from thumbnails.upkeep.planning import Plan
 from thumbnails.upkeep.selection import Selection
 from thumbnails.upkeep.trial import Tried
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 SAMPLE = 12
 UNDER_WAY_SHOWN = 5
@@ -232,7 +234,7 @@ def _start(
     wanted: Wanted,
     how: dict[str, Any],
 ) -> HttpResponse:
-    user = cast(User, request.user)
+    user = cast("User", request.user)
 
     def act() -> Run:
         same = runs.doing_the_same(wanted.kind, wanted.selection, force=wanted.force)

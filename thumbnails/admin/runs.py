@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth import get_user_model
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -101,7 +102,9 @@ class RunAdmin(BoundedAdmin):
     def pace(self, run: Run) -> str:
         return wording.pace(run, run.progress()) or "–"
 
-    @admin.display(description="started by", ordering="started_by__username")
+    @admin.display(
+        description="started by", ordering=f"started_by__{get_user_model().USERNAME_FIELD}"
+    )
     def who(self, run: Run) -> str:
         return wording.person(run.started_by)
 

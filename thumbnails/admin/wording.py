@@ -49,7 +49,11 @@ def counts(progress: Progress) -> str:
 
 def person(user: "User | None") -> str:
     """By whom; a dash for nobody, which is a command or the site itself."""
-    return "–" if user is None else user.get_full_name() or user.get_username()
+    if user is None:
+        return "–"
+    # Not every user model has full names.
+    full_name = getattr(user, "get_full_name", str)()
+    return full_name or user.get_username()
 
 
 def reason_label(value: str) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
-from django.contrib.auth.models import User
 from django.http import HttpRequest
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
@@ -11,6 +11,9 @@ from ninja.utils import check_csrf
 from thumbnails.api.problems import ProblemError
 from thumbnails.models import ApiToken, Run
 from thumbnails.throttling import Throttle, client_address
+
+if TYPE_CHECKING:  # for the site's own users; another project may have others
+    from django.contrib.auth.models import User
 
 VIEW_IMAGES = "thumbnails.view_imageasset"
 VIEW_RUNS = "thumbnails.view_run"
@@ -24,7 +27,7 @@ FAILURES_AT_MOST = 10
 class ApiRequest(HttpRequest):
     """A request after one of the below let it in."""
 
-    user: User
+    user: "User"
 
 
 class Session(AuthBase):
@@ -39,7 +42,7 @@ class Session(AuthBase):
         super().__init__()
         self.permissions = permissions
 
-    def __call__(self, request: HttpRequest) -> User | None:
+    def __call__(self, request: HttpRequest) -> "User | None":
         if _bearer(request) is not None or not request.user.is_authenticated:
             return None
         if check_csrf(request):
@@ -59,7 +62,7 @@ class Token(AuthBase):
         super().__init__()
         self.permissions = permissions
 
-    def __call__(self, request: HttpRequest) -> User | None:
+    def __call__(self, request: HttpRequest) -> "User | None":
         secret = _bearer(request)
         if secret is None:
             return None
@@ -86,7 +89,7 @@ def demand(request: ApiRequest, permission: str) -> None:
     _permitted(request.user, [permission])
 
 
-def _permitted(user: User, permissions: Sequence[str]) -> User:
+def _permitted(user: "User", permissions: Sequence[str]) -> "User":
     if not user.is_staff or not any(map(user.has_perm, permissions)):
         raise ProblemError(
             HTTPStatus.FORBIDDEN, f"This needs a staff user with {' or '.join(permissions)}."

@@ -32,7 +32,8 @@ class Command(ThumbnailCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         User = get_user_model()  # noqa: N806  it is a class
-        user = User.objects.filter(**{User.USERNAME_FIELD: options["user"]}).first()
+        named = {User.USERNAME_FIELD: options["user"]}
+        user = User._default_manager.filter(**named).first()
         if user is None:
             raise UsageError(f"There is no user {options['user']!r}.")
         name = options["name"].strip()

@@ -1,0 +1,1 @@
+"""A project whose users are known by their e-mail address: an app with its own user model."""
