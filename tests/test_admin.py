@@ -108,13 +108,6 @@ def test_list__queries_do_not_grow_with_its_rows(
         staff_client.get(LIST)
 
 
-# --- who ------------------------------------------------------------------------------------------
-
-
-def test_admin__is_not_for_the_public(client: Client) -> None:
-    assert client.get(LIST).status_code == HTTPStatus.FOUND
-
-
 # --- upload ---------------------------------------------------------------------------------------
 
 
@@ -177,9 +170,7 @@ def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: M
     assert f"/admin/thumbnails/imageasset/{broken.pk}/change/" in page
 
 
-def test_run__can_be_seen_by_all_who_may_start_one_and_edited_by_nobody(
-    client: Client, make_asset: MakeAsset
-) -> None:
+def test_run__cannot_be_edited(client: Client, make_asset: MakeAsset) -> None:
     make_asset()
     run = runs.start(
         Run.Kind.REGENERATE,
@@ -191,13 +182,10 @@ def test_run__can_be_seen_by_all_who_may_start_one_and_edited_by_nobody(
     url = f"/admin/thumbnails/run/{run.pk}/change/"
     user = User.objects.create_user("viewer", is_staff=True)
     client.force_login(user)
-    assert client.get(url).status_code == HTTPStatus.FORBIDDEN
     user.user_permissions.set(Permission.objects.filter(codename="regenerate_thumbnails"))
     page = text_of(client.get(url))
     assert 'name="_save"' not in page
     assert client.post(url, {"state": "done"}).status_code == HTTPStatus.FORBIDDEN
-    assert client.get("/admin/thumbnails/run/add/").status_code == HTTPStatus.FORBIDDEN
-    assert client.get("/admin/thumbnails/run/").status_code == HTTPStatus.OK
 
 
 def make_run(make_asset: MakeAsset, *, worked_on: bool) -> Run:

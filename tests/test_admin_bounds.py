@@ -257,7 +257,7 @@ def test_add__takes_no_values_from_the_address(admin_client: Client, model: type
     ],
     ids=lambda query: query[:16],
 )
-def test_plan__of_a_query_that_nobody_means_says_so(
+def test_plan__of_a_query_that_makes_no_sense_says_so(
     staff_client: Client, query: str, kind: str
 ) -> None:
     response = staff_client.get(f"/admin/thumbnails/imageasset/plan/{kind}/?{query}", follow=True)

@@ -66,7 +66,7 @@ def test_queue_pages__are_refused_to_staff_without_the_permission_on_every_mount
 
 @pytest.mark.urls(__name__)
 @pytest.mark.parametrize("mount", MOUNTS)
-def test_queue_pages__lead_strangers_to_the_login(
+def test_queue_pages__lead_anonymous_users_to_the_login(
     client: Client, waiting: None, mount: str
 ) -> None:
     for response in (client.get(mount), client.get(f"{mount}stats.json"), empty(client, mount)):

@@ -162,10 +162,10 @@ class RunAdmin(BoundedAdmin):
         run = get_object_or_404(Run, pk=run_id)
         if verb not in VERBS:
             raise Http404
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["POST"])
         if not _may_act(request, run):
             raise PermissionDenied
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
         try:
             goes_to, text = self._do(request, run, verb)
         except UsageError as error:

@@ -15,7 +15,7 @@ from thumbnails.upkeep.selection import Selection, as_ranges
 
 LARGEST_ID_DIGITS = 18
 FIRST_YEAR, LAST_YEAR = 1900, 2999
-"""Of a date that somebody means; no time zone takes one of these out of a database's range."""
+"""Of a date; no time zone takes one of these years out of a database's range."""
 WORDS_AT_MOST = 32
 """Of a search: each is looked for in every row."""
 RANGES_AT_MOST = 200
