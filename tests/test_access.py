@@ -53,6 +53,7 @@ class Page:
     """Those who are not staff: a status, or where they are redirected to."""
     staff: int = 403
     """Staff without the permissions."""
+    query: str = ""
     values: Mapping[str, object] = field(default_factory=dict)
     """For the parameters of its address, besides those of `Site`."""
 
@@ -155,7 +156,10 @@ TABLE: dict[str, list[Page]] = {
     "admin:password_change": [Page(needs=ANY_STAFF)],
     "admin:password_change_done": [Page(needs=ANY_STAFF)],
     "admin:jsi18n": [Page(needs=ANY_STAFF)],
-    "admin:autocomplete": [Page(needs=NO_USER)],  # no form has such a field
+    "admin:autocomplete": page(  # for every foreign key to a model that can be searched
+        *(f"thumbnails.{looks}_trainingsession" for looks in ("view", "change")),
+        query="app_label=thumbnails&model_name=imageasset&field_name=session",
+    ),
     "admin:view_on_site": [Page(needs=ANY_STAFF, good=(404,))],  # no model has such a page
     "admin/(?P<url>.*)$": [Page(needs=ANY_STAFF, good=(404,), values={"url": "nothing/"})],
     "admin:app_list": page(
@@ -245,7 +249,7 @@ class Site:
             return str(self._value(row.values.get(name, name), route, user))
 
         path = re.sub(r"<(?:\w+:)?(\w+)>|\(\?P<(\w+)>[^)]*\)\??", value, route)
-        return "/" + re.sub(r"\^|/\?|\$", "", path)
+        return "/" + re.sub(r"\^|/\?|\$", "", path) + (f"?{row.query}" if row.query else "")
 
     def _value(self, what: object, route: str, user: User | None) -> object:
         if isinstance(what, tuple):
@@ -395,6 +399,17 @@ def answer(client: Client, method: str, address: str, row: Page) -> int | str:
     return int(response.status_code)
 
 
+def expected_of(who: Who, row: Page) -> dict[str, tuple[int | str, ...]]:
+    """The answers that are right, by the method to ask with."""
+    if who.may(row):
+        return {row.method: row.good}
+    refusal = who.refusal(row)
+    if row.is_api:
+        return {row.method: refusal}
+    # The other method too; some pages refuse it to everyone.
+    return {"GET": (*refusal, 405), "POST": (*refusal, 405), row.method: refusal}
+
+
 @pytest.mark.parametrize(("key", "route"), PAGES)
 def test_page__is_for_those_whom_its_rule_names(site: Site, key: str, route: str) -> None:
     wrong = {}
@@ -404,11 +419,7 @@ def test_page__is_for_those_whom_its_rule_names(site: Site, key: str, route: str
                 user = made(who)
                 address = site.address(route, row, user)
                 for client in clients_of(row, user):
-                    may = who.may(row)
-                    one_method = may or row.is_api or row.needs == NO_USER
-                    methods = [row.method] if one_method else ["GET", "POST"]
-                    expected = row.good if may else who.refusal(row)
-                    for method in methods:
+                    for method, expected in expected_of(who, row).items():
                         got = answer(client, method, address, row)
                         if got not in expected:
                             wrong[who.name, method, address] = (got, expected)

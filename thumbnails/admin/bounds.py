@@ -7,7 +7,8 @@ from django.contrib import admin
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ORDER_VAR, SEARCH_VAR, ChangeList
-from django.core.exceptions import ValidationError
+from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.datastructures import MultiValueDict
 
@@ -38,6 +39,10 @@ class BoundedList(ChangeList):
         return found
 
 
+class Refused(SuspiciousOperation):
+    """A request that none of the site's pages sends; Django answers 400. A sentence says why."""
+
+
 class BoundedAdmin(ModelAdmin):
     """A ModelAdmin that answers 400 to what none of its pages sends, before it reads any row.
 
@@ -54,10 +59,17 @@ class BoundedAdmin(ModelAdmin):
             _check_query(request.GET)
             self._check_selected(request.POST.getlist(ACTION_CHECKBOX_NAME))
             return super().changelist_view(request, extra_context)
-        except UsageError as error:
+        except Refused as error:
             return _refusal(str(error))
         except OverflowError:  # SQLite, of a date or number that Django took
             return _refusal("A value in the address is out of range.")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Also of `admin/autocomplete/`, which asks no list."""
+        _check_search(search_term)
+        return super().get_search_results(request, queryset, search_term)
 
     def _check_selected(self, keys: list[str]) -> None:
         key_field: Any = self.opts.pk
@@ -65,7 +77,7 @@ class BoundedAdmin(ModelAdmin):
             for key in keys:
                 key_field.clean(key, None)
         except ValidationError:
-            raise UsageError("One of the selected rows has no valid key.") from None
+            raise Refused("One of the selected rows has no valid key.") from None
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         """Nothing: no page links to a form with values in the address."""
@@ -75,10 +87,17 @@ class BoundedAdmin(ModelAdmin):
 def _check_query(query: MultiValueDict[str, str]) -> None:
     for name, values in query.lists():
         if any("\0" in text for text in (name, *values)):
-            raise UsageError("The address contains a null character.")
-    terms.search_words(query.get(SEARCH_VAR, ""))
+            raise Refused("The address contains a null character.")
+    _check_search(query.get(SEARCH_VAR, ""))  # before the filters count what they offer
     if query.get(ORDER_VAR, "").count(".") >= COLUMNS_AT_MOST:
-        raise UsageError(f"A list is ordered by at most {COLUMNS_AT_MOST} columns.")
+        raise Refused(f"A list is ordered by at most {COLUMNS_AT_MOST} columns.")
+
+
+def _check_search(text: str) -> None:
+    try:
+        terms.check_search(text)
+    except UsageError as error:
+        raise Refused(str(error)) from error
 
 
 def _refusal(sentence: str) -> HttpResponse:

@@ -16,8 +16,8 @@ from thumbnails.upkeep.selection import Selection, as_ranges
 LARGEST_ID_DIGITS = 18
 FIRST_YEAR, LAST_YEAR = 1900, 2999
 """Of a date; no time zone takes one of these years out of a database's range."""
-WORDS_AT_MOST = 32
-"""Of a search: each is looked for in every row."""
+WORDS_AT_MOST, TEXT_LENGTH = 32, 500
+"""Of a search: each word is looked for in every row, and no name is longer."""
 RANGES_AT_MOST = 200
 """Of ids: SQLite takes no expression of more than 1,000 parts."""
 
@@ -42,8 +42,6 @@ def selection_from(texts: Mapping[str, str]) -> Selection:
     values: dict[str, Any] = {}
     for name, term in TERMS.items():
         if text := texts.get(name, "").strip():
-            if "\0" in text:  # PostgreSQL stores none and refuses the whole query
-                raise UsageError("A null character is in no name.", about=name)
             values |= term.parse(text)
     return Selection(**values)
 
@@ -62,21 +60,28 @@ def as_options(selection: Selection) -> str:
 # --- parsing --------------------------------------------------------------------------------------
 
 
-def _text(field: str) -> Callable[[str], dict[str, Any]]:
-    return lambda text: {field: text}
-
-
-def search_words(text: str) -> list[str]:
-    """The words to look for, each of which a name must contain. Raises UsageError for too many."""
-    words = text.split()
-    if len(words) > WORDS_AT_MOST:
+def check_search(text: str) -> None:
+    """Raises UsageError for a search that no name can match or that costs too much."""
+    _check_text(text, about="name")
+    if len(text.split()) > WORDS_AT_MOST:
         raise UsageError(f"A search takes at most {WORDS_AT_MOST} words.", about="name")
-    return words
+
+
+def _check_text(text: str, *, about: str) -> None:
+    if len(text) > TEXT_LENGTH:
+        raise UsageError(f"A text has at most {TEXT_LENGTH} characters.", about=about)
+    if "\0" in text:  # PostgreSQL takes none in a query
+        raise UsageError("A text has no null characters.", about=about)
 
 
 def _name(text: str) -> dict[str, Any]:
-    search_words(text)
+    check_search(text)
     return {"name": text}
+
+
+def _session(text: str) -> dict[str, Any]:
+    _check_text(text, about="session")
+    return {"session": text}
 
 
 def day(text: str, *, about: str = "") -> date:
@@ -231,7 +236,7 @@ TERMS: dict[str, Term] = {
     "session": Term(
         example="NAME",
         help="images of this training session",
-        parse=_text("session"),
+        parse=_session,
         write=_plain("session"),
     ),
     "from-date": Term(
