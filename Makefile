@@ -36,7 +36,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	@touch $@
 
 run: install ## Run the site with workers and queue, everything kept in var/ (PORT=8000)
-	@exec $(BIN)/python -m thumbsite.trial
+	@exec $(BIN)/python -m thumbsite.demo.setup
 
 test: install ## Run the tests on PostgreSQL and on SQLite, side by side (ARGS="-k name")
 	$(BIN)/python -m tests.side_by_side $(ARGS)

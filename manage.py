@@ -8,13 +8,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db import OperationalError
 
-from thumbsite import trial
+from thumbsite.demo import setup
 
 
 def main() -> None:
     # In a checkout where `make run` has set up a trial site, every command speaks to that site.
     # What the environment says already always wins.
-    trial.load_environment()
+    setup.load_environment()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thumbsite.settings")
     try:
         execute_from_command_line(sys.argv)

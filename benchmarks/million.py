@@ -148,17 +148,17 @@ def _fill(first: int, last: int) -> None:
 
 def _start(count: int) -> dict[str, float]:
     from thumbnails.models import ImageAsset, Run  # noqa: PLC0415
-    from thumbnails.upkeep import runs  # noqa: PLC0415
+    from thumbnails.upkeep.runs import control  # noqa: PLC0415
 
     ImageAsset.objects.exists()  # connects
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started_at = time.perf_counter()
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
         scope_text="all",
-        attended=True,
+        leased=True,
         ignore_space=True,
     )
     seconds = time.perf_counter() - started_at
@@ -262,12 +262,12 @@ def _click_seconds() -> tuple[float, float]:
 
 def _tallies_ms() -> dict[str, float]:
     """What a worker takes for each of them, beside its work."""
-    from thumbnails.models import Tally  # noqa: PLC0415
-    from thumbnails.upkeep import tallies  # noqa: PLC0415
+    from thumbnails.models import CachedCount  # noqa: PLC0415
+    from thumbnails.upkeep.reports import counts  # noqa: PLC0415
 
-    while tallies.count_one():
+    while counts.count_due():
         pass
-    return {tally.name: tally.took_seconds * 1000 for tally in Tally.objects.all()}
+    return {cached.name: cached.took_seconds * 1000 for cached in CachedCount.objects.all()}
 
 
 def _overview_ms() -> float:

@@ -12,8 +12,9 @@ from thumbnails.models import Chunk, ImageAsset, Run, recipe_in_force
 from thumbnails.rendering import render
 from thumbnails.rendering.pool import RenderPool
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep import execute, freshness, intake, pools, runs
-from thumbnails.upkeep.audit import audit
+from thumbnails.upkeep.images import freshness, importing, pools
+from thumbnails.upkeep.reports.audit import audit
+from thumbnails.upkeep.runs import control, execute
 
 BOOKKEEPING_BOUND = Bound(at_most=5)
 AUDIT_BOUND = Bound(at_most=10)
@@ -40,15 +41,15 @@ def _bookkeeping(here: Site, small: Sequence[Path], count: int, *, judged: bool)
     """
     empty(here)
     here.add_originals(small, count=count)
-    for _ in intake.import_files(intake.find_files([here.originals])):
+    for _ in importing.import_files(importing.find_files([here.originals])):
         pass
     assets = ImageAsset.objects.in_bulk()
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
         scope_text="all",
-        attended=True,
+        leased=True,
     )
     pool = pools.worker_pool(large=False)
     freshness.refresh(next(iter(assets.values())), pool)  # starts its process

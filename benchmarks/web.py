@@ -29,7 +29,7 @@ from thumbnails import conf
 from thumbnails.models import ImageAsset
 from thumbnails.rendering import Recipe, Spool
 from thumbnails.rendering.pool import Limits, RenderPool
-from thumbnails.upkeep import freshness, intake, pools
+from thumbnails.upkeep.images import freshness, importing, pools
 
 HIT_BOUND = Bound(at_least=0.8)
 TAIL_BOUND = Bound(at_most=3)
@@ -91,7 +91,7 @@ def measure(home: Path, here: Site, photo: Path, extent: Extent) -> Section:
 def _hit(here: Site, photo: Path) -> ImageAsset:
     """An image whose thumbnail is in the cache."""
     empty(here)
-    asset = intake.import_file(photo)
+    asset = importing.import_file(photo)
     freshness.refresh_now(asset.pk, pools.worker_pool(large=False))
     asset.refresh_from_db()
     if not asset.thumbnail_path:
@@ -321,7 +321,7 @@ def _tail(server: WebServer, hit: ImageAsset, home: Path, extent: Extent) -> lis
     """The hits' 99th percentile, alone and beside a picture that is slow to render."""
     path = home / "slow.bmp"
     path.write_bytes(slow_bmp(_pixels_for(extent.slow_seconds)))
-    slow = intake.import_file(path)
+    slow = importing.import_file(path)
     with metered() as alone:
         quiet = _latencies(server.port, hit, extent.tail_seconds)
     with metered() as beside, _asked_at_once(server, [slow] * SLOW_REQUESTS) as answers:
@@ -460,7 +460,7 @@ def _vast_assets(folder: Path, pixels: int) -> list[ImageAsset]:
     links = [folder / f"{number}.png" for number in range(1, VAST_PICTURES)]
     for link in links:
         link.hardlink_to(first)
-    return [intake.import_file(path) for path in (first, *links)]
+    return [importing.import_file(path) for path in (first, *links)]
 
 
 # --- d. Starts ----------------------------------------------------------------------------------

@@ -33,8 +33,8 @@ class Caller:
     def get(self, path: str, **query: Any) -> Any:
         return self.client.get(BASE + path, query)
 
-    def post(self, path: str, wish: Any = _NO_BODY, *, key: str = "") -> Any:
-        body = b"" if wish is _NO_BODY else json.dumps(wish).encode()
+    def post(self, path: str, body: Any = _NO_BODY, *, key: str = "") -> Any:
+        body = b"" if body is _NO_BODY else json.dumps(body).encode()
         return self.post_bytes(path, body, key=key)
 
     def post_bytes(

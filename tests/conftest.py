@@ -24,7 +24,8 @@ from tests.plugin import GROUND, Ground
 from tests.processes import QUEUES, Worker, database_url, run_command
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, recipes
-from thumbnails.upkeep import intake, runs
+from thumbnails.upkeep.images import importing
+from thumbnails.upkeep.runs import control
 
 # However slow an example is, on a busy machine: time decides no test.
 hypothesis.settings.register_profile(
@@ -84,7 +85,7 @@ def make_asset(db: None, originals_dir: Path) -> MakeAsset:
         path = originals_dir / (name or f"picture-{next(numbers)}.jpg")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pictures.jpeg() if data is None else data)
-        return intake.import_file(path, session=session)
+        return importing.import_file(path, session=session)
 
     return make
 
@@ -92,7 +93,7 @@ def make_asset(db: None, originals_dir: Path) -> MakeAsset:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that this process starts have chunks of one image, up to 127 images."""
-    monkeypatch.setattr(runs, "CHUNK_AT_LEAST", 1)
+    monkeypatch.setattr(control, "CHUNK_AT_LEAST", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.upkeep import runs
+from thumbnails.upkeep.runs import control
 
 
 def start_run(
@@ -15,18 +15,18 @@ def start_run(
     kind: Run.Kind = Run.Kind.REGENERATE,
     origin: Run.Origin = Run.Origin.ADMIN,
     force: bool = False,
-    attended: bool = False,
+    leased: bool = False,
     by: User | None = None,
     rate: float | None = None,
 ) -> Run:
-    """Start a run over these images, all without any, as `runs.start` does."""
-    return runs.start(
+    """Start a run over these images, all without any, as `control.start` does."""
+    return control.start(
         kind,
         ImageAsset.objects.all() if assets is None else assets,
         origin=origin,
         scope_text="all images" if assets is None else "some images",
         force=force,
-        attended=attended,
+        leased=leased,
         by=by,
         rate=rate,
     )

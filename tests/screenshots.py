@@ -18,8 +18,9 @@ from tests.conftest import StartWorker
 from thumbnails.models import ImageAsset, Run
 from thumbnails.rendering.render import TRANSPOSITIONS
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep import intake, runs, serving
-from thumbsite.demo_pictures import make_demo_pictures
+from thumbnails.upkeep.images import importing, serving
+from thumbnails.upkeep.runs import control
+from thumbsite.demo.pictures import make_demo_pictures
 
 pytestmark = test_browser.pytestmark
 
@@ -38,7 +39,7 @@ BACK = {
 @pytest.fixture
 def after_the_bug(db: None, originals_dir: Path) -> None:
     make_demo_pictures(originals_dir / "demo")
-    for _ in intake.import_files(intake.find_files([originals_dir]), session="Demo"):
+    for _ in importing.import_files(importing.find_files([originals_dir]), session="Demo"):
         pass
     for asset in ImageAsset.objects.all():
         serving.render_now(asset.pk)
@@ -95,7 +96,7 @@ def test_screenshots(
 def _finished(page: Page, *, runs_at: float) -> None:
     """A run of the past, for the overview to show."""
     ids = list(ImageAsset.objects.filter(orientation=1).values_list("pk", flat=True)[:10])
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.filter(pk__in=ids),
         origin=Run.Origin.ADMIN,

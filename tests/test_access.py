@@ -21,7 +21,8 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.upkeep import runs, serving
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db
 
@@ -272,7 +273,7 @@ class Site:
     def _run_for(self, verb: str, run: Run) -> Run:
         """In a state in which that can be done."""
         if verb == "resume":
-            runs.cancel(run)
+            control.cancel(run)
         elif verb == "retry":
             run.chunks.update(failures={"unreadable": [self.asset.pk]}, failed=1)
         return run
@@ -303,12 +304,12 @@ def site(make_asset: MakeAsset, queue_server: QueueServer) -> Site:
         group=Group.objects.create(name="Editors"),
         visitor=User.objects.create_user("visitor", email="visitor@example.org"),
         runs={
-            kind: runs.start(
+            kind: control.start(
                 kind,
                 ImageAsset.objects.all(),
                 scope_text="all",
                 origin=Run.Origin.COMMAND,
-                attended=True,
+                leased=True,
             )
             for kind in Run.Kind
         },

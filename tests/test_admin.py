@@ -20,7 +20,8 @@ from tests.servers import QueueServer
 from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep import execute, pools, runs, serving
+from thumbnails.upkeep.images import pools, serving
+from thumbnails.upkeep.runs import control, execute
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -154,12 +155,12 @@ def test_upload__that_cannot_be_looked_at_just_now_is_told(
 def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: MakeAsset) -> None:
     make_asset()
     broken = make_asset(pictures.truncated(), name="broken.jpg")
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all images",
         origin=Run.Origin.COMMAND,
-        attended=True,
+        leased=True,
     )
     for chunk in run.chunks.all():
         execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
@@ -172,12 +173,12 @@ def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: M
 
 def test_run__cannot_be_edited(client: Client, make_asset: MakeAsset) -> None:
     make_asset()
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all",
         origin=Run.Origin.COMMAND,
-        attended=True,
+        leased=True,
     )
     url = f"/admin/thumbnails/run/{run.pk}/change/"
     user = User.objects.create_user("viewer", is_staff=True)
@@ -191,12 +192,12 @@ def test_run__cannot_be_edited(client: Client, make_asset: MakeAsset) -> None:
 def make_run(make_asset: MakeAsset, *, worked_on: bool) -> Run:
     make_asset()
     make_asset(pictures.truncated(), name="broken.jpg")
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all",
         origin=Run.Origin.COMMAND,
-        attended=True,
+        leased=True,
     )
     if worked_on:
         for chunk in run.chunks.all():
@@ -222,7 +223,7 @@ def test_run__cancel_and_resume(
     press(staff_client, run, "resume")
     run.refresh_from_db()
     assert run.state == Run.State.RUNNING
-    assert not run.is_attended
+    assert not run.is_leased
 
 
 def test_run__retry_is_over_just_what_failed(

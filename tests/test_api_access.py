@@ -37,10 +37,11 @@ from tests.processes import ROOT
 from tests.servers import QueueServer
 from tests.waiting import PATIENCE_SECONDS
 from thumbnails.api import api as the_api
-from thumbnails.api import identity
+from thumbnails.api import auth
 from thumbnails.models import ApiToken, ImageAsset, Run
 from thumbnails.throttling import Throttle, TooMany
-from thumbnails.upkeep import runs, serving
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.runs import control
 from thumbsite import logins
 
 pytestmark = pytest.mark.django_db
@@ -119,7 +120,7 @@ class Site:
             chunk.failures, chunk.failed = {"unreadable": [self.asset.pk]}, 1
             chunk.save()
         if path.endswith("/resume"):
-            runs.cancel(self.run)
+            control.cancel(self.run)
         return path.replace("{id}", str(self.run.pk))
 
 
@@ -127,12 +128,12 @@ class Site:
 def site(make_asset: MakeAsset, queue_server: QueueServer) -> Site:
     asset = make_asset(session="Sea")
     serving.serve(asset)
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all",
         origin=Run.Origin.COMMAND,
-        attended=True,
+        leased=True,
     )
     return Site(asset=asset, run=run)
 
@@ -302,12 +303,12 @@ SECRET = "SELECT 1; /srv/secret/path"
 @pytest.mark.parametrize(
     ("broken", "method", "path"),
     [
-        ("thumbnails.upkeep.serving.serve", "GET", "/images/{id}/thumbnail"),
+        ("thumbnails.upkeep.images.serving.serve", "GET", "/images/{id}/thumbnail"),
         ("thumbnails.api.health.reachable", "GET", "/readyz"),
-        ("thumbnails.api.identity.ApiToken.objects.with_secret", "GET", "/images"),
-        ("thumbnails.api.images.ImageShape.of", "GET", "/images/{id}"),
-        ("thumbnails.upkeep.serving.render_now", "POST", "/images/{id}/thumbnail/generate"),
-        ("thumbnails.upkeep.runs.start", "POST", "/admin/thumbnails/regenerate"),
+        ("thumbnails.api.auth.ApiToken.objects.with_secret", "GET", "/images"),
+        ("thumbnails.api.images.ImageOut.of", "GET", "/images/{id}"),
+        ("thumbnails.upkeep.images.serving.render_now", "POST", "/images/{id}/thumbnail/generate"),
+        ("thumbnails.upkeep.runs.control.start", "POST", "/admin/thumbnails/regenerate"),
     ],
 )
 @pytest.mark.parametrize(
@@ -377,7 +378,7 @@ def try_token(address: str = "10.0.0.1", **headers: str) -> Any:
 def test_wrong_tokens__too_many_are_429_and_a_right_one_passes(
     staff: User, clock: Clock, queue_server: QueueServer
 ) -> None:
-    for _ in range(identity.FAILURES_AT_MOST):
+    for _ in range(auth.FAILURES_AT_MOST):
         problem_of(try_token(), HTTPStatus.UNAUTHORIZED)
     refused = try_token()
     problem = problem_of(refused, HTTPStatus.TOO_MANY_REQUESTS)
@@ -397,12 +398,12 @@ def test_wrong_tokens__forwarded_addresses_are_believed_only_of_our_proxies(
         forwarded = f"192.0.2.{number}, 198.51.100.{number}"
         return int(try_token(**{"X-Forwarded-For": forwarded}).status_code)
 
-    statuses = {try_as(number) for number in range(identity.FAILURES_AT_MOST)}
+    statuses = {try_as(number) for number in range(auth.FAILURES_AT_MOST)}
     assert statuses == {HTTPStatus.UNAUTHORIZED}
     assert try_as(200) == HTTPStatus.TOO_MANY_REQUESTS
     monkeypatch.setattr("ninja.conf.settings.NUM_PROXIES", 1)
     assert try_as(201) == HTTPStatus.UNAUTHORIZED
-    for number in range(identity.FAILURES_AT_MOST):
+    for number in range(auth.FAILURES_AT_MOST):
         forged = f"192.0.2.{number}, 203.0.113.1"
         assert try_token(**{"X-Forwarded-For": forged}).status_code == HTTPStatus.UNAUTHORIZED
     last = try_token(**{"X-Forwarded-For": "192.0.2.99, 203.0.113.1"})
@@ -507,12 +508,12 @@ class HeldHasher(MD5PasswordHasher):
     """Records the password checks, and lets none of them end before the test says so."""
 
     checked: ClassVar[list[str]]
-    arrived: ClassVar[threading.Semaphore]
+    result: ClassVar[threading.Semaphore]
     may_end: ClassVar[threading.Event]
 
     def verify(self, password: str, encoded: str) -> bool:
         self.checked.append(password)
-        self.arrived.release()
+        self.result.release()
         assert self.may_end.wait(PATIENCE_SECONDS)
         return super().verify(password, encoded)
 
@@ -529,7 +530,7 @@ def test_failed_logins__at_once_get_no_more_password_checks_than_one_after_anoth
     settings.PASSWORD_HASHERS = [f"{__name__}.HeldHasher"]
     HeldHasher.checked, HeldHasher.may_end = [], threading.Event()
     # Released for each request that is in the password check or has its answer.
-    HeldHasher.arrived = arrived = threading.Semaphore(0)
+    HeldHasher.result = result = threading.Semaphore(0)
 
     def log_in_over_http() -> int:
         data = {"username": "staff", "password": "wrong", "csrfmiddlewaretoken": "c" * 32}
@@ -544,13 +545,13 @@ def test_failed_logins__at_once_get_no_more_password_checks_than_one_after_anoth
         except urllib.error.HTTPError as error:
             return error.code
         finally:
-            arrived.release()
+            result.release()
 
     with ThreadPoolExecutor(tries) as pool:
         answers = [pool.submit(log_in_over_http) for _ in range(tries)]
         try:
             for _ in range(tries):
-                assert arrived.acquire(timeout=PATIENCE_SECONDS)
+                assert result.acquire(timeout=PATIENCE_SECONDS)
         finally:
             HeldHasher.may_end.set()
     assert len(HeldHasher.checked) == logins.FAILURES_OF_NAME
@@ -579,7 +580,7 @@ def test_limits__with_the_cache_away_nobody_is_locked_out_and_nothing_breaks(
 ) -> None:
     queue_server.kill()
     settings.THUMBNAIL_RENDERS_PER_MINUTE = 1
-    for _ in range(identity.FAILURES_AT_MOST + 2):
+    for _ in range(auth.FAILURES_AT_MOST + 2):
         assert try_token().status_code == HTTPStatus.UNAUTHORIZED
     path = f"/images/{make_asset().pk}/thumbnail/generate"
     for _ in range(3):

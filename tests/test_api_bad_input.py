@@ -18,9 +18,9 @@ from pytest_django.live_server_helper import LiveServer
 
 from tests.callers import BASE, PROBLEM, Caller, faults_of, problem_of
 from tests.conftest import MakeAsset
-from thumbnails.api.gate import BODY_BYTES_AT_MOST
+from thumbnails.api.middleware import BODY_BYTES_AT_MOST
 from thumbnails.models import ApiToken, ImageAsset, Run, RunRequest
-from thumbnails.upkeep import serving
+from thumbnails.upkeep.images import serving
 
 pytestmark = pytest.mark.django_db
 
@@ -150,7 +150,7 @@ def test_ids__that_are_none(api: Caller, asset: ImageAsset, path: str, bad: Any)
 
 
 @pytest.mark.parametrize(
-    ("path", "wish", "field"),
+    ("path", "body", "field"),
     [
         (REGENERATE, {"Force": True}, "Force"),
         (REGENERATE, {"asset_ids": [1]}, "asset_ids"),
@@ -228,9 +228,9 @@ def test_ids__that_are_none(api: Caller, asset: ImageAsset, path: str, bad: Any)
     ],
 )
 def test_wish__names_the_field_at_fault(
-    api: Caller, path: str, wish: dict[str, Any], field: str
+    api: Caller, path: str, body: dict[str, Any], field: str
 ) -> None:
-    assert field in faults_of(api.post(path, wish))
+    assert field in faults_of(api.post(path, body))
 
 
 def test_wish__all_that_is_wrong_is_told_at_once(api: Caller) -> None:
@@ -245,8 +245,8 @@ def test_wish__all_that_is_wrong_is_told_at_once(api: Caller) -> None:
 def test_ids__that_do_not_exist_are_named(api: Caller, asset: ImageAsset, path: str) -> None:
     unknown = asset.pk + 1000
     for dry_run in (False, True):
-        wish = {"assetIds": [asset.pk, unknown, unknown + 1], "dryRun": dry_run}
-        detail = faults_of(api.post(path, wish))["assetIds"]
+        body = {"assetIds": [asset.pk, unknown, unknown + 1], "dryRun": dry_run}
+        detail = faults_of(api.post(path, body))["assetIds"]
         assert f"{unknown}, {unknown + 1}." in detail
         assert str(asset.pk) not in detail.replace(str(unknown), "").split()
     many = {"assetIds": list(range(unknown, unknown + 10_000))}

@@ -25,9 +25,9 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tests import pictures
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
-from thumbnails.api import api, identity
+from thumbnails.api import api, auth
 from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.upkeep import runs
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,7 +60,7 @@ schema.app = site
 @pytest.fixture(autouse=True)
 def no_limits(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     """So many requests come otherwise only from one who is guessing."""
-    monkeypatch.setattr(identity, "FAILURES_AT_MOST", 10**9)
+    monkeypatch.setattr(auth, "FAILURES_AT_MOST", 10**9)
     settings.THUMBNAIL_RENDERS_PER_MINUTE = 1_000_000
 
 
@@ -72,12 +72,12 @@ def asset(make_asset: MakeAsset) -> ImageAsset:
 
 @pytest.fixture
 def run(asset: ImageAsset, queue_server: QueueServer) -> Run:
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all",
         origin=Run.Origin.COMMAND,
-        attended=True,
+        leased=True,
     )
     chunk = run.chunks.first()
     assert chunk is not None

@@ -19,7 +19,8 @@ from thumbnails.exceptions import ThumbnailError
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
-from thumbnails.upkeep import execute, freshness, intake, pools, runs, serving
+from thumbnails.upkeep.images import freshness, importing, pools, serving
+from thumbnails.upkeep.runs import control, execute
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,12 +69,12 @@ def test_page__shows_the_history_with_links_to_runs(
 ) -> None:
     asset = make_asset(pictures.truncated())
     assert "Nobody has tried" in text_of(staff_client.get(url_of(asset)))
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
         scope_text="all images",
-        attended=True,
+        leased=True,
     )
     execute.work_chunk(run.chunks.get().pk, lambda _: pools.worker_pool(large=False))
     history = text_of(staff_client.get(url_of(asset))).split('id="thumbnail-history"')[1]
@@ -278,7 +279,7 @@ def test_replace__takes_the_old_picture_away_at_once(
     asset = make_asset()
     serving.serve(asset)
     new = BytesIO(pictures.jpeg(pictures.scene(30, 90)))
-    intake.replace_original(asset, new, serving.render_upload(new), name="new.jpg")
+    importing.replace_original(asset, new, serving.render_upload(new), name="new.jpg")
     assert not (thumbnail_dir / asset.thumbnail_name).exists()
     asset.refresh_from_db()
     assert (asset.state, asset.thumbnail_path, asset.thumbnail_bytes) == (State.MISSING, "", None)
@@ -293,7 +294,7 @@ def test_replace__of_an_asset_deleted_meanwhile_leaves_no_file(
     other.write_bytes(pictures.jpeg())
     ImageAsset.objects.all().delete()
     with other.open("rb") as file, pytest.raises(ImageAsset.DoesNotExist):
-        intake.replace_original(asset, file, serving.render_upload(file), name="new.jpg")
+        importing.replace_original(asset, file, serving.render_upload(file), name="new.jpg")
     assert not list(originals_dir.rglob("new*"))
 
 

@@ -15,8 +15,8 @@ from tests.conftest import MakeAsset, Manage
 from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, State
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep import freshness, pools, serving
-from thumbnails.upkeep.audit import Finding, Report, audit
+from thumbnails.upkeep.images import freshness, pools, serving
+from thumbnails.upkeep.reports.audit import Finding, Report, audit
 
 pytestmark = pytest.mark.django_db
 
@@ -134,7 +134,7 @@ def test_unrecorded__is_told_and_left_to_the_next_render(served: list[ImageAsset
 def test_leftover__of_a_dead_writer_is_deleted(
     served: list[ImageAsset], thumbnail_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("thumbnails.upkeep.audit.TEMPORARY_SECONDS", 0.1)
+    monkeypatch.setattr("thumbnails.upkeep.reports.audit.TEMPORARY_SECONDS", 0.1)
     file = file_of(served[0], thumbnail_dir)
     left = file.with_name(f".{file.name}.0123456789abcdef.tmp")
     left.write_bytes(b"half")

@@ -17,7 +17,8 @@ from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import execute, pools, runs, serving
+from thumbnails.upkeep.images import pools, serving
+from thumbnails.upkeep.runs import control, execute
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -233,7 +234,7 @@ def test_run__keeps_nobody_out(
 ) -> None:
     make_asset()
     make_asset(pictures.truncated())
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,
@@ -262,12 +263,12 @@ def overview(logged_in: Page, live_server: LiveServer, make_asset: MakeAsset) ->
     serving.serve(old)
     ImageAsset.objects.filter(pk=old.pk).update(thumbnail_recipe="0123456789abcdef")
     make_asset(pictures.truncated())
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.failed() | ImageAsset.objects.missing(),
         origin=Run.Origin.COMMAND,
         scope_text="what is missing",
-        attended=True,
+        leased=True,
     )
     for chunk in run.chunks.all():
         execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))

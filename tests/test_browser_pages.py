@@ -16,7 +16,8 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.test_browser import look_at, serious_violations, shown_corners
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import execute, pools, runs, serving
+from thumbnails.upkeep.images import pools, serving
+from thumbnails.upkeep.runs import control, execute
 
 pytestmark = test_browser.pytestmark
 
@@ -43,14 +44,14 @@ def go(logged_in: Page, live_server: LiveServer) -> Callable[[str], Page]:
 Go = Callable[[str], Page]
 
 
-def start(*, rate: float | None = None, attended: bool = False) -> Run:
-    return runs.start(
+def start(*, rate: float | None = None, leased: bool = False) -> Run:
+    return control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,
         scope_text="all images",
         rate=rate,
-        attended=attended,
+        leased=leased,
     )
 
 
@@ -139,7 +140,7 @@ def test_run__without_javascript(
     browser: Browser, logged_in: Page, live_server: LiveServer, make_asset: MakeAsset
 ) -> None:
     make_asset()
-    run = start(attended=True)
+    run = start(leased=True)
     state = logged_in.context.storage_state()
     with browser.new_context(java_script_enabled=False, storage_state=state) as context:
         page = context.new_page()
@@ -186,7 +187,7 @@ def test_pages__keep_nobody_out(
 ) -> None:
     asset = make_asset(name="a-name-without-a-place-to-break-" + "x" * 60 + ".jpg")
     make_asset(pictures.truncated())
-    over = start(attended=True)
+    over = start(leased=True)
     for chunk in over.chunks.all():
         execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
     serving.render_now(asset.pk)

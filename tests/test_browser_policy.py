@@ -21,7 +21,8 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.test_browser import look_at
 from tests.waiting import wait_for
 from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.upkeep import execute, pools, runs, serving
+from thumbnails.upkeep.images import pools, serving
+from thumbnails.upkeep.runs import control, execute
 
 pytestmark = test_browser.pytestmark
 
@@ -118,12 +119,12 @@ def test_policy__is_met_by_every_page(
     serving.serve(make_asset(session="A session"))
     ApiToken.objects.issue(superuser, "A token")
     Group.objects.create(name="A group")
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
         scope_text="all images",
-        attended=True,
+        leased=True,
     )
     for chunk in run.chunks.all():
         execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))

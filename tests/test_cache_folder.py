@@ -22,8 +22,8 @@ from tests.servers import QueueServer
 from thumbnails.exceptions import StorageFailure
 from thumbnails.storage import thumbnails as storage
 from thumbnails.storage.names import name_for
-from thumbnails.upkeep import freshness, serving
-from thumbnails.upkeep.audit import audit
+from thumbnails.upkeep.images import freshness, serving
+from thumbnails.upkeep.reports.audit import audit
 
 NAME = name_for(12345)
 SHARD, BASE = NAME.split("/")

@@ -20,7 +20,8 @@ from tests.waiting import is_alive, wait_for
 from thumbnails import jobs
 from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import Chunk, ImageAsset, Run, State
-from thumbnails.upkeep import runs, serving
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -325,12 +326,12 @@ def test_runs__wrong_usage_is_one_sentence_and_exit_2(
     manage: Manage, make_asset: MakeAsset, arguments: list[str], sentence: str
 ) -> None:
     make_asset()
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
         scope_text="all",
-        attended=True,
+        leased=True,
     )
     for chunk in run.chunks.all():
         jobs.work_chunk(chunk.pk)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
-from thumbsite import demo_pictures
-from thumbsite.demo_pictures import LANDSCAPE, PORTRAIT, make_demo_pictures
+from thumbsite.demo import pictures
+from thumbsite.demo.pictures import LANDSCAPE, PORTRAIT, make_demo_pictures
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def test_orientation__is_upright_for_who_heeds_it(
     made: list[Path], orientation: int, shape: str, size: tuple[int, int]
 ) -> None:
     (path,) = named(made, f"orientation-{orientation}-{shape}")
-    upright = demo_pictures.scene(int(path.name[:2]), size)
+    upright = pictures.scene(int(path.name[:2]), size)
     with Image.open(path) as stored:
-        assert stored.getexif()[demo_pictures.ORIENTATION_TAG] == orientation
+        assert stored.getexif()[pictures.ORIENTATION_TAG] == orientation
         assert stored.size == (size if orientation < 5 else size[::-1])
         assert difference(ImageOps.exif_transpose(stored), upright) < 3
         if orientation > 1:
@@ -98,7 +98,7 @@ def test_display_p3__is_a_profile_in_the_right_colours(made: list[Path]) -> None
     with Image.open(path) as image:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
         seen = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"))
-        meant = demo_pictures.scene(int(path.name[:2]), image.size)
+        meant = pictures.scene(int(path.name[:2]), image.size)
         assert "Display P3" in ImageCms.getProfileDescription(profile)
         assert seen is not None
         assert difference(seen, meant) < 2

@@ -21,7 +21,7 @@ from tests.servers import QueueServer
 from tests.test_browser import look_at, serious_violations, shown_corners
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep import serving
+from thumbnails.upkeep.images import serving
 
 pytestmark = test_browser.pytestmark
 

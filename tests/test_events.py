@@ -18,7 +18,8 @@ from thumbnails.exceptions import NotNow
 from thumbnails.models import Chunk, ImageAsset, Run, RunEvent
 from thumbnails.models.assets import HISTORY_LENGTH
 from thumbnails.models.runs import progress_of
-from thumbnails.upkeep import queue, runs, serving
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.runs import control, queue
 
 pytestmark = pytest.mark.django_db
 
@@ -36,17 +37,17 @@ def test_log__tells_who_did_what(
     make_asset: MakeAsset, staff: User, superuser: User, queue_server: QueueServer
 ) -> None:
     make_asset()
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,
         scope_text="all images",
         by=staff,
     )
-    runs.cancel(run, by=superuser)
-    runs.resume(run, by=staff)
-    runs.pause(run, "because")
-    runs.resume(run, by=superuser)
+    control.cancel(run, by=superuser)
+    control.resume(run, by=staff)
+    control.pause(run, "because")
+    control.resume(run, by=superuser)
     work(run)
     assert log_of(run) == [
         (Kind.STARTED, staff),
@@ -63,7 +64,7 @@ def test_log__has_nothing_of_what_was_refused(make_asset: MakeAsset) -> None:
     make_asset()
     work(run := start())
     with pytest.raises(NotNow):
-        runs.cancel(run)
+        control.cancel(run)
     assert log_of(run) == [(Kind.STARTED, None), (Kind.DONE, None)]
 
 
@@ -83,7 +84,7 @@ def test_log__a_killed_worker_is_told(make_asset: MakeAsset, worker: StartWorker
     for _ in range(3):
         make_asset()
     process = worker()
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,

@@ -19,13 +19,14 @@ from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from tests.test_runs import claim, pool_for, start, work
 from thumbnails.exceptions import NotNow
-from thumbnails.models import Chunk, ImageAsset, Run, State
+from thumbnails.models import Chunk, ImageAsset, Run, State, retry
 from thumbnails.models.recipes import KnownRecipe
 from thumbnails.models.runs import Progress
 from thumbnails.rendering.pool import RenderPool
 from thumbnails.storage import originals
-from thumbnails.upkeep import execute, freshness, recovery, retry, runs
-from thumbnails.upkeep.stopping import Interrupted, Stop
+from thumbnails.upkeep.images import freshness
+from thumbnails.upkeep.runs import control, execute, recovery
+from thumbnails.upkeep.runs.stopping import Interrupted, Stop
 
 pytestmark = pytest.mark.django_db
 
@@ -68,7 +69,7 @@ def while_rendering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], o
 def test_commit__whose_answer_is_lost_counts_once(
     make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch, saved: float, arrives: bool
 ) -> None:
-    """The database cannot be asked whether the commit arrived: it may have, or not."""
+    """The database cannot be asked whether the commit result: it may have, or not."""
     for _ in range(3):
         make_asset()
     chunk = in_one_chunk(run := start())
@@ -248,7 +249,7 @@ def test_place__that_fails_pauses_the_run_and_leaves_its_images_to_do(
     assert run.progress().failures == {}
     folder.unlink(missing_ok=True)
     elsewhere.rename(folder)
-    runs.take_over(run)
+    control.take_over(run)
     work(run)
     assert run.state == Run.State.DONE
     assert run.progress().rendered == run.total
@@ -289,7 +290,7 @@ def test_missing__resumed_by_hand_goes_on_regardless(
         (originals_dir / f"{n}.jpg").unlink()
     work(run := start())
     assert run.state == Run.State.PAUSED
-    runs.resume(run)
+    control.resume(run)
     assert run.ignores_missing
     work(run)
     assert run.state == Run.State.DONE
@@ -369,10 +370,10 @@ def test_recipe__a_run_of_another_one_cannot_be_resumed(
 ) -> None:
     make_asset()
     run = start()
-    runs.pause(run, "because")
+    control.pause(run, "because")
     Run.objects.update(recipe="another")
     run.refresh_from_db()
-    for act in (runs.resume, runs.take_over):
+    for act in (control.resume, control.take_over):
         with pytest.raises(NotNow, match="is of recipe another, and 256 px, quality 84"):
             act(run)
     run.refresh_from_db()
@@ -384,7 +385,7 @@ def test_recipe__runs_of_others_than_that_in_force_are_paused(
 ) -> None:
     make_asset()
     old, current, purge = start(), start(), start(Run.Kind.PURGE)
-    Run.objects.update(attended_until=None)
+    Run.objects.update(lease_until=None)
     Run.objects.filter(pk__in=[old.pk, purge.pk]).update(recipe="another")
     recovery.recover_runs()
     for run in (old, current, purge):
@@ -413,7 +414,7 @@ def test_command__works_to_the_end(make_asset: MakeAsset) -> None:
     assert (progress.rendered, progress.failed) == (5, 1)
     assert told[-1] == progress
     run.refresh_from_db()
-    assert run.attended_until is None
+    assert run.lease_until is None
 
 
 @pytest.mark.django_db(transaction=True)
@@ -426,7 +427,7 @@ def test_command__asked_to_end_pauses_the_run(make_asset: MakeAsset) -> None:
         execute.work(run, processes=1, stop=stop, on_progress=ignore)
     run.refresh_from_db()
     assert run.state == Run.State.PAUSED
-    assert run.attended_until is None
+    assert run.lease_until is None
     assert not Chunk.objects.exclude(lease_until=None).exists()
 
 

@@ -13,7 +13,7 @@ from pytest_django import Settings
 
 from tests.conftest import MakeAsset
 from thumbnails.models import ImageAsset
-from thumbnails.upkeep import serving
+from thumbnails.upkeep.images import serving
 
 POLICY = (
     "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "

@@ -24,11 +24,13 @@ from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
 from thumbnails.exceptions import NoThumbnail
-from thumbnails.models import ImageAsset, Run, State, Tally, recipe_in_force
+from thumbnails.models import CachedCount, ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.recipes import label_of
 from thumbnails.storage.names import SHARDS, shard_for
-from thumbnails.upkeep import planning, queue, runs, serving, tallies
-from thumbnails.upkeep.overview import overview
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.reports import counts
+from thumbnails.upkeep.reports.overview import overview
+from thumbnails.upkeep.runs import control, planning, queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,7 +60,7 @@ def varied(make_asset: MakeAsset) -> list[ImageAsset]:
 @pytest.fixture
 def large_site(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any number of assets is too many to be counted in a request."""
-    monkeypatch.setattr(tallies, "SMALL", -1)
+    monkeypatch.setattr(counts, "SMALL", -1)
 
 
 def text_of(response: Any) -> str:
@@ -89,12 +91,12 @@ def links(html: str) -> list[dict[str, str]]:
 
 
 def start_run(*, work: bool) -> Run:
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
         scope_text="all",
-        attended=True,
+        leased=True,
     )
     for chunk in run.chunks.all() if work else ():
         jobs.work_chunk(chunk.pk)
@@ -161,7 +163,7 @@ def test_overview__of_a_large_site_knows_nothing_until_it_was_counted(
     assert found.counted_at is None
     for name in ("states", "failures", "recipes", "shards", "originals"):
         assert getattr(found, name) is None
-    while tallies.count_one():
+    while counts.count_due():
         pass
     found = overview()
     assert found.counted_at is not None
@@ -263,9 +265,9 @@ def test_page__shows_states_that_lead_to_their_lists(
 def test_page__bar_is_full_and_shows_also_what_is_rare(
     staff_client: Client, varied: list[ImageAsset], large_site: None
 ) -> None:
-    while tallies.count_one():
+    while counts.count_due():
         pass
-    states = Tally.objects.get(name="states")
+    states = CachedCount.objects.get(name="states")
     states.value["numbers"] = {"missing": 0, "fresh": 999_997, "stale": 2, "failed": 1}
     states.save()
     part = section(text_of(staff_client.get(PAGE)), "states")
@@ -379,12 +381,14 @@ def test_page__of_a_large_site_says_that_it_is_being_counted(
 ) -> None:
     page = text_of(staff_client.get(PAGE))
     assert "Some numbers of all images are being counted" in page
-    assert not Tally.objects.exists()
+    assert not CachedCount.objects.exists()
     for name in ("states", "failures", "recipes", "shards", "originals", "store"):
         assert "being counted" in section(page, name).lower()
-    while tallies.count_one():
+    while counts.count_due():
         pass
-    Tally.objects.filter(name="shards").update(counted_at=timezone.now() - timedelta(minutes=5))
+    CachedCount.objects.filter(name="shards").update(
+        counted_at=timezone.now() - timedelta(minutes=5)
+    )
     page = text_of(staff_client.get(PAGE))
     assert "being counted" not in page.lower()
     assert "The numbers of all images were counted 5 minutes ago." in words(page)
@@ -393,7 +397,7 @@ def test_page__of_a_large_site_says_that_it_is_being_counted(
 def test_page__after_a_change_of_recipe_counts_states_anew(
     staff_client: Client, varied: list[ImageAsset], large_site: None, settings: Settings
 ) -> None:
-    while tallies.count_one():
+    while counts.count_due():
         pass
     settings.THUMBNAIL_QUALITY = 70
     page = text_of(staff_client.get(PAGE))
@@ -410,7 +414,7 @@ def test_page__queries_do_not_grow_with_its_rows(
     large_site: None,
 ) -> None:
     def queries() -> int:
-        while tallies.count_one():
+        while counts.count_due():
             pass
         with CaptureQueriesContext(connection) as captured:
             staff_client.get(PAGE)
@@ -423,7 +427,7 @@ def test_page__queries_do_not_grow_with_its_rows(
         serving.serve(asset)
         ImageAsset.objects.filter(pk=asset.pk).update(thumbnail_recipe=f"{number:016}")
         start_run(work=number % 2 == 0)
-    Tally.objects.all().delete()
+    CachedCount.objects.all().delete()
     assert queries() == before <= 8
 
 

@@ -20,7 +20,8 @@ from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep import planning, runs, serving, trial
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.runs import control, planning, preview
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -271,7 +272,7 @@ def test_start__two_people_are_told_of_each_other(
     its_log = text_of(staff_client.get(f"/admin/thumbnails/run/{run.pk}/change/"))
     assert "Also wanted" in its_log
     assert superuser.get_username() in its_log
-    runs.cancel(run)
+    control.cancel(run)
     press(other, address)
     assert Run.objects.count() == 2
 
@@ -360,7 +361,7 @@ def test_plan__queries_do_not_grow_with_the_images(
 ) -> None:
     for _ in range(30):
         make_asset()
-    with django_assert_max_num_queries(16 + trial.TRIED):
+    with django_assert_max_num_queries(16 + preview.TRIED):
         staff_client.get(f"{PLAN}/regenerate/")
 
 
@@ -403,7 +404,7 @@ def test_trial__then_goes_on_with_all(
         make_asset()
     page = text_of(press(staff_client, f"{PLAN}/regenerate/", "trial", note="as tried"))
     assert "Go on with all 20" in page
-    assert len(shown_pictures(page)) == trial.TRIED
+    assert len(shown_pictures(page)) == preview.TRIED
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)"(?: value="([^"]*)")?', page))
     fields.pop("csrfmiddlewaretoken", None)
     staff_client.post(f"{PLAN}/regenerate/", {**fields, "start": "x"})
@@ -441,15 +442,15 @@ def test_sample__is_spread_over_all_and_never_more_than_asked(make_asset: MakeAs
     for _ in range(30):
         make_asset()
     ids = list(ImageAsset.objects.values_list("pk", flat=True))
-    found = [asset.pk for asset in trial.sample(ImageAsset.objects.all(), 12)]
+    found = [asset.pk for asset in preview.sample(ImageAsset.objects.all(), 12)]
     assert len(found) == len(set(found)) == 12
     assert (found[0], found[-1]) == (ids[0], ids[-1])
-    assert len(trial.sample(ImageAsset.objects.filter(pk__in=ids[:5]), 12)) == 5
-    assert trial.sample(ImageAsset.objects.none(), 12) == []
+    assert len(preview.sample(ImageAsset.objects.filter(pk__in=ids[:5]), 12)) == 5
+    assert preview.sample(ImageAsset.objects.none(), 12) == []
     # Crowded at one end.
     ImageAsset.objects.filter(pk=ids[-1]).delete()
     crowded = ImageAsset.objects.filter(pk__in=[*ids[:14], ids[-2]])
-    assert len(trial.sample(crowded, 12)) == 12
+    assert len(preview.sample(crowded, 12)) == 12
 
 
 def test_trial__state_enum_is_told_in_the_sample(

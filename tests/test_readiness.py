@@ -11,8 +11,8 @@ import pytest
 
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails.upkeep import readiness
-from thumbnails.upkeep.readiness import Part, reachable
+from thumbnails.upkeep.reports import readiness
+from thumbnails.upkeep.reports.readiness import Part, reachable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,7 +34,7 @@ class LostMount:
 @pytest.fixture
 def lost_mount(monkeypatch: pytest.MonkeyPatch) -> Iterator[LostMount]:
     mount = LostMount()
-    monkeypatch.setattr("thumbnails.upkeep.readiness.cache.check_reachable", mount)
+    monkeypatch.setattr("thumbnails.upkeep.reports.readiness.cache.check_reachable", mount)
     monkeypatch.setattr(readiness, "LIMIT_SECONDS", 0.5)
     yield mount
     mount.back.set()
@@ -77,6 +77,6 @@ def test_error_of_the_program__is_raised(
     def broken() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("thumbnails.upkeep.readiness.cache.check_reachable", broken)
+    monkeypatch.setattr("thumbnails.upkeep.reports.readiness.cache.check_reachable", broken)
     with pytest.raises(ZeroDivisionError):
         reachable()

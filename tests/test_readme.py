@@ -23,7 +23,7 @@ from tests.processes import ROOT
 from tests.servers import QueueServer
 from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import ApiToken, Chunk, ImageAsset, Run
-from thumbnails.upkeep import serving
+from thumbnails.upkeep.images import serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CURL_LINES = re.findall(r"^    (curl .*)$", README, re.MULTILINE)

@@ -13,7 +13,7 @@ from pytest_django import Settings
 from tests.conftest import MakeAsset
 from thumbnails.models import ImageAsset, State, recipes
 from thumbnails.models.recipes import KnownRecipe, announce, own_recipe, recipe_in_force
-from thumbnails.upkeep import serving
+from thumbnails.upkeep.images import serving
 
 pytestmark = pytest.mark.django_db
 

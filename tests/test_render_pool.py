@@ -29,7 +29,7 @@ from thumbnails.exceptions import (
 )
 from thumbnails.rendering import Facts, Recipe, Rendering, Spool, read_stamp
 from thumbnails.rendering.pool import Limits, NotDecoded, RenderPool
-from thumbnails.upkeep import pools, serving
+from thumbnails.upkeep.images import pools, serving
 
 STAMP = "0123456789abcdef"
 MAX_PIXELS = 10**6

@@ -26,7 +26,7 @@ from thumbnails.rendering import Facts, Recipe, Rendering, read_stamp
 from thumbnails.rendering.pool import RenderPool
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
-from thumbnails.upkeep import freshness, pools, serving
+from thumbnails.upkeep.images import freshness, pools, serving
 
 pytestmark = pytest.mark.django_db
 

@@ -12,9 +12,9 @@ from tests.conftest import MakeAsset, Manage
 from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.storage import originals
-from thumbnails.upkeep import rescan as module
-from thumbnails.upkeep import serving
-from thumbnails.upkeep.rescan import record_gone, rescan
+from thumbnails.upkeep.images import rescan as module
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.images.rescan import record_gone, rescan
 
 pytestmark = pytest.mark.django_db
 

@@ -18,27 +18,29 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
-from thumbnails.admin import wording
+from thumbnails.admin import formatting
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import health, queue, runs, serving
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.reports import health
+from thumbnails.upkeep.runs import control, queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LIST = "/admin/thumbnails/run/"
 
 
-def start(*, by: User | None = None, attended: bool = True, note: str = "") -> Run:
+def start(*, by: User | None = None, leased: bool = True, note: str = "") -> Run:
     try:
-        return runs.start(
+        return control.start(
             Run.Kind.REGENERATE,
             ImageAsset.objects.all(),
             origin=Run.Origin.ADMIN,
             scope_text="all images",
             by=by,
             note=note,
-            attended=attended,
+            leased=leased,
         )
-    except runs.NotDispatched as error:
+    except control.NotDispatched as error:
         return error.run
 
 
@@ -167,7 +169,7 @@ def test_report__costs_at_most_five_queries(
     for _ in range(10):
         make_asset(pictures.truncated())
         make_asset()
-    run = start(by=staff, attended=False)
+    run = start(by=staff, leased=False)
     for chunk in run.chunks.all()[:10]:
         jobs.work_chunk(chunk.pk)
     with django_assert_max_num_queries(5):
@@ -202,7 +204,7 @@ def test_queue_down__is_said_and_resume_offered(
 ) -> None:
     make_asset()
     queue_server.kill()
-    run = start(attended=False)
+    run = start(leased=False)
     text = page(staff_client, run)
     assert "The queue cannot be reached" in text
     assert 'data-state="running, no queue"' in text
@@ -222,18 +224,18 @@ def test_no_worker__is_said_until_one_lives_or_a_command_works(
     staff_client: Client, make_asset: MakeAsset, worker: StartWorker, queue_server: QueueServer
 ) -> None:
     make_asset()
-    run = start(attended=False)
+    run = start(leased=False)
     assert "No worker is running" in report(staff_client, run)
-    assert "No worker" not in report(staff_client, start(attended=True))
+    assert "No worker" not in report(staff_client, start(leased=True))
     worker()
-    left = start(attended=True)
-    Run.objects.filter(pk=left.pk).update(attended_until=None)
+    left = start(leased=True)
+    Run.objects.filter(pk=left.pk).update(lease_until=None)
     wait_for(lambda: "No worker" not in report(staff_client, left), "the worker to be seen")
 
 
 def test_no_worker_of_its_recipe__is_said(make_asset: MakeAsset, queue_server: QueueServer) -> None:
     make_asset()
-    run = start(attended=False)
+    run = start(leased=False)
     run.recipe = "0ld"
     of_others = queue.QueueUse(waiting={}, workers=1)
     said = health.why_it_stands_still(run, of_others)
@@ -246,7 +248,7 @@ def test_purge__may_be_done_by_workers_of_any_recipe(
     make_asset: MakeAsset, queue_server: QueueServer
 ) -> None:
     make_asset()
-    run = start(attended=False)
+    run = start(leased=False)
     Run.objects.filter(pk=run.pk).update(kind=Run.Kind.PURGE)
     run.refresh_from_db()
     of_others = queue.QueueUse(waiting={}, workers=1)
@@ -292,4 +294,4 @@ def test_list__shows_progress_pace_and_people_in_a_constant_number_of_queries(
     ],
 )
 def test_duration__in_words(seconds: float, words: str) -> None:
-    assert wording.duration(seconds) == words
+    assert formatting.duration(seconds) == words

@@ -21,20 +21,21 @@ from thumbnails import jobs
 from thumbnails.exceptions import Crashed, NoSpace, NoThumbnail, Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.rendering.pool import RenderPool
-from thumbnails.upkeep import execute, pools, recovery, runs, serving
+from thumbnails.upkeep.images import pools, serving
+from thumbnails.upkeep.runs import control, execute, recovery
 
 pytestmark = pytest.mark.django_db
 
 
 def start(kind: Run.Kind = Run.Kind.REGENERATE, *, force: bool = False) -> Run:
     """Over all assets; no worker is told, so the test works on it."""
-    return runs.start(
+    return control.start(
         kind,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
         scope_text="all",
         force=force,
-        attended=True,
+        leased=True,
     )
 
 
@@ -74,8 +75,8 @@ def test_start__chunks_are_of_bounded_size() -> None:
     run = start()
     sizes = [len(chunk.asset_ids) for chunk in run.chunks.all()]
     assert sum(sizes) == run.total == 1_500
-    assert max(sizes) <= runs.CHUNK_AT_MOST
-    assert len(sizes) >= runs.CHUNKS_AT_LEAST
+    assert max(sizes) <= control.CHUNK_AT_MOST
+    assert len(sizes) >= control.CHUNKS_AT_LEAST
 
 
 def test_start__chunks_of_a_small_run_are_not_tiny() -> None:
@@ -272,14 +273,14 @@ def test_stop__keeps_what_is_done_and_goes_on_with_the_rest(
 def test_paused_or_cancelled_run__gives_no_chunk(make_asset: MakeAsset) -> None:
     make_asset()
     run = start()
-    runs.pause(run, "because")
+    control.pause(run, "because")
     work(run)
     assert (run.state, run.pause_reason, run.progress().done) == (Run.State.PAUSED, "because", 0)
-    runs.take_over(run)
-    runs.cancel(run)
+    control.take_over(run)
+    control.cancel(run)
     work(run)
     assert (run.state, run.progress().done) == (Run.State.CANCELLED, 0)
-    runs.take_over(run)
+    control.take_over(run)
     work(run)
     assert (run.state, run.progress().done) == (Run.State.DONE, 1)
 
@@ -289,7 +290,12 @@ def test_transitions__the_illegal_ones_are_refused_and_change_nothing(
 ) -> None:
     make_asset()
     work(run := start())
-    for act in (runs.cancel, runs.resume, runs.take_over, lambda run: runs.pause(run, "")):
+    for act in (
+        control.cancel,
+        control.resume,
+        control.take_over,
+        lambda run: control.pause(run, ""),
+    ):
         with pytest.raises(UsageError, match="is done"):
             act(run)
     run.refresh_from_db()
@@ -331,7 +337,7 @@ def test_storage_errors_in_a_row__pause_the_run_and_mark_none_of_them(
     assert run.progress().done == 0
     assert not ImageAsset.objects.exclude(thumbnail_error="").exists()
     thumbnail_dir.unlink()
-    runs.take_over(run)
+    control.take_over(run)
     jobs.work_chunk(chunk.pk)
     run.refresh_from_db()
     assert run.state == Run.State.DONE
@@ -351,7 +357,7 @@ def test_storage_errors_in_a_row__are_counted_over_small_chunks(
     # Those before the last one, which were counted, are to be done again.
     assert (run.progress().done, run.progress().failures) == (0, {})
     thumbnail_dir.unlink()
-    runs.take_over(run)
+    control.take_over(run)
     work(run)
     assert run.state == Run.State.DONE
     assert run.progress().rendered == 12
@@ -424,16 +430,16 @@ def test_space__too_little_is_refused_before_the_start(
     make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_asset()
-    monkeypatch.setattr("thumbnails.upkeep.planning.free_bytes", lambda: 1000)
+    monkeypatch.setattr("thumbnails.upkeep.runs.planning.free_bytes", lambda: 1000)
     with pytest.raises(NoSpace, match="are needed"):
         start()
     assert not Run.objects.exists()
-    runs.start(
+    control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
         scope_text="all",
-        attended=True,
+        leased=True,
         ignore_space=True,
     )
 
@@ -474,7 +480,7 @@ def test_poison__is_not_tried_again_until_a_person_says_so(
     with pytest.raises(NoThumbnail):
         serving.serve(asset)
     # ... until a person says so.
-    retried = runs.retry(run, origin=Run.Origin.COMMAND, reason=Reason.CRASHED, attended=True)
+    retried = control.retry(run, origin=Run.Origin.COMMAND, reason=Reason.CRASHED, leased=True)
     work(retried)
     assert retried.progress().rendered == 1
 
@@ -505,5 +511,5 @@ def test_retry__of_nothing_is_refused(make_asset: MakeAsset) -> None:
     make_asset()
     work(run := start())
     with pytest.raises(UsageError, match="Nothing failed in"):
-        runs.retry(run, origin=Run.Origin.COMMAND)
+        control.retry(run, origin=Run.Origin.COMMAND)
     assert Run.objects.count() == 1

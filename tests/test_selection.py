@@ -9,8 +9,8 @@ import pytest
 
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession, recipe_in_force
-from thumbnails.upkeep import terms
-from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.selection import conditions
+from thumbnails.upkeep.selection.conditions import Selection
 
 pytestmark = pytest.mark.django_db
 
@@ -68,7 +68,7 @@ def test_selection__means_those_and_no_others(
 ) -> None:
     meant = make(name, **columns)
     make("another")
-    selection = terms.selection_from(texts)
+    selection = conditions.selection_from(texts)
     assert list(selection.assets()) == [meant]
     assert not selection.is_everything
 
@@ -78,7 +78,7 @@ def test_selection__conditions_are_combined_with_and() -> None:
     meant = make("both", orientation=6, session=session)
     make("turned", orientation=6)
     make("of the session", session=session)
-    selection = terms.selection_from({"orientation": "6", "session": "S"})
+    selection = conditions.selection_from({"orientation": "6", "session": "S"})
     assert list(selection.assets()) == [meant]
 
 
@@ -101,9 +101,9 @@ def test_selection__a_reason_counts_only_while_the_asset_is_failed() -> None:
     ],
 )
 def test_terms__there_and_back(texts: dict[str, str]) -> None:
-    selection = terms.selection_from(texts)
-    assert terms.selection_from(terms.texts_of(selection)) == selection
-    assert set(terms.texts_of(selection)) == set(texts)
+    selection = conditions.selection_from(texts)
+    assert conditions.selection_from(selection.as_texts()) == selection
+    assert set(selection.as_texts()) == set(texts)
 
 
 def test_terms__as_options_for_a_shell() -> None:
@@ -111,7 +111,7 @@ def test_terms__as_options_for_a_shell() -> None:
         session="a b", orientations=(2, 3, 6), states=(State.STALE,), from_date=date(2026, 1, 2)
     )
     assert (
-        terms.as_options(selection)
+        selection.as_options()
         == "--session 'a b' --from-date 2026-01-02 --orientation 2-3,6 --state stale"
     )
 
@@ -138,11 +138,11 @@ def test_terms__as_options_for_a_shell() -> None:
 )
 def test_terms__refuse_what_means_nothing(texts: dict[str, str]) -> None:
     with pytest.raises(UsageError):
-        terms.selection_from(texts)
+        conditions.selection_from(texts)
 
 
 def test_terms__empty_ones_mean_nothing() -> None:
-    assert terms.selection_from({"state": " ", "ids": ""}).is_everything
+    assert conditions.selection_from({"state": " ", "ids": ""}).is_everything
 
 
 def test_selection__tells_itself_in_words_and_json() -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests import lifeline
 from tests.processes import ROOT
 from tests.waiting import PATIENCE_SECONDS, is_alive, wait_for
-from thumbsite.supervisor import parse_counts
+from thumbsite.demo.supervisor import parse_counts
 
 # Ends at SIGTERM, having noted that it did.
 POLITE = "trap 'sleep {seconds}; echo {name} >> {notes}; exit' TERM; while :; do sleep 0.05; done"

@@ -9,7 +9,7 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,7 +26,7 @@ def test_run__is_worked_on_by_a_worker(
         make_asset()
     make_asset(pictures.truncated())
     worker()
-    run = runs.start(
+    run = control.start(
         Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", origin=Run.Origin.ADMIN
     )
     wait_for(lambda: is_over(run), "the end of the run")
@@ -40,8 +40,8 @@ def test_queue_down__the_run_is_saved_and_goes_on_later(
 ) -> None:
     make_asset()
     queue_server.kill()
-    with pytest.raises(runs.NotDispatched) as caught:
-        runs.start(
+    with pytest.raises(control.NotDispatched) as caught:
+        control.start(
             Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", origin=Run.Origin.ADMIN
         )
     run = caught.value.run
@@ -49,7 +49,7 @@ def test_queue_down__the_run_is_saved_and_goes_on_later(
     assert run.chunks.count() == 1
     queue_server.start()
     worker()
-    runs.pause(run, "the queue was down")
-    runs.resume(run)
+    control.pause(run, "the queue was down")
+    control.resume(run)
     wait_for(lambda: is_over(run), "the end of the run")
     assert run.progress().rendered == 1

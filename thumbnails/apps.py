@@ -12,7 +12,7 @@ class ThumbnailsConfig(AppConfig):
 
     def ready(self) -> None:
         from thumbnails.models import ImageAsset, recipes, tokens  # noqa: PLC0415  models come after apps
-        from thumbnails.upkeep.deletion import asset_deleted  # noqa: PLC0415
+        from thumbnails.upkeep.images.deletion import asset_deleted  # noqa: PLC0415
 
         # A wrong setting stops every process at its start, whatever it would have done first.
         conf.current()

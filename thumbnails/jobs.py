@@ -1,6 +1,6 @@
 """The queue's entry point: what workers are told to do, by ids only."""
 
-from thumbnails.upkeep import execute
+from thumbnails.upkeep.runs import execute
 
 
 def work_chunk(chunk_id: int) -> None:

@@ -13,8 +13,8 @@ from django.utils.http import http_date
 
 from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset
-from thumbnails.upkeep import serving
-from thumbnails.upkeep.serving import Served
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.images.serving import Served
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from rq.worker import Worker, WorkerStatus
 
 from thumbnails.models import recipes
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep import execute, pools, recovery
-from thumbnails.upkeep.queue import WORK_CHUNK, QueueDown
+from thumbnails.upkeep.images import pools
+from thumbnails.upkeep.runs import execute, recovery
+from thumbnails.upkeep.runs.queue import WORK_CHUNK, QueueDown
 
 logger = logging.getLogger(__name__)
 

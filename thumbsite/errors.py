@@ -7,7 +7,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.views.defaults import server_error as djangos_server_error
 
-from thumbnails.api.problems import RETRY_SECONDS
+from thumbnails.api.errors import RETRY_SECONDS
 
 PAGE = f"""<!doctype html>
 <html lang="en">

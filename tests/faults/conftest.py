@@ -19,7 +19,7 @@ from tests.processes import QUEUES, ROOT, Session, Worker
 from tests.servers import PostgresServer, QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import ImageAsset
-from thumbnails.upkeep import intake
+from thumbnails.upkeep.images import importing
 
 MEASURED = pytest.StashKey[list[str]]()
 SEED_VARIABLE = "FAULTS_SEED"
@@ -207,8 +207,8 @@ def make_assets(db: None, originals_dir: Path) -> MakeAssets:
             path.write_bytes(content)
             # Each has a version of its own, by which its thumbnail is known from the others'.
             os.utime(path, ns=(n * 10**9, n * 10**9))
-        for arrived in intake.import_files(intake.find_files([folder])):
-            assert arrived.arrival == intake.Arrival.ADDED
+        for result in importing.import_files(importing.find_files([folder])):
+            assert result.outcome == importing.ImportOutcome.ADDED
         return list(ImageAsset.objects.order_by("original"))
 
     return make

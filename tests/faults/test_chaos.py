@@ -54,7 +54,8 @@ from thumbnails.models.recipes import own_recipe
 from thumbnails.rendering import read_stamp, render
 from thumbnails.storage import originals
 from thumbnails.storage.names import name_for
-from thumbnails.upkeep import intake, runs
+from thumbnails.upkeep.images import importing
+from thumbnails.upkeep.runs import control
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -125,8 +126,8 @@ class Gallery:
         self._folder.mkdir()
         paths = [self._folder / f"{number:04}.jpg" for number in range(ASSETS)]
         colours = [self._write(path) for path in paths]
-        for arrived in intake.import_files(intake.find_files([self._folder])):
-            assert arrived.arrival == intake.Arrival.ADDED
+        for result in importing.import_files(importing.find_files([self._folder])):
+            assert result.outcome == importing.ImportOutcome.ADDED
         self.ids = list(ImageAsset.objects.order_by("original").values_list("pk", flat=True))
         self.paths = dict(zip(self.ids, paths, strict=True))
         self.colours = {pk: [colour] for pk, colour in zip(self.ids, colours, strict=True)}
@@ -431,11 +432,11 @@ class Staff:
         self.answers: Counter[str] = Counter()
         self.wrong: list[str] = []
 
-    def call(self, path: str, wish: dict[str, object] | None = None) -> None:
+    def call(self, path: str, body: dict[str, object] | None = None) -> None:
         """The API, with a token."""
         headers = {"Authorization": f"Bearer {self._secret}", "Content-Type": "application/json"}
-        body = b"" if wish is None else json.dumps(wish).encode()
-        self._post(f"/api/v1/admin/thumbnails/{path}", body, headers)
+        sent = b"" if body is None else json.dumps(body).encode()
+        self._post(f"/api/v1/admin/thumbnails/{path}", sent, headers)
 
     def upload(self, asset_id: int, content: bytes) -> None:
         """The asset's page in the admin, with a new original."""
@@ -523,7 +524,7 @@ class Chaos:
         except AWAY:
             connection.close()
             came = "database away"
-        except (UsageError, runs.NotDispatched, psutil.NoSuchProcess) as error:
+        except (UsageError, control.NotDispatched, psutil.NoSuchProcess) as error:
             came = type(error).__name__
         self.happened[event.__name__ if came is None else f"{event.__name__} ({came})"] += 1
 
@@ -540,7 +541,7 @@ def start_by_rows(chaos: Chaos) -> str | None:
     if Run.objects.running().count() >= RUNS_AT_ONCE:
         return NOT_NOW
     number = chaos.chance.choice([20, 100, 300, 600])
-    runs.start(
+    control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.filter(pk__in=chaos.some(number)),
         origin=Run.Origin.ADMIN,
@@ -575,7 +576,7 @@ def start_command(chaos: Chaos) -> str | None:
 
 def purge_by_rows(chaos: Chaos) -> str | None:
     ids = chaos.some_but_poisoned(chaos.chance.choice([1, 10, 60]))
-    runs.start(
+    control.start(
         Run.Kind.PURGE,
         ImageAsset.objects.filter(pk__in=ids),
         origin=Run.Origin.ADMIN,
@@ -594,7 +595,7 @@ def cancel(chaos: Chaos) -> str | None:
     if run is None:
         return NOT_NOW
     if chaos.chance.random() < 0.5:
-        runs.cancel(run)
+        control.cancel(run)
     else:
         chaos.staff.call(f"runs/{run.pk}/cancel")
     return None
@@ -605,7 +606,7 @@ def resume_run(chaos: Chaos) -> str | None:
     if run is None:
         return NOT_NOW
     if chaos.chance.random() < 0.5:
-        runs.resume(run)
+        control.resume(run)
     else:
         chaos.staff.call(f"runs/{run.pk}/resume")
     return None
@@ -615,7 +616,7 @@ def retry(chaos: Chaos) -> str | None:
     run = Run.objects.filter(chunks__failed__gt=0, kind=Run.Kind.REGENERATE).first()
     if run is None:
         return NOT_NOW
-    runs.retry(run, origin=Run.Origin.ADMIN)
+    control.retry(run, origin=Run.Origin.ADMIN)
     return None
 
 
@@ -660,7 +661,7 @@ def poison(chaos: Chaos) -> str | None:
         return NOT_NOW
     chaos.gallery.poisoned.add(victim.pk)
     chaos.switchboard.poison(Poison.SEGFAULT, chaos.gallery.paths[victim.pk].name)
-    runs.start(
+    control.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.filter(pk__range=(victim.pk - 5, victim.pk + 5)),
         origin=Run.Origin.ADMIN,
@@ -1017,13 +1018,13 @@ def calm_down(chaos: Chaos) -> None:
         site.replace_the_dead()
         for run in Run.objects.filter(state=Run.State.PAUSED):
             chaos.happened[f"paused: {run.pause_reason[:60]}"] += 1
-            runs.resume(run)
+            control.resume(run)
         running = Run.objects.running().exists()
         return not running and not Chunk.objects.filter(lease_until__isnull=False).exists()
 
     cancelled = list(Run.objects.filter(state=Run.State.CANCELLED))
     for run in cancelled[::2]:
-        runs.resume(run)
+        control.resume(run)
     wait_for(is_over, "all runs to end", PATIENCE_SECONDS, interval_seconds=0.2)
 
 

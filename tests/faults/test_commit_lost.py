@@ -21,7 +21,7 @@ from tests.faults.switchboard import Switchboard
 from tests.servers import PostgresServer, QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import Chunk, ImageAsset, Run, recipe_in_force
-from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.selection.conditions import Selection
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -29,7 +29,8 @@ from tests.waiting import wait_for
 from thumbnails.models import Chunk, Run, State
 from thumbnails.rendering import read_stamp
 from thumbnails.storage.locks import render_lock
-from thumbnails.upkeep import freshness, intake, pools, queue, runs
+from thumbnails.upkeep.images import freshness, importing, pools
+from thumbnails.upkeep.runs import control, queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -137,7 +138,7 @@ def test_job_delivered_twice__counts_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_assets(64)
-    monkeypatch.setattr(runs, "dispatch", lambda _: None)
+    monkeypatch.setattr(control, "dispatch", lambda _: None)
     run = start_run()
     chunks = list(run.chunks.values_list("pk", flat=True))
     queue.enqueue([pk for pk in chunks for _ in range(2)], bulk=False)
@@ -180,7 +181,7 @@ def test_worker_that_wakes_up__neither_deletes_nor_replaces_what_is_newer(
     accounts.wait_until_done(run)
     path = originals_dir / str(asset.original.name)
     path.write_bytes(pictures.jpeg(Image.new("RGB", (32, 24), "blue")))
-    for _ in intake.import_files(intake.find_files([path])):
+    for _ in importing.import_files(importing.find_files([path])):
         pass
     freshness.refresh_now(asset.pk, pools.worker_pool(large=False))
     psutil.Process(sleeper.pid).resume()

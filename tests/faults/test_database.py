@@ -22,7 +22,7 @@ from tests.plugin import Ground
 from tests.runs import start_run
 from tests.servers import PostgresServer, QueueServer
 from thumbnails.models import Run
-from thumbnails.upkeep import freshness
+from thumbnails.upkeep.images import freshness
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -28,7 +28,7 @@ from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep import runs
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -160,7 +160,7 @@ def test_web_server__dies_between_the_runs_commit_and_its_jobs(
 ) -> None:
     assets = make_assets(20)
     supervise(1)
-    monkeypatch.setattr(runs, "dispatch", lambda _: None)
+    monkeypatch.setattr(control, "dispatch", lambda _: None)
     run = start(assets)
     began = time.monotonic()
     accounts.wait_until_done(run)
@@ -220,10 +220,10 @@ def test_command__finishes_a_run_that_lacks_nothing_but_being_called_done(
 ) -> None:
     """The process that counted the last picture died before that."""
     make_assets(5)
-    run = start_run(origin=Run.Origin.COMMAND, force=True, attended=True)
+    run = start_run(origin=Run.Origin.COMMAND, force=True, leased=True)
     for chunk in run.chunks.all():
         jobs.work_chunk(chunk.pk)
-    Run.objects.update(state=Run.State.RUNNING, finished_at=None, attended_until=None)
+    Run.objects.update(state=Run.State.RUNNING, finished_at=None, lease_until=None)
     regenerate = command("regenerate_thumbnails", "--force")
     wait_for(lambda: not regenerate.running, "the command's end")
     assert regenerate.wait() == 0, regenerate.log

@@ -19,14 +19,14 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from thumbnails.admin import showing, wording
+from thumbnails.admin import formatting, previews
 from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.exceptions import Busy, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, Run, State, recipe_in_force
 from thumbnails.models.assets import Result
 from thumbnails.models.recipes import labels
 from thumbnails.rendering import Facts
-from thumbnails.upkeep import freshness, intake, serving
+from thumbnails.upkeep.images import freshness, importing, serving
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
     AssetForm = forms.ModelForm[ImageAsset]
@@ -127,7 +127,7 @@ class AssetPage(BoundedAdmin):
         return format_html(
             '<div class="true-size" tabindex="0" role="group" aria-label="Thumbnail at true size">'
             '<img class="thumbnail" src="{}" alt="{}" width="{}" height="{}"></div>',
-            showing.address_of(asset) or "",
+            previews.address_of(asset) or "",
             asset.title,
             width,
             height,
@@ -184,7 +184,7 @@ class AssetPage(BoundedAdmin):
     ) -> None:
         if not change:
             super().save_model(request, obj, form, change)
-            intake.record_facts(obj, cast(NewAssetForm, form).facts)
+            importing.record_facts(obj, cast(NewAssetForm, form).facts)
             return
         # This column alone: a worker may be writing the thumbnail's just now.
         ImageAsset.objects.filter(pk=obj.pk).update(session=obj.session)
@@ -195,7 +195,7 @@ class AssetPage(BoundedAdmin):
     def _replace(self, request: HttpRequest, asset: ImageAsset, facts: Facts) -> None:
         upload = cast("UploadedFile[Any]", request.FILES["replacement"])
         try:
-            intake.replace_original(
+            importing.replace_original(
                 asset, cast(BinaryIO, upload.file), facts, name=upload.name or "picture"
             )
         except ThumbnailError as error:
@@ -227,7 +227,7 @@ class AssetPage(BoundedAdmin):
         ]
         as_it_is = path(
             "<int:asset_id>/as-it-is/",
-            view(partial(showing.as_it_is, self)),
+            view(partial(previews.as_it_is, self)),
             name="thumbnails_imageasset_as_it_is",
         )
         return [*own, as_it_is, *super().get_urls()]
@@ -314,7 +314,7 @@ def _history(asset: ImageAsset) -> list[dict[str, Any]]:
         {
             "at": parse_datetime(entry["at"]),
             "outcome": Outcome(entry["outcome"]).label,
-            "reason": wording.reason_label(entry["reason"]) if "reason" in entry else "",
+            "reason": formatting.reason_label(entry["reason"]) if "reason" in entry else "",
             "run": entry.get("run"),
         }
         for entry in asset.thumbnail_history

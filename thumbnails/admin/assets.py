@@ -13,14 +13,14 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from thumbnails.admin import plans, showing
+from thumbnails.admin import plans, previews
 from thumbnails.admin.asset_page import AssetPage
 from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.admin.filters import FILTERS, selection_of
-from thumbnails.admin.paging import SelectionPaginator
+from thumbnails.admin.paginator import SelectionPaginator
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.selection.conditions import Selection
 
 
 @admin.register(ImageAsset)
@@ -57,7 +57,7 @@ class ImageAssetAdmin(AssetPage):
         return format_html(
             '<img class="thumbnail" src="{}" alt="" loading="lazy" width="{}" height="{}">',
             # One that is missing is rendered for whoever looks.
-            showing.address_of(asset) or asset.thumbnail_url,
+            previews.address_of(asset) or asset.thumbnail_url,
             width,
             height,
         )

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.datastructures import MultiValueDict
 
 from thumbnails.exceptions import UsageError
-from thumbnails.upkeep import terms
+from thumbnails.upkeep.selection import conditions
 
 COLUMNS_AT_MOST = 20
 """That a list can be ordered by at once. None has as many."""
@@ -95,7 +95,7 @@ def _check_query(query: MultiValueDict[str, str]) -> None:
 
 def _check_search(text: str) -> None:
     try:
-        terms.check_search(text)
+        conditions.check_search(text)
     except UsageError as error:
         raise Refused(str(error)) from error
 

@@ -15,19 +15,19 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
-from thumbnails.admin import wording
+from thumbnails.admin import formatting
 from thumbnails.admin.filters import ORIENTATIONS
 from thumbnails.models import Cache, ImageAsset, Run, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress
-from thumbnails.upkeep.overview import Overview, Shard, overview
+from thumbnails.upkeep.reports.overview import Overview, Shard, overview
 
 ANY_BUT_UPRIGHT = "2-8"
 HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
 
 BAR = 1000
 """Width of the bar of states, in its own units."""
-LEAST_PART = 12
+LEAST_SEGMENT = 12
 """However few are in a state, its part of the bar can be seen and hit."""
 CELL = 16
 """Side of a shard on the heat map."""
@@ -181,7 +181,7 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
         "parts": _bar(found.states or {}, links),
         "failures": [
             Count(
-                label=wording.reason_label(reason),
+                label=formatting.reason_label(reason),
                 number=number,
                 url=links.to(state=State.FAILED.value, reason=reason),
             )
@@ -213,7 +213,7 @@ def _widths(states: dict[State, int]) -> dict[State, int]:
     """Which together fill the bar, unless there is nothing at all."""
     total = sum(states.values())
     widths = {
-        state: max(LEAST_PART, BAR * number // total) if number else 0
+        state: max(LEAST_SEGMENT, BAR * number // total) if number else 0
         for state, number in states.items()
     }
     if total:

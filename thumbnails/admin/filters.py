@@ -18,9 +18,9 @@ from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.rendering import FORMATS
-from thumbnails.upkeep import terms
-from thumbnails.upkeep.selection import Selection
-from thumbnails.upkeep.tallies import MEGAPIXELS, Tallies, tallies
+from thumbnails.upkeep.reports.counts import MEGAPIXELS, CachedCounts, cached_counts
+from thumbnails.upkeep.selection import conditions
+from thumbnails.upkeep.selection.conditions import Selection
 
 SEARCH = "q"
 """The list's search box, which is the term `name`."""
@@ -41,27 +41,27 @@ ORIENTATIONS = {
 
 def selection_of(parameters: Mapping[str, str]) -> Selection:
     """What a list with these parameters shows. Raises UsageError."""
-    texts = {name: text for name, text in parameters.items() if name in terms.TERMS}
+    texts = {name: text for name, text in parameters.items() if name in conditions.CONDITIONS}
     if words := parameters.get(SEARCH):
         texts["name"] = words
-    return terms.selection_from(texts)
+    return conditions.selection_from(texts)
 
 
 def _narrowed(queryset: QuerySet[ImageAsset], texts: Mapping[str, str]) -> QuerySet[ImageAsset]:
     if not isinstance(queryset, ImageAssetQuerySet):
         raise TypeError("no images")
     try:
-        return terms.selection_from(texts).narrow(queryset)
+        return conditions.selection_from(texts).narrow(queryset)
     except UsageError as error:
         raise IncorrectLookupParameters(str(error)) from error
 
 
-def _tallies(request: HttpRequest) -> Tallies:
+def _tallies(request: HttpRequest) -> CachedCounts:
     """Fetched once for all filters of a page."""
     kept: Any = request
-    if not hasattr(kept, "tallies"):
-        kept.tallies = tallies()
-    found: Tallies = kept.tallies
+    if not hasattr(kept, "cached_counts"):
+        kept.cached_counts = cached_counts()
+    found: CachedCounts = kept.cached_counts
     return found
 
 
@@ -76,7 +76,7 @@ class TermFilter(admin.SimpleListFilter):
             for value, label, number in self.values(_tallies(request))
         ]
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         """Value, label and number of images, None where it is not known."""
         raise NotImplementedError
 
@@ -90,7 +90,7 @@ class StateFilter(TermFilter):
     title = "state"
     parameter_name = "state"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         for state in State:
             yield state.value, str(state.label), counted["states"].get(state)
 
@@ -99,7 +99,7 @@ class ReasonFilter(TermFilter):
     title = "reason of failure"
     parameter_name = "reason"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         numbers = counted["reasons"]
         for reason in Reason:
             if reason in numbers or reason == self.value():
@@ -110,7 +110,7 @@ class OrientationFilter(TermFilter):
     title = "EXIF orientation"
     parameter_name = "orientation"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         numbers = counted["originals"].get("orientation", {})
         turned = sum(number for value, number in numbers.items() if value != "1")
         yield "2-8", "any but upright", turned if numbers else None
@@ -123,7 +123,7 @@ class FormatFilter(TermFilter):
     title = "format"
     parameter_name = "format"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         numbers = counted["originals"].get("format", {})
         for name in FORMATS:
             if name in numbers:
@@ -134,7 +134,7 @@ class ModeFilter(TermFilter):
     title = "colour mode"
     parameter_name = "mode"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         for name, number in sorted(counted["originals"].get("mode", {}).items()):
             if name:
                 yield name, name, number
@@ -144,7 +144,7 @@ class SizeFilter(TermFilter):
     title = "size"
     parameter_name = "megapixels"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         for at_least, below in zip(MEGAPIXELS, (*MEGAPIXELS[1:], None), strict=True):
             words = f"{at_least:g} and more" if below is None else f"{at_least:g} to {below:g}"
             value = f"{at_least:g}-{'' if below is None else format(below, 'g')}"
@@ -155,7 +155,7 @@ class RecipeFilter(TermFilter):
     title = "recipe"
     parameter_name = "recipe"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         current = recipe_in_force().digest
         numbers = counted["recipes"]
         yield current, f"{current}, in force", numbers.get(current)
@@ -168,7 +168,7 @@ class SessionFilter(TermFilter):
     title = "session"
     parameter_name = "session"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         newest = TrainingSession.objects.order_by("-pk").values_list("name", flat=True)
         names = list(newest[:SESSIONS_SHOWN])
         chosen = self.value()
@@ -182,7 +182,7 @@ class ShardFilter(TermFilter):
     title = "shard"
     parameter_name = "shard"
 
-    def values(self, counted: Tallies) -> Iterator[tuple[str, str, int | None]]:
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         if chosen := self.value():
             yield chosen, chosen, counted["shards"].get(chosen, [None])[0]
 

@@ -17,14 +17,15 @@ from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from thumbnails.admin import showing, wording
+from thumbnails.admin import formatting, previews
 from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.upkeep import planning, queue, runs, terms, trial
-from thumbnails.upkeep.planning import Plan
-from thumbnails.upkeep.selection import Selection
-from thumbnails.upkeep.trial import Tried
+from thumbnails.upkeep.runs import control, planning, preview, queue
+from thumbnails.upkeep.runs.planning import Plan
+from thumbnails.upkeep.runs.preview import Preview
+from thumbnails.upkeep.selection import conditions
+from thumbnails.upkeep.selection.conditions import Selection
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -40,7 +41,7 @@ COMMANDS = {
 def address(kind: Run.Kind, selection: Selection) -> str:
     """Of the plan for a run over that selection."""
     query = QueryDict(mutable=True)
-    query.update(terms.texts_of(selection))
+    query.update(selection.as_texts())
     path = reverse("admin:thumbnails_imageasset_plan", args=[kind])
     return f"{path}?{query.urlencode()}" if query else path
 
@@ -82,13 +83,13 @@ class Wanted:
         if self.kind == Run.Kind.PURGE:
             return planning.plan_purge(self.selection)
         return planning.plan_regeneration(
-            self.selection, force=self.force, look_at_files_up_to=runs.LOOKED_AT
+            self.selection, force=self.force, look_at_files_up_to=control.LOOKED_AT
         )
 
     @property
     def command(self) -> str:
         """What does the same in a shell."""
-        options = terms.as_options(self.selection)
+        options = self.selection.as_options()
         if self.kind == Run.Kind.PURGE and not options:
             options = "--all"
         force = "--force" if self.force else ""
@@ -104,7 +105,7 @@ def page(model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, kind: str) 
     try:
         wanted = Wanted(
             kind=Run.Kind(kind),
-            selection=terms.selection_from(request.GET.dict()),
+            selection=conditions.selection_from(request.GET.dict()),
             force=kind == Run.Kind.REGENERATE and bool(request.GET.get("force")),
         )
         if request.method == "POST":
@@ -141,10 +142,10 @@ def _plan(
     context = {
         **_context(model_admin, request, wanted, title),
         "plan": plan,
-        "duration": None if plan.seconds is None else wording.duration(plan.seconds),
+        "duration": None if plan.seconds is None else formatting.duration(plan.seconds),
         "states": [(State(state), number) for state, number in plan.states.items() if number],
         "sample": [
-            (asset, showing.address_of(asset)) for asset in trial.sample(wanted.assets, SAMPLE)
+            (asset, previews.address_of(asset)) for asset in preview.sample(wanted.assets, SAMPLE)
         ],
         "free_bytes": planning.free_bytes(),
         "queue": queue.BULK if plan.total > Run.LARGE else queue.NOW,
@@ -169,7 +170,7 @@ def _context(
         "media": model_admin.media,
         "wanted": wanted,
         "is_purge": wanted.kind == Run.Kind.PURGE,
-        "same": runs.doing_the_same(wanted.kind, wanted.selection, force=wanted.force),
+        "same": control.doing_the_same(wanted.kind, wanted.selection, force=wanted.force),
     }
 
 
@@ -194,7 +195,7 @@ def _with_force(request: HttpRequest, force: bool) -> str:
 def _try_out(
     model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, wanted: Wanted, form: StartForm
 ) -> HttpResponse:
-    tried = trial.try_out(wanted.assets)
+    tried = preview.preview(wanted.assets)
     context = {
         **_context(model_admin, request, wanted, "Trial"),
         "tried": [_shown(one) for one in tried],
@@ -205,7 +206,7 @@ def _try_out(
     return TemplateResponse(request, "admin/thumbnails/imageasset/trial.html", context)
 
 
-def _shown(tried: Tried) -> dict[str, Any]:
+def _shown(tried: Preview) -> dict[str, Any]:
     """For the page alone: nothing of a trial is stored, so the pictures are in it."""
     difference = tried.difference
     return {
@@ -237,10 +238,10 @@ def _start(
     user = cast("User", request.user)
 
     def act() -> Run:
-        same = runs.doing_the_same(wanted.kind, wanted.selection, force=wanted.force)
+        same = control.doing_the_same(wanted.kind, wanted.selection, force=wanted.force)
         if same is not None:
             raise _UnderWay(same)
-        return runs.for_workers(
+        return control.start_on_queue(
             wanted.kind,
             wanted.selection,
             origin=Run.Origin.ADMIN,
@@ -252,11 +253,11 @@ def _start(
         )
 
     try:
-        run = runs.once(user, how["once"], wanted.digest, act)
+        run = control.once(user, how["once"], wanted.digest, act)
     except _UnderWay as error:
         run, text, level = error.run, _same_text(error.run), messages.WARNING
-        runs.note_also_wanted(run, user)
-    except runs.NotDispatched as error:
+        control.note_also_wanted(run, user)
+    except control.NotDispatched as error:
         run, text, level = error.run, str(error), messages.WARNING
     else:
         text, level = _started_text(run), messages.SUCCESS

@@ -14,13 +14,14 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from thumbnails.admin import wording
+from thumbnails.admin import formatting
 from thumbnails.admin.bounds import BoundedAdmin, BoundedList
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
-from thumbnails.upkeep import health, queue, recovery, runs
-from thumbnails.upkeep.terms import LARGEST_ID_DIGITS
+from thumbnails.upkeep.reports import health
+from thumbnails.upkeep.runs import control, queue, recovery
+from thumbnails.upkeep.selection.conditions import LARGEST_ID_DIGITS
 
 VERBS = ("cancel", "resume", "retry")
 EXAMPLES = 5
@@ -95,18 +96,18 @@ class RunAdmin(BoundedAdmin):
             progress.percent,
             run,
             progress.percent,
-            wording.counts(progress),
+            formatting.counts(progress),
         )
 
     @admin.display(description="pace")
     def pace(self, run: Run) -> str:
-        return wording.pace(run, run.progress()) or "–"
+        return formatting.pace(run, run.progress()) or "–"
 
     @admin.display(
         description="started by", ordering=f"started_by__{get_user_model().USERNAME_FIELD}"
     )
     def who(self, run: Run) -> str:
-        return wording.person(run.started_by)
+        return formatting.person(run.started_by)
 
     @admin.display(description="recipe")
     def recipe_shown(self, run: Run) -> str:
@@ -128,7 +129,7 @@ class RunAdmin(BoundedAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         run = get_object_or_404(Run.objects.with_progress(), pk=run_id)
-        return HttpResponse(_report(run, health.carriers(run)))
+        return HttpResponse(_report(run, health.queue_use(run)))
 
     def change_view(
         self,
@@ -142,15 +143,18 @@ class RunAdmin(BoundedAdmin):
             run = Run.objects.with_progress().filter(pk=object_id).first()
         if run is None or not self.has_view_permission(request, run):
             return super().change_view(request, object_id, form_url, extra_context)
-        carriers = health.carriers(run)
+        queue_use = health.queue_use(run)
         progress = run.progress()
-        verbs = _verbs(run, progress.failed, carriers) if _may_act(request, run) else {}
+        verbs = _verbs(run, progress.failed, queue_use) if _may_act(request, run) else {}
         page = {
             "verbs": verbs,
-            "report": _report(run, carriers),
+            "report": _report(run, queue_use),
             "same": [
-                {"run": other, "by": wording.person(other.started_by) if other.started_by else ""}
-                for other in runs.others_doing_the_same(run)
+                {
+                    "run": other,
+                    "by": formatting.person(other.started_by) if other.started_by else "",
+                }
+                for other in control.others_doing_the_same(run)
             ],
             "failures": _failures(progress.failures),
             "events": _events(run),
@@ -170,7 +174,7 @@ class RunAdmin(BoundedAdmin):
             goes_to, text = self._do(request, run, verb)
         except UsageError as error:
             goes_to, text, level = run, str(error), messages.ERROR
-        except runs.NotDispatched as error:
+        except control.NotDispatched as error:
             goes_to, text, level = error.run, str(error), messages.WARNING
         else:
             level = messages.SUCCESS
@@ -181,18 +185,18 @@ class RunAdmin(BoundedAdmin):
         """Gives the run to show next, and what to say."""
         by = request.user if request.user.is_authenticated else None
         if verb == "cancel":
-            runs.cancel(run, by=by)
+            control.cancel(run, by=by)
             return run, f"{run} is cancelled. What it has done stays done."
         if verb == "resume":
-            if run.state == Run.State.RUNNING and not run.is_attended:
+            if run.state == Run.State.RUNNING and not run.is_leased:
                 _hand_over(run)
             else:
-                runs.resume(run, by=by)
+                control.resume(run, by=by)
             return run, f"{run} goes on with what is left."
         reason = request.POST.get("reason")
         if reason and reason not in [*Reason]:
             raise UsageError(f"There is no reason {reason!r}.")
-        new = runs.retry(
+        new = control.retry(
             run, origin=Run.Origin.ADMIN, reason=Reason(reason) if reason else None, by=by
         )
         return new, f"{new} started over {new.scope_text}."
@@ -216,20 +220,20 @@ class RunAdmin(BoundedAdmin):
         return False
 
 
-def _report(run: Run, carriers: queue.QueueUse | None) -> SafeString:
+def _report(run: Run, queue_use: queue.QueueUse | None) -> SafeString:
     """The part of the page that moves."""
     progress = run.progress()
     context = {
         "run": run,
         # The page is loaded anew once this changes: other buttons stand there then.
-        "state": run.state if carriers else f"{run.state}, no queue",
+        "state": run.state if queue_use else f"{run.state}, no queue",
         "progress": progress,
         "done": intcomma(progress.done),
         "total": intcomma(progress.total),
-        "pace": wording.pace(run, progress),
-        "trouble": health.why_it_stands_still(run, carriers),
+        "pace": formatting.pace(run, progress),
+        "trouble": health.why_it_stands_still(run, queue_use),
         "reasons": [
-            (wording.reason_label(reason), len(ids))
+            (formatting.reason_label(reason), len(ids))
             for reason, ids in sorted(progress.failures.items())
         ],
     }
@@ -241,15 +245,15 @@ def _hand_over(run: Run) -> None:
     try:
         recovery.enqueue_open(run)
     except queue.QueueDown as error:
-        raise runs.NotDispatched(run) from error
+        raise control.NotDispatched(run) from error
 
 
-def _verbs(run: Run, failed: int, carriers: queue.QueueUse | None) -> dict[str, str]:
+def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str, str]:
     """What can be done with the run as it is, and what the button says."""
     verbs = {}
     if run.state in (Run.State.RUNNING, Run.State.PAUSED):
         verbs["cancel"] = "Cancel"
-    stuck = run.state == Run.State.RUNNING and carriers is None and not run.is_attended
+    stuck = run.state == Run.State.RUNNING and queue_use is None and not run.is_leased
     if stuck or run.state in (Run.State.PAUSED, Run.State.CANCELLED):
         verbs["resume"] = "Resume"
     if failed and run.is_over and run.kind == Run.Kind.REGENERATE:
@@ -268,7 +272,7 @@ def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
     return [
         {
             "reason": reason,
-            "label": wording.reason_label(reason),
+            "label": formatting.reason_label(reason),
             "count": len(ids),
             "examples": [
                 {"asset": assets[asset_id], "has_thumbnail": _has_thumbnail(assets[asset_id])}
@@ -292,7 +296,7 @@ def _events(run: Run) -> list[dict[str, Any]]:
         {
             "at": event.at,
             "what": RunEvent.Kind(event.kind).label.capitalize(),
-            "by": wording.person(event.by),
+            "by": formatting.person(event.by),
             "detail": event.detail,
         }
         for event in reversed(newest)

@@ -3,10 +3,10 @@
 from ninja import Swagger
 
 from thumbnails.api import health, images, runs
-from thumbnails.api.documents import DocumentedAPI
-from thumbnails.api.gate import StrictParser, gated, nothing_in_query
-from thumbnails.api.identity import VIEW_IMAGES, staff_with
-from thumbnails.api.problems import answer_with_problems
+from thumbnails.api.auth import VIEW_IMAGES, staff_with
+from thumbnails.api.errors import answer_with_problems
+from thumbnails.api.middleware import StrictParser, nothing_in_query, wrapped
+from thumbnails.api.openapi import DocumentedAPI
 
 api = DocumentedAPI(
     title="Thumbnails",
@@ -26,4 +26,4 @@ for part in (images, runs, health):
     api.add_router("", part.router)
 
 _patterns, _app_name, _namespace = api.urls
-urls = (gated(_patterns), _app_name, _namespace)
+urls = (wrapped(_patterns), _app_name, _namespace)

@@ -5,10 +5,10 @@ from http import HTTPStatus
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from thumbnails.api.documents import answers
-from thumbnails.api.problems import RETRY_SECONDS, problem
-from thumbnails.api.shapes import Liveness, Readiness
-from thumbnails.upkeep.readiness import reachable
+from thumbnails.api.errors import RETRY_SECONDS, problem
+from thumbnails.api.openapi import answers
+from thumbnails.api.schemas import Liveness, Readiness
+from thumbnails.upkeep.reports.readiness import reachable
 
 router = Router(tags=["health"], by_alias=True, auth=None)
 

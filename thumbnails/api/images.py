@@ -10,30 +10,31 @@ from ninja import Query, Router
 from ninja.responses import Status
 
 from thumbnails import conf
-from thumbnails.api.documents import answers
-from thumbnails.api.gate import only_in_query
-from thumbnails.api.identity import REGENERATE, VIEW_IMAGES, ApiRequest, staff_with
-from thumbnails.api.problems import problem
-from thumbnails.api.sessions import session_named
-from thumbnails.api.shapes import (
+from thumbnails.api.auth import REGENERATE, VIEW_IMAGES, ApiRequest, staff_with
+from thumbnails.api.errors import problem
+from thumbnails.api.middleware import only_in_query
+from thumbnails.api.openapi import answers
+from thumbnails.api.schemas import (
     Cursor,
     Day,
     Generated,
     IdInPath,
+    ImageOut,
     ImagePage,
-    ImageShape,
     ImageState,
     NotGenerated,
     NumberInUrl,
     PageSize,
 )
+from thumbnails.api.sessions import session_named
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Outcome
 from thumbnails.responses import Unavailable, remember_not_found, thumbnail_response
 from thumbnails.storage import thumbnails as cache
 from thumbnails.throttling import Throttle
-from thumbnails.upkeep import listing, serving
-from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.selection import pages
+from thumbnails.upkeep.selection.conditions import Selection
 
 router = Router(tags=["images"], by_alias=True)
 
@@ -106,11 +107,11 @@ def generate(request: ApiRequest, image_id: IdInPath) -> Status[Generated | NotG
     "/images/{id}",
     url_name="image",
     auth=staff_with(VIEW_IMAGES),
-    response=answers({200: ImageShape}, also=(404,)),
+    response=answers({200: ImageOut}, also=(404,)),
 )
-def image(request: ApiRequest, image_id: IdInPath) -> ImageShape:
+def image(request: ApiRequest, image_id: IdInPath) -> ImageOut:
     """What is known of an image."""
-    return ImageShape.of(_image(image_id))
+    return ImageOut.of(_image(image_id))
 
 
 @router.get(
@@ -133,24 +134,24 @@ def images(
         from_date=from_date,
         to_date=to_date,
     )
-    found = listing.page(selection, size=limit, before=_position(cursor))
+    found = pages.page(selection, size=limit, before=_position(cursor))
     return ImagePage.model_construct(
-        images=[ImageShape.of(asset) for asset in found.images],
+        images=[ImageOut.of(asset) for asset in found.images],
         next_cursor=_cursor(found.next_before),
     )
 
 
-def _cursor(position: listing.Position | None) -> str | None:
+def _cursor(position: pages.Position | None) -> str | None:
     if position is None:
         return None
     return f"{(position.created_at - EPOCH) // MICROSECOND}-{position.asset_id}"
 
 
-def _position(cursor: str | None) -> listing.Position | None:
+def _position(cursor: str | None) -> pages.Position | None:
     if cursor is None:
         return None
     moment, _, asset_id = cursor.rpartition("-")
-    return listing.Position(created_at=EPOCH + int(moment) * MICROSECOND, asset_id=int(asset_id))
+    return pages.Position(created_at=EPOCH + int(moment) * MICROSECOND, asset_id=int(asset_id))
 
 
 def _image(image_id: int) -> ImageAsset:

@@ -11,9 +11,7 @@ from django.urls import reverse
 from ninja import Header, Query, Router
 from ninja.responses import Status
 
-from thumbnails.api.documents import answers
-from thumbnails.api.gate import only_in_query
-from thumbnails.api.identity import (
+from thumbnails.api.auth import (
     PURGE,
     REGENERATE,
     VIEW_IMAGES,
@@ -22,28 +20,30 @@ from thumbnails.api.identity import (
     demand,
     staff_with,
 )
-from thumbnails.api.sessions import session_named
-from thumbnails.api.shapes import (
+from thumbnails.api.middleware import only_in_query
+from thumbnails.api.openapi import answers
+from thumbnails.api.schemas import (
     IdInPath,
+    In,
     NumberInUrl,
     PageSize,
-    PlanShape,
-    PurgeWish,
-    RegenerateWish,
-    RetryWish,
+    PlanOut,
+    PurgeIn,
+    RegenerateIn,
+    RetryIn,
+    RunOut,
     RunPage,
-    RunShape,
     RunState,
-    SessionWish,
-    StatisticsShape,
-    Wish,
+    SessionIn,
+    StatisticsOut,
 )
+from thumbnails.api.sessions import session_named
 from thumbnails.exceptions import UsageError
 from thumbnails.models import Run, TrainingSession
 from thumbnails.models.runs import progress_of
-from thumbnails.upkeep import planning, runs
-from thumbnails.upkeep.selection import Selection
-from thumbnails.upkeep.statistics import statistics
+from thumbnails.upkeep.reports.statistics import statistics
+from thumbnails.upkeep.runs import control, planning
+from thumbnails.upkeep.selection.conditions import Selection
 
 router = Router(tags=["runs"], by_alias=True)
 
@@ -56,11 +56,11 @@ Key = Annotated[
     ),
 ]
 # What a request without a body wishes.
-NO_FORCE, ALL_NOT_FRESH, ALL_FAILED = SessionWish(), RegenerateWish(), RetryWish()
+NO_FORCE, ALL_NOT_FRESH, ALL_FAILED = SessionIn(), RegenerateIn(), RetryIn()
 
-Answer = Status[RunShape | PlanShape]
-STARTED = answers({202: RunShape}, also=(404, 409))
-STARTED_OR_PLANNED = answers({200: PlanShape, 202: RunShape}, also=(409,))
+Answer = Status[RunOut | PlanOut]
+STARTED = answers({202: RunOut}, also=(404, 409))
+STARTED_OR_PLANNED = answers({200: PlanOut, 202: RunOut}, also=(409,))
 
 
 # --- start ----------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def regenerate_session(
     request: ApiRequest,
     response: HttpResponse,
     session_id: IdInPath,
-    wish: SessionWish = NO_FORCE,
+    body: SessionIn = NO_FORCE,
     key: Key = None,
 ) -> Answer:
     """Regenerate the thumbnails of a session's images that are not fresh, or all by `force`."""
@@ -79,8 +79,8 @@ def regenerate_session(
     if session is None:
         raise Http404(f"There is no session with the id {session_id}.")
     selection = Selection(session=session.name)
-    act = _start_of(request, Run.Kind.REGENERATE, selection, force=wish.force)
-    return _started(request, response, key, wish, act)
+    act = _start_of(request, Run.Kind.REGENERATE, selection, force=body.force)
+    return _started(request, response, key, body, act)
 
 
 @router.post(
@@ -89,41 +89,41 @@ def regenerate_session(
 def regenerate(
     request: ApiRequest,
     response: HttpResponse,
-    wish: RegenerateWish = ALL_NOT_FRESH,
+    body: RegenerateIn = ALL_NOT_FRESH,
     key: Key = None,
 ) -> Answer:
     """Regenerate what is not fresh, or all by `force`, of what is selected; of all without."""
     selection = Selection(
-        ids=_ids(wish.asset_ids),
-        from_date=wish.from_date,
-        to_date=wish.to_date,
-        session=session_named(wish.session_id),
-        states=tuple(wish.states) if wish.states else None,
-        orientations=tuple(wish.orientations) if wish.orientations else None,
+        ids=_ids(body.asset_ids),
+        from_date=body.from_date,
+        to_date=body.to_date,
+        session=session_named(body.session_id),
+        states=tuple(body.states) if body.states else None,
+        orientations=tuple(body.orientations) if body.orientations else None,
     )
-    if wish.dry_run:
+    if body.dry_run:
         plan = planning.plan_regeneration(
-            selection, force=wish.force, look_at_files_up_to=runs.LOOKED_AT
+            selection, force=body.force, look_at_files_up_to=control.LOOKED_AT
         )
-        return Status(HTTPStatus.OK, PlanShape.of(plan))
-    act = _start_of(request, Run.Kind.REGENERATE, selection, force=wish.force)
-    return _started(request, response, key, wish, act)
+        return Status(HTTPStatus.OK, PlanOut.of(plan))
+    act = _start_of(request, Run.Kind.REGENERATE, selection, force=body.force)
+    return _started(request, response, key, body, act)
 
 
 @router.post("/admin/thumbnails/purge", auth=staff_with(PURGE), response=STARTED_OR_PLANNED)
-def purge(request: ApiRequest, response: HttpResponse, wish: PurgeWish, key: Key = None) -> Answer:
+def purge(request: ApiRequest, response: HttpResponse, body: PurgeIn, key: Key = None) -> Answer:
     """Delete thumbnails from the cache; they are rendered again when somebody asks for them."""
     selection = Selection(
-        ids=_ids(wish.asset_ids),
-        shard=wish.shard,
-        older_than_days=wish.older_than_days,
-        session=session_named(wish.session_id),
+        ids=_ids(body.asset_ids),
+        shard=body.shard,
+        older_than_days=body.older_than_days,
+        session=session_named(body.session_id),
     )
-    if selection.is_everything != wish.all:
+    if selection.is_everything != body.all:
         raise UsageError("Say which thumbnails, or all for all of them, and not both.", about="all")
-    if wish.dry_run:
-        return Status(HTTPStatus.OK, PlanShape.of(planning.plan_purge(selection)))
-    return _started(request, response, key, wish, _start_of(request, Run.Kind.PURGE, selection))
+    if body.dry_run:
+        return Status(HTTPStatus.OK, PlanOut.of(planning.plan_purge(selection)))
+    return _started(request, response, key, body, _start_of(request, Run.Kind.PURGE, selection))
 
 
 # --- look at --------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def list_runs(
     shown = page[:limit]
     progress = progress_of(shown)
     return RunPage(
-        runs=[RunShape.of(run, progress[run.pk]) for run in shown],
+        runs=[RunOut.of(run, progress[run.pk]) for run in shown],
         next_cursor=shown[-1].pk if len(page) > limit else None,
     )
 
@@ -161,22 +161,22 @@ def list_runs(
     "/admin/thumbnails/runs/{id}",
     url_name="run",
     auth=staff_with(VIEW_RUNS, REGENERATE, PURGE),
-    response=answers({200: RunShape}, also=(404,)),
+    response=answers({200: RunOut}, also=(404,)),
 )
-def show_run(request: ApiRequest, run_id: IdInPath) -> RunShape:
+def show_run(request: ApiRequest, run_id: IdInPath) -> RunOut:
     """A run, and how far it is."""
     run = _run(run_id)
-    return RunShape.of(run, run.progress())
+    return RunOut.of(run, run.progress())
 
 
 @router.get(
     "/admin/thumbnails/statistics",
     auth=staff_with(VIEW_IMAGES),
-    response=answers({200: StatisticsShape}),
+    response=answers({200: StatisticsOut}),
 )
-def show_statistics(request: ApiRequest) -> StatisticsShape:
+def show_statistics(request: ApiRequest) -> StatisticsOut:
     """The site's thumbnails in numbers."""
-    return StatisticsShape.of(statistics())
+    return StatisticsOut.of(statistics())
 
 
 # --- stop and go on -------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def cancel(
     request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
 ) -> Answer:
     """Stop it; what is done stays done."""
-    return _moved(request, response, key, run_id, runs.cancel)
+    return _moved(request, response, key, run_id, control.cancel)
 
 
 @router.post(
@@ -199,7 +199,7 @@ def resume(
     request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
 ) -> Answer:
     """Let the workers go on with what is left."""
-    return _moved(request, response, key, run_id, runs.resume)
+    return _moved(request, response, key, run_id, control.resume)
 
 
 @router.post(
@@ -209,7 +209,7 @@ def retry(
     request: ApiRequest,
     response: HttpResponse,
     run_id: IdInPath,
-    wish: RetryWish = ALL_FAILED,
+    body: RetryIn = ALL_FAILED,
     key: Key = None,
 ) -> Answer:
     """A new run over just what failed in that one, all or for one reason."""
@@ -218,8 +218,8 @@ def retry(
         request,
         response,
         key,
-        wish,
-        lambda: runs.retry(run, origin=Run.Origin.API, reason=wish.reason, by=request.user),
+        body,
+        lambda: control.retry(run, origin=Run.Origin.API, reason=body.reason, by=request.user),
     )
 
 
@@ -230,19 +230,19 @@ def _started(
     request: ApiRequest,
     response: HttpResponse,
     key: str | None,
-    wish: Wish | None,
+    body: In | None,
     act: Callable[[], Run],
 ) -> Answer:
     """202 with the run that `act` gives, or that it gave when the key came first."""
-    run = act() if key is None else runs.once(request.user, key, _digest(request, wish), act)
+    run = act() if key is None else control.once(request.user, key, _digest(request, body), act)
     response["Location"] = reverse("thumbnails:api:run", args=[run.pk])
-    return Status(HTTPStatus.ACCEPTED, RunShape.of(run, run.progress()))
+    return Status(HTTPStatus.ACCEPTED, RunOut.of(run, run.progress()))
 
 
 def _start_of(
     request: ApiRequest, kind: Run.Kind, selection: Selection, *, force: bool = False
 ) -> Callable[[], Run]:
-    return lambda: runs.for_workers(
+    return lambda: control.start_on_queue(
         kind, selection, origin=Run.Origin.API, force=force, by=request.user
     )
 
@@ -263,8 +263,8 @@ def _moved(
     return _started(request, response, key, None, act)
 
 
-def _digest(request: ApiRequest, wish: Wish | None) -> str:
-    asked = wish.model_dump(mode="json", exclude_unset=True) if wish else {}
+def _digest(request: ApiRequest, body: In | None) -> str:
+    asked = body.model_dump(mode="json", exclude_unset=True) if body else {}
     return hashlib.sha256(json.dumps([request.path, asked], sort_keys=True).encode()).hexdigest()
 
 

@@ -18,11 +18,10 @@ from thumbnails.exceptions import NoSpace, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep import execute
-from thumbnails.upkeep.planning import Plan
-from thumbnails.upkeep.selection import Selection
-from thumbnails.upkeep.stopping import Interrupted, Stop
-from thumbnails.upkeep.terms import TERMS
+from thumbnails.upkeep.runs import execute
+from thumbnails.upkeep.runs.planning import Plan
+from thumbnails.upkeep.runs.stopping import Interrupted, Stop
+from thumbnails.upkeep.selection.conditions import CONDITIONS, Selection
 
 T = TypeVar("T")
 
@@ -203,7 +202,7 @@ class RunCommand(ThumbnailCommand):
 
 def add_selection(parser: CommandParser) -> None:
     """Options for the terms of a selection."""
-    for name, term in TERMS.items():
+    for name, term in CONDITIONS.items():
         parser.add_argument(
             f"--{name}", type=checked(term.parse), metavar=term.example, help=term.help
         )
@@ -211,7 +210,7 @@ def add_selection(parser: CommandParser) -> None:
 
 def selection_from(options: dict[str, Any]) -> Selection:
     values: dict[str, Any] = {}
-    for name in TERMS:
+    for name in CONDITIONS:
         values |= options.get(name.replace("-", "_")) or {}
     return Selection(**values)
 

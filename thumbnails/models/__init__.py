@@ -6,14 +6,15 @@ from thumbnails.models.assets import (
     State,
     TrainingSession,
 )
+from thumbnails.models.counts import Cache, CachedCount
 from thumbnails.models.recipes import KnownRecipe, recipe_in_force
 from thumbnails.models.runs import Chunk, Run, RunEvent, RunRequest
-from thumbnails.models.tallies import Cache, Tally
 from thumbnails.models.tokens import ApiToken
 
 __all__ = [
     "ApiToken",
     "Cache",
+    "CachedCount",
     "Chunk",
     "ImageAsset",
     "KnownRecipe",
@@ -22,7 +23,6 @@ __all__ = [
     "RunEvent",
     "RunRequest",
     "State",
-    "Tally",
     "TrainingSession",
     "recipe_in_force",
 ]

@@ -172,7 +172,7 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         """What a regeneration has to do: missing, stale and failed."""
         return self.in_state(State.MISSING, State.STALE, State.FAILED)
 
-    def parts_in_state(self, *states: State) -> "list[Part]":
+    def ranges_in_state(self, *states: State) -> "list[Part]":
         """The same as `in_state`, cut into parts that an index gives in order of creation each.
 
         Thumbnails of other recipes are one part for each of those recipes, which are few.

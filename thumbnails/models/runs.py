@@ -75,11 +75,11 @@ class RunQuerySet(models.QuerySet["Run"]):
     def running(self) -> Self:
         return self.filter(state=Run.State.RUNNING)
 
-    def unattended(self) -> Self:
+    def unleased(self) -> Self:
         """Running, and the workers' business: no command is at work on them, or none any more."""
         return self.running().exclude(attended_until__gte=Now())
 
-    def attended(self) -> Self:
+    def leased(self) -> Self:
         """A command works on them, by its last heartbeat."""
         return self.filter(attended_until__gte=Now())
 
@@ -91,9 +91,9 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Paused by themselves a while ago."""
         return self.filter(state=Run.State.PAUSED, resume_at__lte=Now())
 
-    def attend(self, run_id: int) -> bool:
+    def renew_lease(self, run_id: int) -> bool:
         """A command's heartbeat. False: the run is not running any more."""
-        return bool(self.running().filter(pk=run_id).update(attended_until=Now() + LEASE))
+        return bool(self.running().filter(pk=run_id).update(lease_until=Now() + LEASE))
 
     def with_progress(self, *, with_ids: bool = True) -> Self:
         """Each with what its `progress` needs, counted by the same query.
@@ -169,7 +169,7 @@ class Run(models.Model):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
     )
     origin = models.CharField(max_length=10, choices=Origin.choices)
-    attended_until = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(null=True)
     """A command works on it itself, by its last sign of life; otherwise the queue's workers do."""
     rate = models.FloatField("images a second at most", null=True)
     next_slot_at = models.DateTimeField(null=True)
@@ -206,11 +206,9 @@ class Run(models.Model):
         return self.total > self.LARGE
 
     @property
-    def is_attended(self) -> bool:
+    def is_leased(self) -> bool:
         """A command is at work on it, by its last heartbeat. A query, where one ever was."""
-        return (
-            self.attended_until is not None and Run.objects.attended().filter(pk=self.pk).exists()
-        )
+        return self.lease_until is not None and Run.objects.leased().filter(pk=self.pk).exists()
 
     @property
     def is_over(self) -> bool:
@@ -297,7 +295,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         or of another recipe.
 
         One guarded UPDATE, which may be tried again with the same token: the commit may have
-        arrived though its answer did not. The run is looked up in a subquery of its own: were the
+        result though its answer did not. The run is looked up in a subquery of its own: were the
         chunk's own condition inside one, PostgreSQL would check it against the state before
         another claim.
         """

@@ -6,7 +6,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from thumbnails.management.base import FAILED, ProgressBar, ThumbnailCommand, share
 from thumbnails.storage.names import SHARDS
-from thumbnails.upkeep.audit import SHARE_AT_MOST, Finding, Report, audit
+from thumbnails.upkeep.reports.audit import SHARE_AT_MOST, Finding, Report, audit
 
 MEANINGS = {
     Finding.ORPHAN: "thumbnails of no image",

@@ -10,7 +10,7 @@ from django.utils import timezone
 from thumbnails.exceptions import UsageError
 from thumbnails.management.base import ThumbnailCommand, checked
 from thumbnails.models import ApiToken
-from thumbnails.upkeep.terms import days
+from thumbnails.upkeep.selection.conditions import days
 
 
 class Command(ThumbnailCommand):

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from thumbnails.management.base import FAILED, ProgressBar, ThumbnailCommand, printable
-from thumbnails.upkeep import intake
-from thumbnails.upkeep.intake import Arrival
+from thumbnails.upkeep.images import importing
+from thumbnails.upkeep.images.importing import ImportOutcome
 
 
 class Command(ThumbnailCommand):
@@ -32,21 +32,21 @@ class Command(ThumbnailCommand):
         paths: list[Path] = options["paths"]
         as_json: bool = options["json"]
         with_hidden: bool = options["hidden"]
-        total = sum(1 for _ in intake.find_files(paths, with_hidden=with_hidden))
-        counted: Counter[Arrival] = Counter()
-        refused: list[intake.Arrived] = []
+        total = sum(1 for _ in importing.find_files(paths, with_hidden=with_hidden))
+        counted: Counter[ImportOutcome] = Counter()
+        refused: list[importing.ImportResult] = []
         with ProgressBar(total, unit="file", quiet=as_json) as bar:
-            files = intake.find_files(paths, with_hidden=with_hidden)
-            arrivals = intake.import_files(files, session=options["session"])
-            for done, arrived in enumerate(arrivals, start=1):
-                counted[arrived.arrival] += 1
-                if arrived.arrival == Arrival.REFUSED:
-                    refused.append(arrived)
+            files = importing.find_files(paths, with_hidden=with_hidden)
+            results = importing.import_files(files, session=options["session"])
+            for done, result in enumerate(results, start=1):
+                counted[result.outcome] += 1
+                if result.outcome == ImportOutcome.REFUSED:
+                    refused.append(result)
                 if done % 100 == 0 or done == total:
                     bar.show(done, len(refused))
         if as_json:
             self.print_json(
-                {arrival.value: counted[arrival] for arrival in Arrival}
+                {outcome.value: counted[outcome] for outcome in ImportOutcome}
                 | {
                     "refusals": [
                         {"path": str(one.path), "reason": one.reason, "detail": one.detail}
@@ -62,9 +62,9 @@ class Command(ThumbnailCommand):
             raise CommandError(f"{len(refused):,} refused.", returncode=FAILED)
 
 
-def _summary(counted: Counter[Arrival]) -> str:
-    told = [arrival for arrival in Arrival if arrival != Arrival.HIDDEN]
-    parts = [f"{counted[arrival]:,} {arrival.value}" for arrival in told]
-    if hidden := counted[Arrival.HIDDEN]:
+def _summary(counted: Counter[ImportOutcome]) -> str:
+    told = [outcome for outcome in ImportOutcome if outcome != ImportOutcome.HIDDEN]
+    parts = [f"{counted[outcome]:,} {outcome.value}" for outcome in told]
+    if hidden := counted[ImportOutcome.HIDDEN]:
         parts.append(f"{hidden:,} hidden passed over")
     return f"{', '.join(parts)}."

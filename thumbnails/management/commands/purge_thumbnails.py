@@ -9,7 +9,7 @@ from django.template.defaultfilters import filesizeformat
 from thumbnails.exceptions import UsageError
 from thumbnails.management.base import RunCommand, add_selection, selection_from
 from thumbnails.models import Run
-from thumbnails.upkeep import planning, runs
+from thumbnails.upkeep.runs import control, planning
 
 PROCESSES = 1  # deleting files waits for the disk and not for a core
 
@@ -38,9 +38,9 @@ class Command(RunCommand):
                 f"Delete the thumbnails of {plan.total:,} images "
                 f"({filesizeformat(plan.size_bytes)})?"
             )
-        selection.demand_images()
+        selection.require_images()
         self.stop.raise_if_asked()
-        run = runs.for_command(Run.Kind.PURGE, selection)
+        run = control.start_or_continue(Run.Kind.PURGE, selection)
         if run is not None:
             self.work(run, processes=PROCESSES, as_json=options["json"])
 

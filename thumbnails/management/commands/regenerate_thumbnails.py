@@ -15,9 +15,9 @@ from thumbnails.management.base import (
     selection_from,
 )
 from thumbnails.models import Run, recipes
-from thumbnails.upkeep import execute, planning, runs
-from thumbnails.upkeep.rescan import record_gone, rescan
-from thumbnails.upkeep.selection import Selection
+from thumbnails.upkeep.images.rescan import record_gone, rescan
+from thumbnails.upkeep.runs import control, execute, planning
+from thumbnails.upkeep.selection.conditions import Selection
 
 
 class Command(RunCommand):
@@ -58,7 +58,7 @@ class Command(RunCommand):
             raise UsageError("--workers does not go with --enqueue, whose workers run already.")
         selection = selection_from(options)
         as_json: bool = options["json"]
-        selection.demand_images()
+        selection.require_images()
         if options["dry_run"]:
             plan = planning.plan_regeneration(selection, force=options["force"])
             self.tell_plan("render", plan, as_json=as_json)
@@ -70,7 +70,7 @@ class Command(RunCommand):
         self.stop.raise_if_asked()
         if options["enqueue"]:
             self._enqueue(selection, how, wait=options["wait"], as_json=as_json)
-        elif run := runs.for_command(Run.Kind.REGENERATE, selection, **how):
+        elif run := control.start_or_continue(Run.Kind.REGENERATE, selection, **how):
             processes = options["workers"] or execute.available_cores()
             self.work(run, processes=processes, as_json=as_json)
         else:
@@ -99,8 +99,10 @@ class Command(RunCommand):
         self, selection: Selection, how: dict[str, Any], *, wait: bool, as_json: bool
     ) -> None:
         try:
-            run = runs.for_workers(Run.Kind.REGENERATE, selection, origin=Run.Origin.COMMAND, **how)
-        except runs.NotDispatched as error:
+            run = control.start_on_queue(
+                Run.Kind.REGENERATE, selection, origin=Run.Origin.COMMAND, **how
+            )
+        except control.NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
         if run.total == 0:
             self._nothing_to_do(as_json=as_json)

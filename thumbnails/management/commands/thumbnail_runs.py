@@ -7,7 +7,8 @@ from django.core.management.base import CommandError, CommandParser
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.management.base import FAILED, RunCommand, counts, positive, run_as_json
 from thumbnails.models import Run
-from thumbnails.upkeep import health, runs
+from thumbnails.upkeep.reports import health
+from thumbnails.upkeep.runs import control
 
 LISTED = 20
 
@@ -51,15 +52,15 @@ class Command(RunCommand):
                 case "watch":
                     self.watch(run, as_json=as_json)
                 case "cancel":
-                    runs.cancel(run)
+                    control.cancel(run)
                     self._say(run, "cancelled", as_json=as_json)
                 case "resume":
-                    runs.resume(run)
+                    control.resume(run)
                     self._say(run, "resumed", as_json=as_json)
                 case "retry":
-                    new = runs.retry(run, origin=Run.Origin.COMMAND, reason=options["reason"])
+                    new = control.retry(run, origin=Run.Origin.COMMAND, reason=options["reason"])
                     self._say(new, "started", as_json=as_json)
-        except runs.NotDispatched as error:
+        except control.NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
 
     def _find(self, number: int) -> Run:
@@ -88,7 +89,7 @@ class Command(RunCommand):
         because = f": {run.pause_reason}" if run.pause_reason else ""
         self.stdout.write(f"{run} ({run.kind}, {run.scope_text}) is {run.state}{because}")
         self.stdout.write(f"{progress.done:,} of {run.total:,}: {counts(progress)}")
-        if trouble := health.why_it_stands_still(run, health.carriers(run)):
+        if trouble := health.why_it_stands_still(run, health.queue_use(run)):
             self.stdout.write(trouble)
         self.name_failures(progress)
 

@@ -1,0 +1,133 @@
+"""Pages of images: all of them once and in order, and read off an index."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from pytest_django import DjangoAssertNumQueries
+
+from thumbnails.models import ImageAsset, State, TrainingSession, recipe_in_force
+from thumbnails.upkeep.selection import pages
+from thumbnails.upkeep.selection.conditions import Selection
+
+pytestmark = pytest.mark.django_db
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def images() -> list[ImageAsset]:
+    """In every state, of several recipes, some created at the same moment, in no order of ids."""
+    current = recipe_in_force().digest
+    session = TrainingSession.objects.create(name="S")
+    made = []
+    for number in range(120):
+        recipe = (current, "0ld", "aged", "zzz", current)[number % 5]
+        has_file, failed = number % 4 != 0, number % 6 == 0
+        made.append(
+            ImageAsset(
+                original=f"{number}.jpg",
+                session=session if number % 3 else None,
+                created_at=START + timedelta(hours=(number * 37 % 120) // 3),
+                source_version="1-1",
+                thumbnail_path=f"00/{number}.jpg" if has_file else "",
+                thumbnail_recipe=recipe if has_file else "",
+                thumbnail_source="0-0" if number % 7 == 0 else "1-1",
+                thumbnail_error="unreadable" if failed else "",
+                thumbnail_error_recipe=(current, "0ld")[number % 4 // 2] if failed else "",
+                thumbnail_error_source="0-0" if number % 18 == 0 else "1-1",
+            )
+        )
+    return ImageAsset.objects.bulk_create(made)
+
+
+def walk(selection: Selection, size: int) -> list[ImageAsset]:
+    found: list[ImageAsset] = []
+    before = None
+    while True:
+        page = pages.page(selection, size=size, before=before)
+        assert len(page.images) == size or page.next_before is None
+        found += page.images
+        before = page.next_before
+        if before is None:
+            return found
+
+
+STATES = [
+    None,
+    *itertools.chain.from_iterable(itertools.combinations(State, length) for length in range(1, 5)),
+]
+
+
+@pytest.mark.parametrize("states", STATES)
+def test_page__walks_all_that_are_meant_once_and_in_order(
+    images: list[ImageAsset], states: tuple[State, ...] | None
+) -> None:
+    for selection in (
+        Selection(states=states),
+        Selection(states=states, session="S"),
+        Selection(states=states, from_date=START.date(), to_date=START.date()),
+    ):
+        wanted = sorted(
+            selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True
+        )
+        assert walk(selection, 7) == wanted
+        assert walk(selection, 1000) == wanted
+
+
+def test_page__is_cut_exactly_at_its_size(images: list[ImageAsset]) -> None:
+    page = pages.page(Selection(), size=120)
+    assert len(page.images) == 120
+    assert page.next_before is None
+    assert pages.page(Selection(), size=119).next_before is not None
+
+
+def test_page__queries_depend_on_recipes_and_not_on_rows(
+    images: list[ImageAsset], django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_num_queries(1):
+        pages.page(Selection(), size=50)
+    # Four recipes are looked up, and that there is none after them; three others and one changed.
+    with django_assert_num_queries(5 + 4):
+        pages.page(Selection(states=(State.STALE,)), size=50)
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL for its plan")
+@pytest.mark.parametrize("states", STATES)
+def test_page__is_read_off_an_index_and_never_sorted(
+    images: list[ImageAsset], states: tuple[State, ...] | None
+) -> None:
+    parts = ImageAsset.objects.ranges_in_state(*states) if states else []
+    with connection.cursor() as cursor:
+        # A table of this size is read and sorted in no time, whatever indexes it has.
+        for way in ("seqscan", "bitmapscan", "sort", "incremental_sort"):
+            cursor.execute(f"SET LOCAL enable_{way} = off")
+    for part in parts:
+        plan = part.newest(before=(START + timedelta(hours=20), 50))[:10].explain()
+        assert "Sort" not in plan, plan
+
+
+@pytest.mark.parametrize("states", STATES)
+def test_stretch__gives_pages_by_number(
+    images: list[ImageAsset], states: tuple[State, ...] | None
+) -> None:
+    selection = Selection(states=states, orientations=(1,))
+    wanted = [
+        asset.pk
+        for asset in sorted(
+            selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True
+        )
+    ]
+    for begin in (0, 7, 100, 500):
+        assert pages.ids_between(selection, begin, begin + 10) == wanted[begin : begin + 10]
+
+
+def test_stretch__by_recipes(images: list[ImageAsset]) -> None:
+    selection = Selection(recipes=("0ld", "zzz"))
+    wanted = sorted(
+        selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True
+    )
+    assert pages.ids_between(selection, 0, 1000) == [asset.pk for asset in wanted]

@@ -1,0 +1,59 @@
+"""What the OpenAPI document says of answers, beside what django-ninja finds out by itself."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from ninja import NinjaAPI
+from ninja.openapi.schema import OpenAPISchema
+
+from thumbnails.api.errors import MEDIA_TYPE
+from thumbnails.api.schemas import Problem
+
+FOR_STAFF = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
+FOR_ALL = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+WITH_BODY = (
+    HTTPStatus.LENGTH_REQUIRED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+)
+
+
+def answers(good: Mapping[int, Any] | None = None, *, also: tuple[int, ...] = ()) -> dict[int, Any]:
+    """The shapes of an operation's answers: of the good ones, and `also` those problems."""
+    return {**dict.fromkeys((*also, *FOR_ALL), Problem), **(good or {})}
+
+
+class DocumentedAPI(NinjaAPI):
+    """Says which answers every operation may give, and that problems have their own media type."""
+
+    def get_openapi_schema(self, **how: Any) -> OpenAPISchema:
+        document = super().get_openapi_schema(**how)
+        for operations in document["paths"].values():
+            for method, operation in operations.items():
+                if operation.get("security"):
+                    _add_problems(operation, FOR_STAFF)
+                if method == "post":
+                    _add_problems(operation, WITH_BODY)
+                for response in operation["responses"].values():
+                    _name_problem(response)
+        return document
+
+
+def _add_problems(operation: dict[str, Any], statuses: tuple[HTTPStatus, ...]) -> None:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status in statuses:
+        operation["responses"].setdefault(
+            status.value, {"description": status.phrase, "content": dict(content)}
+        )
+
+
+def _name_problem(response: dict[str, Any]) -> None:
+    content = response.get("content", {})
+    schema = content.get("application/json", {}).get("schema", {})
+    if schema.get("$ref", "").endswith("/Problem"):
+        content[MEDIA_TYPE] = content.pop("application/json")

@@ -1,0 +1,349 @@
+"""The shapes of the API's JSON: keys in camelCase, times in ISO 8601 with their zone."""
+
+import re
+from datetime import date, datetime
+from typing import Annotated, Any, Literal, Self
+
+from django.db.models import TextChoices
+from ninja import Path, Schema
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from thumbnails.exceptions import Reason, UsageError
+from thumbnails.models import ImageAsset, Run, State
+from thumbnails.models.runs import Progress
+from thumbnails.upkeep.reports.statistics import Statistics
+from thumbnails.upkeep.runs.planning import Plan
+from thumbnails.upkeep.selection import conditions
+
+LARGEST_ID = 10**18 - 1
+"""As in URLs."""
+PAGE_AT_MOST = 500
+IDS_AT_MOST = 10_000
+"""In one request; a script with more of them starts several runs."""
+
+
+def _day(value: Any) -> date:
+    try:
+        return conditions.day(value if isinstance(value, str) else "")
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"0|[1-9][0-9]*", value):
+        raise ValueError("no whole number as 12")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
+Id = Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)]
+Ids = Annotated[list[Id], Field(min_length=1, max_length=IDS_AT_MOST)]
+Orientation = Annotated[StrictInt, Field(ge=1, le=8)]
+PlainInt = Annotated[int, BeforeValidator(_plain_number)]
+"""Of an address, where all is text: no sign, no spaces, no 1.0 and no 1_0."""
+NumberInUrl = Annotated[PlainInt, Field(ge=1, le=LARGEST_ID)]
+IdInPath = Annotated[PlainInt, Path(alias="id", ge=1, le=LARGEST_ID)]
+Cursor = Annotated[str, Field(pattern="^-?[0-9]{1,16}-[0-9]{1,18}$")]
+"""When the last image of a page was created, in microseconds since 1970, and its id."""
+PageSize = Annotated[PlainInt, Field(ge=1, le=PAGE_AT_MOST)]
+
+
+def _one_of(choices: type[TextChoices]) -> WithJsonSchema:
+    """Spelled out where it is used: in the document both kinds of states were the one `State`."""
+    return WithJsonSchema({"type": "string", "enum": choices.values})
+
+
+ImageState = Annotated[State, _one_of(State)]
+RunState = Annotated[Run.State, _one_of(Run.State)]
+
+
+class Out(Schema):
+    """What is answered."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class In(Schema):
+    """What is asked for. An unknown key is refused, and so is a null: leave the key away."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+
+# --- asked for ------------------------------------------------------------------------------------
+
+NOT_GIVEN: Any = None
+"""For what may be left away. Its type allows no null, which nobody can mean."""
+
+
+class SessionIn(In):
+    force: StrictBool = Field(default=False, description="Render fresh ones anew, too.")
+
+
+class RegenerateIn(SessionIn):
+    """All conditions are optional and combined with *and*."""
+
+    asset_ids: Ids = Field(default=NOT_GIVEN, description="These, each of which exists.")
+    from_date: Day = Field(default=NOT_GIVEN, description="Created on that day or later.")
+    to_date: Day = Field(default=NOT_GIVEN, description="Created on that day or before.")
+    session_id: Id = Field(default=NOT_GIVEN, description="Of this training session.")
+    states: Annotated[list[ImageState], Field(min_length=1, max_length=len(State))] = Field(
+        default=NOT_GIVEN, description="In one of these states."
+    )
+    orientations: Annotated[list[Orientation], Field(min_length=1, max_length=8)] = Field(
+        default=NOT_GIVEN, description="With one of these EXIF orientations."
+    )
+    dry_run: StrictBool = Field(default=False, description="Only tell what would be done.")
+
+
+class RetryIn(In):
+    reason: Reason = Field(default=NOT_GIVEN, description="Only what failed for this.")
+
+
+class PurgeIn(In):
+    """All conditions are combined with *and*; everything must be said with `all`."""
+
+    asset_ids: Ids = Field(default=NOT_GIVEN, description="These, each of which exists.")
+    shard: str = Field(
+        default=NOT_GIVEN,
+        pattern="^[0-9a-f]{2}$",
+        description="Those in this folder of the cache, as 0a.",
+    )
+    older_than_days: Annotated[StrictInt, Field(ge=0, le=99_999)] = Field(
+        default=NOT_GIVEN, description="Those made longer ago than that."
+    )
+    session_id: Id = Field(default=NOT_GIVEN, description="Of this training session.")
+    all: StrictBool = Field(default=False, description="All of them.")
+    dry_run: StrictBool = Field(default=False, description="Only tell what would be done.")
+
+
+# --- answered -------------------------------------------------------------------------------------
+
+
+class ImageOut(Out):
+    """What is known of an image: its original as stored, and its thumbnail by the ledger."""
+
+    asset_id: int
+    original: str
+    title: str
+    session_id: int | None
+    created_at: datetime
+    width: int | None
+    height: int | None
+    format: str
+    mode: str
+    orientation: int
+    state: ImageState
+    thumbnail_url: str
+    thumbnail_width: int | None
+    thumbnail_height: int | None
+    thumbnail_bytes: int | None
+    thumbnail_generated_at: datetime | None
+    thumbnail_recipe: str
+    reason: str = Field(description="Why the last try failed; empty where it went well.")
+    detail: str
+
+    @classmethod
+    def of(cls, asset: ImageAsset) -> Self:
+        # Its own columns need no check, which would cost more than all the rest.
+        return cls.model_construct(
+            asset_id=asset.pk,
+            original=str(asset),
+            title=asset.title,
+            session_id=asset.session_id,
+            created_at=asset.created_at,
+            width=asset.width,
+            height=asset.height,
+            format=asset.format,
+            mode=asset.mode,
+            orientation=asset.orientation,
+            state=asset.state,
+            thumbnail_url=asset.thumbnail_url,
+            thumbnail_width=asset.thumbnail_width,
+            thumbnail_height=asset.thumbnail_height,
+            thumbnail_bytes=asset.thumbnail_bytes,
+            thumbnail_generated_at=asset.thumbnail_generated_at,
+            thumbnail_recipe=asset.thumbnail_recipe,
+            reason=asset.thumbnail_error,
+            detail=asset.thumbnail_error_detail,
+        )
+
+
+class ImagePage(Out):
+    """Some images, the newest first."""
+
+    images: list[ImageOut]
+    next_cursor: str | None = Field(description="As `cursor` it gives the next ones; null: none.")
+
+
+class Generated(Out):
+    """A thumbnail that was rendered now."""
+
+    asset_id: int
+    thumbnail_path: str = Field(description="On the server's disk, or its name in the storage.")
+    width: int
+    height: int
+    status: Literal["generated"] = "generated"
+
+
+class NotGenerated(Out):
+    """A thumbnail that could not be rendered."""
+
+    asset_id: int
+    status: Literal["failed"] = "failed"
+    reason: Reason
+    detail: str
+
+
+class RunOut(Out):
+    """A run, and how far it is."""
+
+    id: int
+    kind: Run.Kind
+    state: RunState
+    total: int
+    done: int
+    rendered: int
+    fresh: int = Field(description="Skipped.")
+    purged: int
+    failed: int
+    failures: dict[str, int] = Field(description="How many failed for which reason.")
+    rate: float | None = Field(description="Images a second, lately or on the whole.")
+    seconds_left: float | None
+    force: bool
+    scope: dict[str, Any] = Field(description="The selection as it was asked for.")
+    scope_text: str
+    recipe: str
+    origin: Run.Origin
+    started_by: str | None
+    note: str
+    pause_reason: str
+    created_at: datetime
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, run: Run, progress: Progress) -> Self:
+        return cls(
+            id=run.pk,
+            kind=Run.Kind(run.kind),
+            state=Run.State(run.state),
+            total=progress.total,
+            done=progress.done,
+            rendered=progress.rendered,
+            fresh=progress.fresh,
+            purged=progress.purged,
+            failed=progress.failed,
+            failures={reason: len(ids) for reason, ids in progress.failures.items()},
+            rate=None if progress.rate is None else round(progress.rate, 3),
+            seconds_left=_rounded(None if run.is_over else progress.seconds_left),
+            force=run.force,
+            scope=run.scope,
+            scope_text=run.scope_text,
+            recipe=run.recipe,
+            origin=Run.Origin(run.origin),
+            started_by=run.started_by.get_username() if run.started_by else None,
+            note=run.note,
+            pause_reason=run.pause_reason,
+            created_at=run.created_at,
+            finished_at=run.finished_at,
+        )
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 1)
+
+
+class RunPage(Out):
+    """Some runs, the newest first."""
+
+    runs: list[RunOut]
+    next_cursor: int | None = Field(description="As `cursor` it gives the next ones; null: none.")
+
+
+class PlanOut(Out):
+    """What a run would do. Nothing was started."""
+
+    dry_run: Literal[True] = True
+    total: int
+    states: dict[ImageState, int] = Field(description="What it would work on, by state.")
+    bytes: int = Field(description="Of the thumbnails that are there then, or would be deleted.")
+    seconds: float | None = Field(description="By the rate of the last runs; null: not known.")
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        return cls(
+            total=plan.total,
+            states=plan.states,
+            bytes=plan.size_bytes,
+            seconds=_rounded(plan.seconds),
+        )
+
+
+class CacheUse(Out):
+    """What lies in the cache, or in one shard of it."""
+
+    files: int
+    bytes: int
+
+
+class StatisticsOut(Out):
+    """The site's thumbnails in numbers."""
+
+    assets: dict[ImageState, int]
+    failures: dict[str, int] = Field(description="Failed assets by reason.")
+    cache: CacheUse
+    shards: dict[str, CacheUse]
+    recipe: str = Field(description="The digest of the recipe in force.")
+    other_recipes: dict[str, int] = Field(description="Thumbnails that other recipes made.")
+
+    @classmethod
+    def of(cls, found: Statistics) -> Self:
+        return cls(
+            assets=found.assets,
+            failures=found.failures,
+            cache=CacheUse(
+                files=sum(use.files for use in found.shards),
+                bytes=sum(use.size_bytes for use in found.shards),
+            ),
+            shards={
+                use.shard: CacheUse(files=use.files, bytes=use.size_bytes) for use in found.shards
+            },
+            recipe=found.recipe,
+            other_recipes=found.other_recipes,
+        )
+
+
+class Liveness(Out):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Out):
+    """All that the site stands on answers."""
+
+    status: Literal["ready"] = "ready"
+    checks: dict[str, bool]
+
+
+class FieldError(Out):
+    """What is wrong with one part of a request."""
+
+    field: str
+    detail: str
+
+
+class Problem(Out):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = Field(
+        default=NOT_GIVEN, description="With 422: which fields are at fault."
+    )
+    run: RunOut = Field(default=NOT_GIVEN, description="With 503: the run, which is saved.")
+    checks: dict[str, bool] = Field(
+        default=NOT_GIVEN, description="With 503 of readyz: what answers."
+    )

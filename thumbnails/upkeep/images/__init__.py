@@ -1,0 +1,1 @@
+"""One image: its import, its thumbnail, its deletion."""

@@ -1,0 +1,313 @@
+"""How originals come to be known: recorded by what their header says, never decoded."""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import partial
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import BinaryIO
+
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage
+from django.db import transaction
+from django.db.models import F
+
+from thumbnails import conf
+from thumbnails.exceptions import Reason, ThumbnailError, Unsupported, UsageError
+from thumbnails.models import ImageAsset, TrainingSession
+from thumbnails.models.assets import NAME_LENGTH, NO_FAILURE, NO_THUMBNAIL
+from thumbnails.rendering import Facts
+from thumbnails.storage import originals, sources
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.errors import translated_writing
+from thumbnails.upkeep.images import pools
+from thumbnails.upkeep.images.freshness import delete_unrecorded
+
+BATCH = 500
+"""Files that share one question to the database and one transaction."""
+
+
+class ImportOutcome(StrEnum):
+    """What became of one file."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    KNOWN = "known"
+    REFUSED = "refused"
+    HIDDEN = "hidden"
+    """Passed over; a hidden folder with all that is in it counts once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportResult:
+    """One file of an import."""
+
+    path: Path
+    outcome: ImportOutcome
+    reason: Reason | None = None
+    """Why it was refused, and `detail` in words; None where it was not."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to be imported."""
+
+    path: Path
+    name: str
+    """What it is or will be called in the originals' storage."""
+    target: Path
+    """Where the original lies or will lie."""
+    named: Path
+    """The path that was named, resolved: no link leads out of it."""
+    is_hidden: bool = False
+    """It is to be passed over."""
+
+    @property
+    def is_in_place(self) -> bool:
+        return self.path == self.target
+
+
+def find_files(paths: Iterable[Path], *, with_hidden: bool = False) -> Iterator[Found]:
+    """All files at or below the paths, in the order of their names.
+
+    Links to folders are not followed, and the cache is passed over. Below a path, what is hidden
+    (its name begins with a dot) is found as such, and nothing in a hidden folder is found at all;
+    with `with_hidden` both are as any other. Raises UsageError for a path that does not exist.
+    """
+    root = _originals_root()
+    cache_root = _cache_root()
+    for given in paths:
+        named = _existing(given)
+        if cache_root is not None and named.is_relative_to(cache_root):
+            continue
+        for path in _files_below(named, cache_root, with_hidden=with_hidden):
+            is_hidden = _is_hidden(path.name) and path != named and not with_hidden
+            if not path.is_relative_to(root):
+                name = f"imported/{_copied_name(path, named)}"
+                yield Found(path, name, root / name, named, is_hidden)
+            elif not sources.PART_NAME.fullmatch(path.name):
+                yield Found(path, path.relative_to(root).as_posix(), path, named, is_hidden)
+
+
+def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[ImportResult]:
+    """Record each file once, under the session of that name if one is given.
+
+    A file outside the originals' folder is copied there. Nothing is decoded. Raises UsageError
+    for what is asked wrongly, and nothing over a bad file: it is refused.
+    """
+    group = _session(session) if session else None
+    remaining = iter(files)
+    while batch := list(islice(remaining, BATCH)):
+        yield from _import_batch(batch, group)
+
+
+def import_file(path: Path, *, session: str = "") -> ImageAsset:
+    """Import one file and give its asset. Raises Unsupported and the like where it is refused."""
+    found = next(find_files([path]))
+    (result,) = import_files([found], session=session)
+    if result.reason is not None:
+        raise Unsupported(result.detail)
+    return ImageAsset.objects.get(original=found.name)
+
+
+def record_facts(asset: ImageAsset, facts: Facts) -> None:
+    """Record what the header of a new original says, and the version that it was stored as."""
+    version = ""
+    with suppress(ThumbnailError):  # the first render will find it out, or say why not
+        version = originals.source_version(str(asset.original.name))
+    _set(asset, facts, version)
+    asset.save(update_fields=[*asdict(facts), "source_version"])
+
+
+def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: str) -> None:
+    """Put another picture, of which these are the facts, in place of the asset's original.
+
+    The thumbnail shows another picture from then on, so it goes. The new file is stored under a
+    name of its own and the old one is kept. Raises StorageFailure, and ImageAsset.DoesNotExist
+    where the asset was deleted meanwhile; both change nothing.
+    """
+    file.seek(0)
+    with translated_writing("The original cannot be stored"):
+        asset.original.save(name, File(file), save=False)
+    new_name = str(asset.original.name)
+    version = originals.source_version(new_name)
+    _set(asset, facts, version)
+    replaced = ImageAsset.objects.filter(pk=asset.pk).update(
+        original=new_name,
+        source_version=version,
+        thumbnail_revision=F("thumbnail_revision") + 1,
+        **asdict(facts),
+        **asdict(NO_THUMBNAIL),
+        **asdict(NO_FAILURE),
+    )
+    if not replaced:
+        originals.storage().delete(new_name)
+        raise ImageAsset.DoesNotExist
+    transaction.on_commit(partial(delete_unrecorded, asset.pk))
+
+
+def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[ImportResult]:
+    names = [found.name for found in batch if _is_text(found.name)]
+    assets = {
+        str(asset.original.name): asset for asset in ImageAsset.objects.filter(original__in=names)
+    }
+    result = []
+    changed: dict[str, ImageAsset] = {}
+    for found in batch:
+        asset = assets.get(found.name) or ImageAsset(original=found.name, session=session)
+        one = _import_one(found, asset)
+        result.append(one)
+        if one.outcome in (ImportOutcome.ADDED, ImportOutcome.UPDATED):
+            assets[found.name] = changed[found.name] = asset
+    new = [asset for asset in changed.values() if not asset.pk]
+    updated = [asset for asset in changed.values() if asset.pk]
+    with transaction.atomic():
+        # Another import may have recorded the same file meanwhile, from the same header.
+        ImageAsset.objects.bulk_create(new, ignore_conflicts=True)
+        if updated:
+            ImageAsset.objects.bulk_update(updated, [*Facts.__slots__, "source_version"])
+    return result
+
+
+def _import_one(found: Found, asset: ImageAsset) -> ImportResult:
+    if found.is_hidden:
+        return ImportResult(path=found.path, outcome=ImportOutcome.HIDDEN)
+    try:
+        return ImportResult(path=found.path, outcome=_take(found, asset))
+    except ThumbnailError as error:
+        return ImportResult(
+            path=found.path, outcome=ImportOutcome.REFUSED, reason=error.reason, detail=str(error)
+        )
+
+
+def _take(found: Found, asset: ImageAsset) -> ImportOutcome:
+    """Give the asset what the file's header says; the original is in its place afterwards."""
+    is_new = not asset.pk
+    if is_new:
+        _check_name(found.name)
+    # A link among the originals that is recorded already is the site's own.
+    within = None if found.is_in_place and not is_new else found.named
+    with sources.opened(found.path, within=within) as source:
+        if asset.source_version == source.version and _is_stored(found):
+            return ImportOutcome.KNOWN
+        settings = conf.current()
+        originals.check_size(source.size_bytes, settings.max_bytes)
+        facts = pools.worker_pool(large=False).inspect(
+            source, name=found.path.name, max_pixels=settings.max_pixels
+        )
+        if found.is_in_place:
+            source.check_unchanged()
+        else:
+            source.copy_to(found.target)
+    _set(asset, facts, source.version)
+    return ImportOutcome.ADDED if is_new else ImportOutcome.UPDATED
+
+
+def _check_name(name: str) -> None:
+    if not _is_text(name):
+        raise Unsupported("The file's name is not valid UTF-8.")
+    if len(name) > NAME_LENGTH:
+        raise Unsupported(f"The file's name has more than {NAME_LENGTH} characters.")
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        # In a terminal or a log it could pass for lines and commands of its own.
+        raise Unsupported("The file's name has control characters.")
+
+
+def _is_stored(found: Found) -> bool:
+    """Whether the original is there: a copy may have been lost."""
+    with suppress(OSError):
+        return found.target.exists()
+    return False
+
+
+def _set(asset: ImageAsset, facts: Facts, source_version: str) -> None:
+    for column, value in asdict(facts).items():
+        setattr(asset, column, value)
+    asset.source_version = source_version
+
+
+def _existing(given: Path) -> Path:
+    try:
+        path = given.resolve()
+        if path.exists():
+            return path
+    except (OSError, RuntimeError):  # too long a name, links in a circle
+        pass
+    raise UsageError(f"There is no file or folder {given}.")
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _files_below(named: Path, skipped: Path | None, *, with_hidden: bool) -> Iterator[Path]:
+    """In the order of their names, and hidden folders unless they are walked through.
+
+    Folders that cannot be listed are among them: they cannot be read either. Python's own walk is
+    recursive, and a folder may be deeper than its stack.
+    """
+    waiting = [named]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=attrgetter("name"))
+        except OSError:  # also where it is a file
+            yield folder
+            continue
+        below = []
+        for entry in entries:
+            path = folder / entry.name
+            if not _is_folder(entry) or (_is_hidden(entry.name) and not with_hidden):
+                yield path
+            elif not entry.is_symlink() and path != skipped:
+                below.append(path)
+        waiting += reversed(below)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _session(name: str) -> TrainingSession:
+    longest = TrainingSession._meta.get_field("name").max_length
+    if not _is_text(name) or len(name) > (longest or 0):
+        raise UsageError(f"A session's name is valid text of at most {longest} characters.")
+    return TrainingSession.objects.get_or_create(name=name)[0]
+
+
+def _copied_name(file: Path, given: Path) -> str:
+    """The same on every import of that folder, and another for a folder of the same name."""
+    base = given if given.is_dir() else given.parent
+    digest = hashlib.sha256(os.fsencode(base)).hexdigest()[:8]
+    return f"{base.name or 'root'}-{digest}/{file.relative_to(base).as_posix()}"
+
+
+def _originals_root() -> Path:
+    store = originals.storage()
+    if not isinstance(store, FileSystemStorage):
+        raise UsageError("Only originals that are kept in a folder can be imported by path.")
+    return Path(store.location).resolve()
+
+
+def _cache_root() -> Path | None:
+    store = cache.storage()
+    return Path(store.location).resolve() if isinstance(store, FileSystemStorage) else None
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

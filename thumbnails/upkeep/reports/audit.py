@@ -1,0 +1,353 @@
+"""Database and cache held against each other.
+
+The files are walked first and the database is asked after. The other order would take a file
+that was made in between for an orphan.
+"""
+
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from itertools import islice
+
+from django.utils import timezone
+
+from thumbnails import conf
+from thumbnails.exceptions import StorageFailure, ThumbnailError
+from thumbnails.models import ImageAsset, Outcome, Run
+from thumbnails.models.assets import NO_THUMBNAIL, ImageAssetQuerySet, Result
+from thumbnails.rendering import Spool, Stamped, look_at
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.locks import render_lock
+from thumbnails.storage.names import SHARDS, name_for
+from thumbnails.storage.thumbnails import CachedFile, Kind
+from thumbnails.upkeep.images import pools
+from thumbnails.upkeep.images.rescan import record_gone, rescan
+
+BATCH = 1000
+SHARE_AT_MOST = 0.1
+"""Of the files, or of the records: to lose more is rather a lost database or a lost mount."""
+GRACE = timedelta(seconds=60)
+"""While a run is under way, a file that is younger may be ahead of the database."""
+TEMPORARY_SECONDS = 2.0
+"""A temporary file that is there for longer has lost its writer: writing takes milliseconds."""
+EXAMPLES = 20
+
+
+class Finding(StrEnum):
+    """What may be wrong with a file or a row."""
+
+    ORPHAN = "orphan"
+    """The thumbnail of no asset."""
+    MISSING = "missing"
+    """The database has it and the cache does not."""
+    DAMAGED = "damaged"
+    """Empty, cut short, or (deep) not to be decoded."""
+    UNSTAMPED = "unstamped"
+    """A whole picture that was not made here, in an image's place. Never deleted: it may be the
+    last one that there is."""
+    MISMATCHED = "mismatched"
+    """Its stamp is not what the database says: a restored backup."""
+    UNRECORDED = "unrecorded"
+    """The database knows of no thumbnail of the image; the next render sees to it."""
+    LEFTOVER = "leftover"
+    """A temporary file whose writer died."""
+    FOREIGN = "foreign"
+    """None of ours: told, never touched."""
+    CHANGED = "changed"
+    """The original is not the one that was imported."""
+    GONE = "gone"
+    """The original is not there."""
+
+
+HARMLESS = {Finding.FOREIGN, Finding.UNRECORDED, Finding.UNSTAMPED}
+DELETED = {Finding.ORPHAN, Finding.DAMAGED}
+CLEARED = {Finding.MISSING, Finding.MISMATCHED}
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What an audit found and did."""
+
+    files: int = 0
+    """Thumbnails in the cache."""
+    found: dict[Finding, int] = field(default_factory=lambda: dict.fromkeys(Finding, 0))
+    examples: dict[Finding, list[str]] = field(default_factory=lambda: {f: [] for f in Finding})
+    """Some names of each."""
+    fixed: int = 0
+    """Findings mended: files deleted, records cleared for the next regeneration to render."""
+    refusal: str = ""
+    """Why nothing was mended, though it was asked for."""
+    errors: list[str] = field(default_factory=list)
+    """What the storage failed to tell; then nothing is mended."""
+
+    @property
+    def is_clean(self) -> bool:
+        """No problem remains."""
+        wrong = sum(n for finding, n in self.found.items() if finding not in HARMLESS)
+        return not self.errors and not self.refusal and wrong <= self.fixed
+
+    def note(self, finding: Finding, name: str) -> None:
+        self.found[finding] += 1
+        if len(self.examples[finding]) < EXAMPLES:
+            self.examples[finding].append(name)
+
+
+def audit(
+    *,
+    fix: bool = False,
+    deep: bool = False,
+    with_originals: bool = False,
+    allow_share: float = SHARE_AT_MOST,
+    on_shard: Callable[[int], None] = lambda _: None,
+) -> Report:
+    """Look at every file and every row, shard after shard: memory does not grow with the cache.
+
+    `deep` decodes every file, `with_originals` looks at every original's size and time. `fix`
+    deletes orphans, leftovers and damaged files, clears the record of what is missing, damaged or
+    mismatched, and records originals that changed or went. It does none of it where the database
+    has no images, where more than `allow_share` of the files, of the records or of the originals
+    would go, or where the storage erred. `on_shard` is told how many shards are done.
+    """
+    this = _Audit(deep=deep)
+    for done, shard in enumerate(SHARDS, start=1):
+        this.look_at_shard(shard)
+        on_shard(done)
+    this.look_at_rows()
+    this.look_beside_shards()
+    this.look_at_leftovers()
+    if with_originals:
+        this.look_at_originals()
+    if fix:
+        this.mend(allow_share)
+    return this.report
+
+
+class _Audit:
+    def __init__(self, *, deep: bool) -> None:
+        self.report = Report()
+        self._deep = deep
+        self._run_under_way = Run.objects.running().exists()
+        self._temporary: list[CachedFile] = []
+        self._leftovers: list[CachedFile] = []
+        # Ids, eight bytes each: of many millions, too.
+        self._doomed = array("q")
+        self._to_clear = array("q")
+        self._records = 0
+        self._originals = rescan(ImageAsset.objects.none(), save=False)
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def look_at_shard(self, shard: str) -> None:
+        try:
+            files = list(cache.survey(shard))
+            self._hold_against_rows([file for file in files if file.kind == Kind.THUMBNAIL])
+        except (StorageFailure, ThumbnailError) as error:
+            self.report.errors.append(str(error))
+            return
+        for file in files:
+            if file.kind == Kind.FOREIGN:
+                self.report.note(Finding.FOREIGN, file.name)
+        self._temporary += [file for file in files if file.kind == Kind.TEMPORARY]
+
+    def _hold_against_rows(self, files: list[CachedFile]) -> None:
+        self.report.files += len(files)
+        looked = {file.asset_id: _look_at(file.name, deep=self._deep) for file in files}
+        assets = _assets_of(files)
+        for file in files:
+            finding = _judge(looked[file.asset_id], assets.get(file.asset_id))
+            if finding is None or (
+                finding == Finding.MISMATCHED and self._run_under_way and _is_young(file)
+            ):
+                continue
+            self.report.note(finding, file.name)
+            if finding in DELETED:
+                self._doomed.append(file.asset_id)
+            elif finding in CLEARED:
+                self._to_clear.append(file.asset_id)
+
+    def look_at_rows(self) -> None:
+        """Find the thumbnails that the database has and the cache does not."""
+        rows = ImageAsset.objects.exclude(thumbnail_path="").order_by("pk")
+        for asset_id, path in rows.values_list("pk", "thumbnail_path").iterator(chunk_size=10_000):
+            self._records += 1
+            try:
+                if cache.size_bytes(path) is not None:
+                    continue
+            except StorageFailure as error:
+                self.report.errors.append(str(error))
+                return
+            self.report.note(Finding.MISSING, path)
+            self._to_clear.append(asset_id)
+
+    def look_beside_shards(self) -> None:
+        try:
+            for file in cache.foreign_beside_shards():
+                self.report.note(Finding.FOREIGN, file.name)
+        except StorageFailure as error:
+            self.report.errors.append(str(error))
+
+    def look_at_leftovers(self) -> None:
+        """Find those temporary files that are still there after a while: they have no writer."""
+        if not self._temporary:
+            return
+        time.sleep(TEMPORARY_SECONDS)
+        for file in self._temporary:
+            if cache.size_bytes(file.name) is not None:
+                self.report.note(Finding.LEFTOVER, file.name)
+                self._leftovers.append(file)
+
+    def look_at_originals(self) -> None:
+        self._originals = rescan(ImageAsset.objects.all(), save=False)
+        self.report.errors += self._originals.errors
+        for finding, ids in (
+            (Finding.CHANGED, self._originals.changed),
+            (Finding.GONE, self._originals.gone),
+        ):
+            for asset_id in ids:
+                self.report.note(finding, f"image {asset_id}")
+
+    # --- mending ------------------------------------------------------------------------------
+
+    def mend(self, allow_share: float) -> None:
+        self.report.refusal = self._refusal(allow_share)
+        if self.report.refusal:
+            return
+        for asset_id in self._doomed:
+            self._delete(asset_id)
+        for file in self._leftovers:
+            cache.delete(file.name)
+            self.report.fixed += 1
+        for part in _parts(self._to_clear):
+            self._clear(part)
+        for part in _parts(self._originals.changed):
+            rescan(ImageAsset.objects.filter(pk__in=part), save=True)
+        record_gone(self._originals)
+        self.report.fixed += len(self._originals.changed) + len(self._originals.gone)
+
+    def _refusal(self, allow_share: float) -> str:
+        """Why not to mend anything; empty where nothing speaks against it."""
+        if self.report.errors:
+            return "Nothing was deleted: part of the cache could not be read."
+        if not ImageAsset.objects.exists():
+            return "Nothing was deleted: the database has no images at all. Is it the right one?"
+        deleted, files = len(self._doomed), self.report.files
+        if deleted > allow_share * files:
+            share = _share_option(deleted, files)
+            return f"Nothing was deleted: {deleted:,} of {files:,} files would go. {share}"
+        cleared = len(self._to_clear)
+        if cleared > allow_share * self._records:
+            share = _share_option(cleared, self._records)
+            return (
+                f"Nothing was cleared: {cleared:,} of {self._records:,} thumbnails that the "
+                f"database has are missing or others. Is a disk not mounted? {share}"
+            )
+        return self._originals.refusal(allow_share)
+
+    def _delete(self, asset_id: int) -> None:
+        """Look at the file again, right before it is deleted: it may have been replaced."""
+        name = name_for(asset_id)
+        try:
+            with render_lock(asset_id, patience_seconds=conf.current().render_seconds) as alone:
+                asset = ImageAsset.objects.filter(pk=asset_id).first()
+                if not alone or _judge(_look_at(name, deep=self._deep), asset) not in DELETED:
+                    return
+                cache.delete(name)
+                if asset is not None:
+                    ImageAsset.objects.save_results([_cleared(asset)])
+        except ThumbnailError as error:
+            self.report.errors.append(str(error))
+        else:
+            self.report.fixed += 1
+
+    def _clear(self, ids: list[int]) -> None:
+        """Look at the files again, and clear the records of what is still missing or another."""
+        results = []
+        for asset in ImageAsset.objects.filter(pk__in=ids).exclude(thumbnail_path=""):
+            looked = _look_at(asset.thumbnail_path, deep=False)
+            if looked is None or _judge(looked, asset) in CLEARED:
+                results.append(_cleared(asset))
+        void = ImageAsset.objects.save_results(results)
+        self.report.fixed += len(results) - len(void)
+
+
+def _share_option(part: int, whole: int) -> str:
+    return f"If that is right: --allow-share {min(1.0, part / max(whole, 1) + 0.01):.2f}"
+
+
+def _parts(ids: "array[int] | list[int]") -> Iterator[list[int]]:
+    remaining = iter(ids)
+    while part := list(islice(remaining, BATCH)):
+        yield part
+
+
+def _look_at(name: str, *, deep: bool) -> Stamped | None:
+    """What the file is; None where it is gone. Raises StorageFailure, and Crashed if `deep`."""
+    content = cache.read(name)
+    if content is None:
+        return None
+    looked = look_at(content)
+    if deep and looked.is_whole and not _can_be_decoded(content, name):
+        return Stamped(looked.fingerprint, is_whole=False)
+    return looked
+
+
+def _can_be_decoded(content: bytes, name: str) -> bool:
+    with Spool.of(content) as spool:
+        return pools.worker_pool(large=False).is_whole(
+            spool, name=name, max_pixels=conf.current().max_pixels
+        )
+
+
+def _assets_of(files: list[CachedFile]) -> dict[int, ImageAsset]:
+    """The rows of these files; a shard of a site of many millions is asked for in parts."""
+    found: dict[int, ImageAsset] = {}
+    columns = ("thumbnail_path", "thumbnail_bytes", "thumbnail_recipe", "thumbnail_source")
+    for part in _parts([file.asset_id for file in files]):
+        found |= ImageAsset.objects.only(*columns).in_bulk(part)
+    return found
+
+
+def _judge(looked: Stamped | None, asset: ImageAsset | None) -> Finding | None:
+    if looked is None:  # gone since it was listed: if a row has it, that is found there
+        return None
+    if asset is None:
+        return Finding.ORPHAN
+    if not looked.is_whole:
+        return Finding.DAMAGED
+    if looked.fingerprint is None:
+        return Finding.UNSTAMPED
+    if not asset.thumbnail_path:
+        return Finding.UNRECORDED
+    return None if looked.fingerprint == asset.recorded_fingerprint else Finding.MISMATCHED
+
+
+def _is_young(file: CachedFile) -> bool:
+    modified = cache.modified_at(file.name)
+    return modified is not None and timezone.now() - modified < GRACE
+
+
+def _cleared(asset: ImageAsset) -> Result:
+    """Call the thumbnail missing, for the next regeneration to render."""
+    return Result(
+        asset_id=asset.pk, outcome=Outcome.PURGED, read=asset.as_read, record=NO_THUMBNAIL
+    )
+
+
+def lost_files(assets: ImageAssetQuerySet) -> Iterator[int]:
+    """The ids whose thumbnail the database calls fresh while its file is gone or cut short."""
+    rows = assets.fresh().order_by("pk").values_list("pk", "thumbnail_path", "thumbnail_bytes")
+    for asset_id, path, size_bytes in rows.iterator(chunk_size=10_000):
+        if cache.size_bytes(path) != size_bytes:
+            yield asset_id
+
+
+def note_lost_files(assets: ImageAssetQuerySet) -> int:
+    """Record as missing what is missing in the cache; returns how many there were."""
+    noted = 0
+    for part in _parts(list(lost_files(assets))):
+        results = [_cleared(asset) for asset in ImageAsset.objects.filter(pk__in=part)]
+        noted += len(results) - len(ImageAsset.objects.save_results(results))
+    return noted

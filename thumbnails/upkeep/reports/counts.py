@@ -1,0 +1,194 @@
+"""Numbers about all assets, kept up to date in small pieces beside everything else.
+
+Counting a million assets takes a second or so: no page may wait for that. The workers count one
+cached at a time, and the less often the longer it takes. On a small site they are counted as they
+are asked for.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, Min, Sum
+from django.db.models.functions import Left
+from django.utils import timezone
+
+from thumbnails.models import CachedCount, ImageAsset, State, recipe_in_force
+from thumbnails.upkeep.selection.conditions import Selection
+
+SMALL = 5_000
+"""With so many assets or fewer they are counted at once: that takes some milliseconds."""
+OLD_AFTER = timedelta(seconds=10)
+OLD_AT_ONCE = timedelta(seconds=1)
+"""On a small site, whose numbers people expect to be those of now."""
+REST = 50
+"""A cached that took a second is counted again after so many: 2 % of one process's time."""
+
+MEGAPIXELS = (0.0, 1.0, 10.0, 50.0)
+"""Where the classes of originals' sizes begin."""
+
+
+def _states() -> dict[str, int]:
+    return {state.value: n for state, n in ImageAsset.objects.count_by_state().items()}
+
+
+def _reasons() -> dict[str, int]:
+    return ImageAsset.objects.count_by_reason()
+
+
+def _recipes() -> dict[str, int]:
+    return ImageAsset.objects.count_by_recipe(besides="")
+
+
+def _originals() -> dict[str, dict[str, int]]:
+    """By orientation, format and mode: all in one pass, since their combinations are few."""
+    columns = ("orientation", "format", "mode")
+    numbers: dict[str, Counter[str]] = {column: Counter() for column in columns}
+    rows = ImageAsset.objects.order_by().values_list(*columns).annotate(number=Count("pk"))
+    for *values, number in rows:
+        for column, value in zip(columns, values, strict=True):
+            # As a text even before it is kept: JSON has no other keys.
+            numbers[column][str(value)] += number
+    return {column: dict(counter) for column, counter in numbers.items()}
+
+
+def _sizes() -> dict[str, int]:
+    """By the class's beginning, in megapixels; all in one pass."""
+    classes = zip(MEGAPIXELS, (*MEGAPIXELS[1:], None), strict=True)
+    counts = {
+        f"from_{number}": Count("pk", filter=ImageAsset.objects.of_megapixels(at_least, below))
+        for number, (at_least, below) in enumerate(classes)
+    }
+    counted = ImageAsset.objects.aggregate(**counts)
+    return {f"{first:g}": counted[f"from_{number}"] for number, first in enumerate(MEGAPIXELS)}
+
+
+def _shards() -> dict[str, list[Any]]:
+    """By shard: files, bytes, when the oldest was made. By the ledger."""
+    rows = (
+        ImageAsset.objects.exclude(thumbnail_path="")
+        .order_by()
+        .values_list(Left("thumbnail_path", 2))
+        .annotate(Count("pk"), Sum("thumbnail_bytes", default=0), Min("thumbnail_generated_at"))
+    )
+    return {
+        shard: [files, size_bytes, oldest.isoformat() if oldest else None]
+        for shard, files, size_bytes, oldest in rows
+    }
+
+
+COUNTERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "states": _states,
+    "reasons": _reasons,
+    "recipes": _recipes,
+    "shards": _shards,
+    "originals": _originals,
+    "sizes": _sizes,
+}
+OF_RECIPE = {"states", "reasons"}
+"""What they say holds for the recipe in force: with another one they are void."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachedCounts:
+    """The numbers as they were counted last; empty ones were never counted."""
+
+    values: dict[str, dict[str, Any]]
+    counted_at: datetime | None
+    """The oldest of them; None while one was never counted, or not since the recipe changed."""
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return self.values.get(name, {})
+
+
+def cached_counts() -> CachedCounts:
+    """All numbers. Counts what is due where the site is small, and never else."""
+    kept = {cached.name: cached for cached in _known() if _holds(cached)}
+    if _is_small():
+        counted = {
+            name: _count(name)
+            for name in COUNTERS
+            if name not in kept or kept[name].age > OLD_AT_ONCE
+        }
+        if counted:
+            _keep(counted.values())
+        kept |= counted
+    complete = len(kept) == len(COUNTERS)
+    return CachedCounts(
+        values={name: cached.value["numbers"] for name, cached in kept.items()},
+        counted_at=min(cached.counted_at for cached in kept.values()) if complete else None,
+    )
+
+
+def number_of(selection: Selection) -> int | None:
+    """How many the selection means, as counted last; None where it is better counted now.
+
+    That is on a small site, for what no cached is of, and where a cached was not counted yet.
+    """
+    name = "recipes" if selection.recipes else "states"
+    cached = CachedCount.objects.filter(name=name).first()
+    if cached is None or not _holds(cached):
+        return None
+    numbers: dict[str, int] = cached.value["numbers"]
+    if sum(numbers.values()) <= SMALL:
+        return None
+    if selection.recipes and selection == Selection(recipes=selection.recipes):
+        return sum(numbers.get(recipe, 0) for recipe in selection.recipes)
+    if selection == Selection(states=selection.states):
+        return sum(numbers[state] for state in selection.states or State)
+    return None
+
+
+def count_due() -> str | None:
+    """Count the cached that is due for longest; gives its name, None where none is due."""
+    kept = {cached.name: cached for cached in _known()}
+    due = [name for name in COUNTERS if _is_due(kept.get(name))]
+    if not due:
+        return None
+    never = datetime.min.replace(tzinfo=UTC)
+    # What has no number to show comes first.
+    holding = {name: cached.counted_at for name, cached in kept.items() if _holds(cached)}
+    name = min(due, key=lambda each: holding.get(each, never))
+    _keep([_count(name)])
+    return name
+
+
+def _known() -> Iterable[CachedCount]:
+    """Those that are counted nowadays: an older version may have left others."""
+    return CachedCount.objects.filter(name__in=COUNTERS)
+
+
+def _is_due(cached: CachedCount | None) -> bool:
+    if cached is None or not _holds(cached):
+        return True
+    return cached.age >= max(OLD_AFTER, timedelta(seconds=cached.took_seconds * REST))
+
+
+def _holds(cached: CachedCount) -> bool:
+    return cached.name not in OF_RECIPE or cached.value["recipe"] == recipe_in_force().digest
+
+
+def _is_small() -> bool:
+    return ImageAsset.objects.order_by()[: SMALL + 1].count() <= SMALL
+
+
+def _count(name: str) -> CachedCount:
+    started_at = time.monotonic()
+    return CachedCount(
+        name=name,
+        counted_at=timezone.now(),
+        value={"numbers": COUNTERS[name](), "recipe": recipe_in_force().digest},
+        took_seconds=time.monotonic() - started_at,
+    )
+
+
+def _keep(counted: Iterable[CachedCount]) -> None:
+    CachedCount.objects.bulk_create(
+        counted,
+        update_conflicts=True,
+        unique_fields=["name"],
+        update_fields=["value", "counted_at", "took_seconds"],
+    )

@@ -1,0 +1,140 @@
+"""All that staff see at one glance: thumbnails, cache, queue and the last runs, in numbers."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from thumbnails.models import Run, State, recipe_in_force
+from thumbnails.models.runs import Progress, progress_of
+from thumbnails.rendering import Recipe
+from thumbnails.storage.names import SHARDS
+from thumbnails.upkeep.reports.counts import CachedCounts, cached_counts
+from thumbnails.upkeep.runs import planning, queue
+from thumbnails.upkeep.runs.queue import QueueDown, QueueUse
+
+LAST_RUNS = 10
+ORIGINALS_BY = ("orientation", "format", "mode")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """What lies in one folder of the cache, by the ledger."""
+
+    name: str
+    files: int = 0
+    size_bytes: int = 0
+    oldest: datetime | None = None
+    """When the oldest thumbnail in it was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """Numbers about all assets as they were counted last; None for those never counted."""
+
+    counted_at: datetime | None
+    """When the oldest of them was; None while one is missing."""
+    states: dict[State, int] | None
+    failures: dict[str, int] | None
+    """Failed assets by reason, the most frequent first."""
+    recipe: Recipe
+    """The one in force."""
+    recipes: dict[str, int] | None
+    """Thumbnails by the digest of their recipe: the one in force, then the most frequent."""
+    shards: list[Shard] | None
+    """All of them, in order of their names."""
+    originals: dict[str, dict[str, int]] | None
+    """Assets by `orientation`, `format` and `mode`, the most frequent first."""
+    free_bytes: int | None
+    """Room in the cache; None where the storage does not tell."""
+    queue: QueueUse | None
+    """None where the queue cannot be reached."""
+    runs: list[tuple[Run, Progress]]
+    """The last ones, the newest first."""
+
+    @property
+    def files(self) -> int:
+        return sum(shard.files for shard in self.shards or ())
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(shard.size_bytes for shard in self.shards or ())
+
+    @property
+    def mean_bytes(self) -> int:
+        return round(self.size_bytes / self.files) if self.files else 0
+
+
+def overview(*, with_runs: bool = True) -> Overview:
+    """As cheap on a site with millions of images as on one with ten. Raises nothing."""
+    kept = cached_counts()
+    return Overview(
+        counted_at=kept.counted_at,
+        states=_states(_of(kept, "states")),
+        failures=_most_first(_of(kept, "reasons")),
+        recipe=recipe_in_force(),
+        recipes=_recipes(_of(kept, "recipes")),
+        shards=_shards(_of(kept, "shards")),
+        originals=_originals(_of(kept, "originals")),
+        free_bytes=_free_bytes(),
+        queue=_queue_use(),
+        runs=_last_runs() if with_runs else [],
+    )
+
+
+def _of(kept: CachedCounts, name: str) -> dict[str, Any] | None:
+    return kept.values.get(name)
+
+
+def _states(counted: dict[str, int] | None) -> dict[State, int] | None:
+    return None if counted is None else {state: counted[state.value] for state in State}
+
+
+def _originals(counted: dict[str, dict[str, int]] | None) -> dict[str, dict[str, int]] | None:
+    if counted is None:
+        return None
+    # PostgreSQL keeps no order.
+    return {column: _most_first(counted[column]) or {} for column in ORIGINALS_BY}
+
+
+def _most_first(counted: dict[str, int] | None) -> dict[str, int] | None:
+    if counted is None:
+        return None
+    return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _recipes(counted: dict[str, int] | None) -> dict[str, int] | None:
+    by_digest = _most_first(counted)
+    if by_digest is None:
+        return None
+    current = recipe_in_force().digest
+    return {current: by_digest.pop(current, 0), **by_digest}
+
+
+def _shards(counted: dict[str, list[Any]] | None) -> list[Shard] | None:
+    if counted is None:
+        return None
+    shards = []
+    for name in SHARDS:
+        files, size_bytes, oldest = counted.get(name, (0, 0, None))
+        made_at = datetime.fromisoformat(oldest) if oldest else None
+        shards.append(Shard(name=name, files=files, size_bytes=size_bytes, oldest=made_at))
+    return shards
+
+
+def _free_bytes() -> int | None:
+    with suppress(OSError):  # a lost mount
+        return planning.free_bytes()
+    return None
+
+
+def _queue_use() -> QueueUse | None:
+    with suppress(QueueDown):
+        return queue.use()
+    return None
+
+
+def _last_runs() -> list[tuple[Run, Progress]]:
+    last = list(Run.objects.order_by("-pk")[:LAST_RUNS])
+    progress = progress_of(last, with_ids=False)
+    return [(run, progress[run.pk]) for run in last if run.pk in progress]

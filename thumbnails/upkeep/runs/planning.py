@@ -1,0 +1,116 @@
+"""What a run would do before it does it: how many, how large, how long."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.core.files.storage import FileSystemStorage
+from django.db.models import Avg, Sum
+from django.template.defaultfilters import filesizeformat
+
+from thumbnails.exceptions import NoSpace
+from thumbnails.models import ImageAsset, Run, State
+from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep.reports import audit
+from thumbnails.upkeep.selection.conditions import Selection
+
+BYTES_GUESSED = 12_000
+"""Of a thumbnail, while none is there to measure: a photo's at 256 pixels and quality 85."""
+RUNS_MEASURED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would do."""
+
+    states: dict[State, int]
+    """Assets that it would work on, by state."""
+    skipped: int
+    """Fresh ones that it would leave alone."""
+    size_bytes: int
+    """A regeneration: of the thumbnails when it is done. A purge: of those it deletes."""
+    seconds: float | None
+    """By the rate of the last runs; None where nothing was measured yet."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.states.values())
+
+
+def plan_regeneration(
+    selection: Selection, *, force: bool, look_at_files_up_to: int | None = None
+) -> Plan:
+    """Changes nothing.
+
+    Looks for files that are gone though the ledger has them, unless the selection is larger than
+    that. Raises UsageError as the selection.
+    """
+    assets = selection.assets()
+    states = assets.count_by_state()
+    if look_at_files_up_to is None or sum(states.values()) <= look_at_files_up_to:
+        lost = sum(1 for _ in audit.lost_files(assets))
+        states[State.MISSING] += lost
+        states[State.FRESH] -= lost
+    skipped = 0
+    if not force:
+        skipped, states[State.FRESH] = states[State.FRESH], 0
+    total = sum(states.values())
+    return Plan(
+        states=states,
+        skipped=skipped,
+        size_bytes=total * mean_bytes(),
+        seconds=_seconds(Run.Kind.REGENERATE, total),
+    )
+
+
+def plan_purge(selection: Selection) -> Plan:
+    """Changes nothing. Raises UsageError as the selection."""
+    assets = selection.assets()
+    states = assets.count_by_state()
+    size_bytes = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
+    return Plan(
+        states=states,
+        skipped=0,
+        size_bytes=size_bytes,
+        seconds=_seconds(Run.Kind.PURGE, sum(states.values())),
+    )
+
+
+def mean_bytes() -> int:
+    """Of the thumbnails that there are."""
+    mean = ImageAsset.objects.aggregate(mean=Avg("thumbnail_bytes"))["mean"]
+    return round(mean) if mean else BYTES_GUESSED
+
+
+def free_bytes() -> int | None:
+    """Room in the cache; None where the storage does not tell."""
+    store = cache.storage()
+    if not isinstance(store, FileSystemStorage):
+        return None
+    return shutil.disk_usage(cache.existing_folder(Path(store.location))).free
+
+
+def check_space(assets: ImageAssetQuerySet) -> None:
+    """Raises NoSpace where the missing thumbnails of these assets plainly find no room."""
+    free = free_bytes()
+    if free is None:
+        return
+    needed = assets.filter(thumbnail_path="").count() * mean_bytes()
+    if needed > free:
+        raise NoSpace(
+            f"About {filesizeformat(needed)} are needed and {filesizeformat(free)} are free "
+            "in the cache."
+        )
+
+
+def _seconds(kind: Run.Kind, total: int) -> float | None:
+    """By what the last runs of the kind took for each asset that they did not skip."""
+    done = Run.objects.filter(kind=kind, state=Run.State.DONE, rate=None)
+    assets = seconds = 0.0
+    for run in done.order_by("-finished_at")[:RUNS_MEASURED]:
+        progress = run.progress()
+        if run.finished_at and (worked := progress.done - progress.fresh):
+            assets += worked
+            seconds += (run.finished_at - run.created_at).total_seconds()
+    return total * seconds / assets if assets else None

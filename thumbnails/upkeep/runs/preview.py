@@ -1,0 +1,78 @@
+"""Trying the recipe in force on a few images before it is let loose on all: nothing is replaced."""
+
+import time
+from dataclasses import dataclass
+
+from thumbnails.exceptions import Busy, StorageFailure, ThumbnailError
+from thumbnails.models import ImageAsset
+from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.rendering import Difference
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep.images import serving
+
+TRIED = 12
+SECONDS_AT_MOST = 10.0
+"""Somebody waits for the page: after that no further image is begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """One image of a trial."""
+
+    asset: ImageAsset
+    old: bytes | None
+    """The thumbnail in the cache; None where there is none."""
+    new: bytes | None
+    """What the recipe in force makes; None where it fails, and `failure` says why."""
+    failure: str = ""
+    difference: Difference | None = None
+    """None where one of the two is missing."""
+
+
+def preview(assets: ImageAssetQuerySet) -> list[Preview]:
+    """Render up to TRIED of the assets, from all over them. Replaces and records nothing."""
+    give_up_at = time.monotonic() + SECONDS_AT_MOST
+    tried: list[Preview] = []
+    for asset in sample(assets, TRIED):
+        if tried and time.monotonic() > give_up_at:
+            break
+        tried.append(_try_one(asset, patience_seconds=max(1.0, give_up_at - time.monotonic())))
+    return tried
+
+
+def sample(assets: ImageAssetQuerySet, size: int) -> list[ImageAsset]:
+    """So many of the assets, spread evenly over their ids; all of them where they are fewer."""
+    few = list(assets.order_by("pk")[: size + 1])
+    if len(few) <= size:
+        return few
+    first = few[0].pk
+    last = assets.order_by("-pk").values_list("pk", flat=True).first() or first
+    found = {}
+    for step in range(size):
+        at_least = first + (last - first) * step // (size - 1)
+        asset = assets.filter(pk__gte=at_least).order_by("pk").first()
+        if asset is not None:
+            found[asset.pk] = asset
+    for asset in few:  # where they lie in a crowd, several steps met the same one
+        if len(found) < size:
+            found.setdefault(asset.pk, asset)
+    return [found[asset_id] for asset_id in sorted(found)]
+
+
+def _try_one(asset: ImageAsset, *, patience_seconds: float) -> Preview:
+    try:
+        old = cache.read(asset.thumbnail_path) if asset.thumbnail_path else None
+    except StorageFailure:
+        old = None
+    try:
+        new = serving.preview(asset, patience_seconds=patience_seconds).content
+    except (ThumbnailError, Busy) as error:
+        return Preview(asset=asset, old=old, new=None, failure=str(error))
+    return Preview(asset=asset, old=old, new=new, difference=_difference(old, new))
+
+
+def _difference(old: bytes | None, new: bytes) -> Difference | None:
+    try:
+        return serving.compare(old, new) if old else None
+    except (ThumbnailError, Busy):  # the old one is damaged
+        return None

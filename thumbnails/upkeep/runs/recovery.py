@@ -1,0 +1,79 @@
+"""Finding runs that stand still, and letting them go on.
+
+The database is the record and the queue only carries. So a chunk whose worker died, a job that
+was lost with the queue's data, a run whose command was killed or that was not called done: all of
+them are conditions on rows, and any worker of the run's recipe can see to them.
+"""
+
+import logging
+
+from thumbnails.models import Chunk, Run, recipes
+from thumbnails.upkeep.reports import counts
+from thumbnails.upkeep.runs import queue
+
+logger = logging.getLogger(__name__)
+
+RECOVER_SECONDS = 5.0
+"""How often. With LEASE it bounds how long a run stands still after any crash: 20 seconds."""
+ENQUEUED_AT_MOST = 1000
+"""Of one run at a time: the rest follows while those are worked on."""
+
+
+NO_LONGER_IN_FORCE = (
+    "Its recipe is no longer in force: processes with another one were started since. "
+    "Start a new run."
+)
+
+
+def count() -> None:
+    """Count one of the cached_counts, if one is due. Raises QueueDown.
+
+    One of all who call it within RECOVER_SECONDS does it.
+    """
+    if queue.is_my_turn("counting", RECOVER_SECONDS * 0.9):
+        counts.count_due()
+
+
+def recover_runs() -> None:
+    """Enqueue what is open and not in the queue; call done what is. Raises QueueDown.
+
+    One of all workers of a recipe that call it within RECOVER_SECONDS does it. Runs of another
+    recipe are left to its workers while that is in force, and paused when it no longer is.
+    Reading a run's progress never does any of this.
+    """
+    own = recipes.own_recipe()
+    queue.note_worker_of(own.digest)
+    if not queue.is_my_turn(f"recovery-{own.digest}", RECOVER_SECONDS * 0.9):
+        return
+    Chunk.objects.open_abandoned()
+    if not recipes.is_own_in_force():
+        return
+    _pause_runs_of_other_recipes(own.digest)
+    for run in Run.objects.due_again():
+        if Run.objects.move(run.pk, Run.State.RUNNING, lease_until=None):
+            logger.info("%s is tried again", run)
+    waiting = queue.enqueued_chunks()
+    for run in Run.objects.unleased().of_recipe(own.digest):
+        if not Run.objects.settle(run.pk):
+            _enqueue_open(run, waiting)
+
+
+def _pause_runs_of_other_recipes(in_force: str) -> None:
+    """They would never end: no process makes anything by a recipe that is not in force."""
+    others = Run.objects.unleased().filter(kind=Run.Kind.REGENERATE).exclude(recipe=in_force)
+    for run in others:
+        if not Run.objects.settle(run.pk):
+            Run.objects.move(run.pk, Run.State.PAUSED, pause_reason=NO_LONGER_IN_FORCE)
+
+
+def enqueue_open(run: Run) -> None:
+    """Enqueue, at once and for this run alone, what is open and not queued. Raises QueueDown."""
+    _enqueue_open(run, queue.enqueued_chunks())
+
+
+def _enqueue_open(run: Run, waiting: set[int]) -> None:
+    ids = run.chunks.open().order_by("number").values_list("pk", flat=True)
+    lost = [chunk_id for chunk_id in ids if chunk_id not in waiting][:ENQUEUED_AT_MOST]
+    if lost:
+        queue.enqueue(lost, bulk=run.is_large)
+        logger.info("%s: %d chunks are enqueued again", run, len(lost))

@@ -1,0 +1,549 @@
+"""Which images: conditions, each written once as text, in words and as a query."""
+
+import re
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import date, timedelta
+from typing import Any
+
+from django.db.models import Q
+from django.utils import timezone
+
+from thumbnails.exceptions import Reason, UsageError
+from thumbnails.models import ImageAsset, State, TrainingSession
+from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.rendering import FORMATS
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.names import SHARDS
+
+LARGEST_ID_DIGITS = 18
+FIRST_YEAR, LAST_YEAR = 1900, 2999
+"""Of a date; no time zone takes one of these years out of a database's range."""
+WORDS_AT_MOST, TEXT_LENGTH = 32, 500
+"""Of a search: each word is looked for in every row, and no name is longer."""
+RANGES_AT_MOST = 200
+"""Of ids: SQLite takes no expression of more than 1,000 parts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Conditions on assets, combined with *and*; None does not restrict.
+
+    CONDITIONS says what each means.
+    """
+
+    # Which assets.
+    ids: tuple[int, ...] | None = None
+    id_ranges: tuple[tuple[int, int], ...] | None = None
+    """From the first to the last of each pair."""
+    name: str | None = None
+    session: str | None = None
+    from_date: date | None = None
+    """In the site's time zone, as the other dates."""
+    to_date: date | None = None
+    # Of which originals.
+    orientations: tuple[int, ...] | None = None
+    formats: tuple[str, ...] | None = None
+    modes: tuple[str, ...] | None = None
+    min_megapixels: float | None = None
+    max_megapixels: float | None = None
+    # With which thumbnails.
+    states: tuple[State, ...] | None = None
+    reasons: tuple[Reason, ...] | None = None
+    recipes: tuple[str, ...] | None = None
+    """Their digests."""
+    shard: str | None = None
+    older_than_days: int | None = None
+    generated_before: date | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        return not self.as_json()
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is kept on a run: what restricts, and nothing else."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _as_json(value) for name, value in values.items() if value is not None}
+
+    def as_texts(self) -> dict[str, str]:
+        """The text of each condition that restricts, by its name: `selection_from` reads it."""
+        texts = {name: condition.write(self) for name, condition in CONDITIONS.items()}
+        return {name: text for name, text in texts.items() if text is not None}
+
+    def as_options(self) -> str:
+        """As options of a command, to be typed into a shell."""
+        return " ".join(f"--{name} {shlex.quote(text)}" for name, text in self.as_texts().items())
+
+    def __str__(self) -> str:
+        words = (condition.describe(self) for condition in CONDITIONS.values())
+        return ", ".join(filter(None, words)) or "all images"
+
+    def assets(self) -> ImageAssetQuerySet:
+        """The assets that match. Raises UsageError for ids or a session that do not exist."""
+        return self.narrow(ImageAsset.objects.all())
+
+    def narrow(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
+        """Those of these assets that match. Raises UsageError as `assets`."""
+        if self.from_date and self.to_date and self.to_date < self.from_date:
+            raise UsageError(
+                f"The dates end ({self.to_date}) before they begin ({self.from_date}).",
+                about="to_date",
+            )
+        for condition in CONDITIONS.values():
+            assets = condition.narrow(assets, self)
+        return assets
+
+    def require_images(self) -> None:
+        """Raises UsageError where no image matches: then something is mistyped."""
+        if not self.assets().exists():
+            raise UsageError(f"No images match: {self}.")
+
+
+def selection_from(texts: Mapping[str, str]) -> Selection:
+    """The selection of these texts, by the names of CONDITIONS; empty ones do not restrict.
+
+    Raises UsageError, which names the condition.
+    """
+    values: dict[str, Any] = {}
+    for name, condition in CONDITIONS.items():
+        if text := texts.get(name, "").strip():
+            values |= condition.parse(text)
+    return Selection(**values)
+
+
+class Condition(ABC):
+    """One condition of a selection."""
+
+    example: str
+    help: str
+
+    @abstractmethod
+    def parse(self, text: str) -> dict[str, Any]:
+        """The fields of a Selection, by name. Raises UsageError."""
+
+    @abstractmethod
+    def write(self, selection: Selection) -> str | None:
+        """The text that `parse` reads; None where the selection does not restrict this."""
+
+    @abstractmethod
+    def describe(self, selection: Selection) -> str:
+        """In words; empty where the selection does not restrict this."""
+
+    @abstractmethod
+    def narrow(self, assets: ImageAssetQuerySet, selection: Selection) -> ImageAssetQuerySet:
+        """Those that match. Raises UsageError for what does not exist."""
+
+
+class OfField(Condition):
+    """A condition on one field of a selection."""
+
+    def __init__(
+        self,
+        field: str,
+        *,
+        example: str,
+        help: str,  # noqa: A002  as argparse calls it
+        words: str,
+        narrow: Callable[[ImageAssetQuerySet, Any], ImageAssetQuerySet],
+        read: Callable[[str], Any] = str,
+        write: Callable[[Any], str] = str,
+        name: Callable[[Any], str] | None = None,
+    ) -> None:
+        """`read` makes the field's value of a text and raises UsageError, `write` is its inverse;
+        `words` is a template for people, in which `name` is the value, else its text."""
+        self.field = field
+        self.example = example
+        self.help = help
+        self._words, self._narrow, self._read, self._write = words, narrow, read, write
+        self._name = name or write
+
+    def parse(self, text: str) -> dict[str, Any]:
+        try:
+            return {self.field: self._read(text)}
+        except UsageError as error:
+            raise UsageError(str(error), about=error.about or self.field) from None
+
+    def write(self, selection: Selection) -> str | None:
+        value = self._value(selection)
+        return None if value is None else self._write(value)
+
+    def describe(self, selection: Selection) -> str:
+        value = self._value(selection)
+        return "" if value is None else self._words.format(self._name(value))
+
+    def narrow(self, assets: ImageAssetQuerySet, selection: Selection) -> ImageAssetQuerySet:
+        value = self._value(selection)
+        return assets if value is None else self._narrow(assets, value)
+
+    def _value(self, selection: Selection) -> Any:
+        value = getattr(selection, self.field)
+        return None if value == () else value
+
+
+class Ids(Condition):
+    """Single ids, each of which must exist, and ranges of those that do."""
+
+    example = "1,2,5-9"
+    help = "these images; ranges mean those there are"
+
+    def parse(self, text: str) -> dict[str, Any]:
+        singles, ranges = _numbers_and_ranges(text, "ids")
+        return {"ids": tuple(singles) or None, "id_ranges": tuple(ranges) or None}
+
+    def write(self, selection: Selection) -> str | None:
+        return ",".join(_id_texts(selection)) or None
+
+    def describe(self, selection: Selection) -> str:
+        if selection.ids is None and not selection.id_ranges:
+            return ""
+        return "ids " + _shortened(_id_texts(selection))
+
+    def narrow(self, assets: ImageAssetQuerySet, selection: Selection) -> ImageAssetQuerySet:
+        if selection.ids is None and not selection.id_ranges:
+            return assets
+        named = Q(pk__in=_existing(selection.ids or ()))
+        for pair in selection.id_ranges or ():
+            named |= Q(pk__range=pair)
+        return assets.filter(named)
+
+
+class Megapixels(Condition):
+    """A range of sizes, open at its end."""
+
+    example = "10-50"
+    help = "originals with at least this many million pixels and fewer than the second; or 50-"
+    NUMBER = r"[0-9]{1,6}(?:\.[0-9]{1,3})?"
+
+    def parse(self, text: str) -> dict[str, Any]:
+        match = re.fullmatch(rf"({self.NUMBER})-({self.NUMBER})?", text)
+        if match is None:
+            raise UsageError(f"{text!r} is not a range like 10-50 or 50-.", about="min_megapixels")
+        below = None if match[2] is None else float(match[2])
+        if below is not None and below <= float(match[1]):
+            raise UsageError(f"The range {text} ends before it begins.", about="max_megapixels")
+        return {"min_megapixels": float(match[1]), "max_megapixels": below}
+
+    def write(self, selection: Selection) -> str | None:
+        at_least, below = selection.min_megapixels, selection.max_megapixels
+        if at_least is None and below is None:
+            return None
+        return f"{at_least or 0:g}-{'' if below is None else format(below, 'g')}"
+
+    def describe(self, selection: Selection) -> str:
+        words = []
+        if selection.min_megapixels is not None:
+            words.append(f"{selection.min_megapixels:g} megapixels or more")
+        if selection.max_megapixels is not None:
+            words.append(f"fewer than {selection.max_megapixels:g} megapixels")
+        return ", ".join(words)
+
+    def narrow(self, assets: ImageAssetQuerySet, selection: Selection) -> ImageAssetQuerySet:
+        return assets.with_megapixels(selection.min_megapixels, selection.max_megapixels)
+
+
+def as_ranges(numbers: Iterable[int]) -> str:
+    """'2-8' for the numbers from 2 to 8, '3,6-8' for some of them."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
+
+
+def day(text: str) -> date:
+    """The date that a text such as 2026-01-31 names. Raises UsageError."""
+    try:
+        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            found = date.fromisoformat(text)
+            if FIRST_YEAR <= found.year <= LAST_YEAR:
+                return found
+    except ValueError:  # 2026-02-30
+        pass
+    raise UsageError(f"{text!r} is not a date like 2026-01-31, from {FIRST_YEAR} to {LAST_YEAR}.")
+
+
+def check_search(text: str) -> None:
+    """Raises UsageError for a search that no name can match or that costs too much."""
+    if len(_text(text).split()) > WORDS_AT_MOST:
+        raise UsageError(f"A search takes at most {WORDS_AT_MOST} words.", about="name")
+
+
+def days(text: str) -> int:
+    """'7d' as a number of days. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,5})d", text)
+    if match is None:
+        raise UsageError(f"{text!r} is not an age in days like 7d.", about="older_than_days")
+    return int(match[1])
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _text(text: str) -> str:
+    if len(text) > TEXT_LENGTH:
+        raise UsageError(f"A text has at most {TEXT_LENGTH} characters.")
+    if "\0" in text:  # PostgreSQL takes none in a query
+        raise UsageError("A text has no null characters.")
+    return text
+
+
+def _search(text: str) -> str:
+    check_search(text)
+    return text
+
+
+def _some_of(
+    allowed: Iterable[Any], change: Callable[[str], str] = str
+) -> Callable[[str], tuple[Any, ...]]:
+    words = {str(word): word for word in allowed}
+
+    def read(text: str) -> tuple[Any, ...]:
+        found = [words.get(change(part.strip())) for part in text.split(",")]
+        if None in found:
+            raise UsageError(f"{text!r} is none of {', '.join(words)}.")
+        return tuple(dict.fromkeys(found))
+
+    return read
+
+
+def _some_like(
+    pattern: str, change: Callable[[str], str] = str
+) -> Callable[[str], tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        parts = [change(part.strip()) for part in text.split(",")]
+        if not all(re.fullmatch(pattern, part) for part in parts):
+            raise UsageError(f"{text!r} is not such a value.")
+        return tuple(dict.fromkeys(parts))
+
+    return read
+
+
+def _orientations(text: str) -> tuple[int, ...]:
+    singles, ranges = _numbers_and_ranges(text, "orientations")
+    for first, last in ranges:
+        singles += range(first, min(last, 9) + 1)
+    if not all(1 <= number <= 8 for number in singles):
+        raise UsageError("An EXIF orientation is a number from 1 to 8.")
+    return tuple(sorted(set(singles)))
+
+
+def _numbers_and_ranges(text: str, field: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """'1,2,5-9' as single numbers and ranges."""
+    singles: list[int] = []
+    ranges: list[tuple[int, int]] = []
+    for part in text.split(","):
+        digits = f"[1-9][0-9]{{0,{LARGEST_ID_DIGITS - 1}}}"
+        match = re.fullmatch(rf"\s*({digits})(?:-({digits}))?\s*", part)
+        if match is None:
+            raise UsageError(f"{part!r} is neither a number nor a range like 5-9.", about=field)
+        first, last = int(match[1]), match[2]
+        if last is None:
+            singles.append(first)
+        elif int(last) < first:
+            raise UsageError(f"The range {part.strip()} ends before it begins.", about=field)
+        else:
+            ranges.append((first, int(last)))
+    if len(ranges) > RANGES_AT_MOST:
+        raise UsageError(f"Give at most {RANGES_AT_MOST} ranges.", about=field)
+    return singles, ranges
+
+
+def _shard(text: str) -> str:
+    if text not in SHARDS:
+        raise UsageError(f"{text!r} is not a shard like 0a.")
+    return text
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return [list(each) if isinstance(each, tuple) else each for each in value]
+    return value
+
+
+def _joined(values: Iterable[object]) -> str:
+    return ",".join(map(str, values))
+
+
+def _or(values: Iterable[str]) -> str:
+    return " or ".join(values)
+
+
+def _id_texts(selection: Selection) -> list[str]:
+    ranges = [f"{first}-{last}" for first, last in selection.id_ranges or ()]
+    return [*map(str, selection.ids or ()), *ranges]
+
+
+def _shortened(words: list[str]) -> str:
+    return ", ".join(words[:10]) + (f" and {len(words) - 10:,} more" if len(words) > 10 else "")
+
+
+# --- querying -------------------------------------------------------------------------------------
+
+
+def _existing(ids: Iterable[int]) -> list[int]:
+    wanted = sorted(set(ids))
+    known = set(ImageAsset.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    unknown = [asset_id for asset_id in wanted if asset_id not in known]
+    if unknown:
+        raise UsageError(
+            f"There is no image with the id {_shortened(list(map(str, unknown)))}.", about="ids"
+        )
+    return wanted
+
+
+def _named(assets: ImageAssetQuerySet, name: str) -> ImageAssetQuerySet:
+    for word in name.split():
+        assets = assets.filter(original__icontains=word)
+    return assets
+
+
+def _of_session(assets: ImageAssetQuerySet, name: str) -> ImageAssetQuerySet:
+    session = TrainingSession.objects.filter(name=name).first()
+    if session is None:
+        raise UsageError(f"There is no session named {name!r}.", about="session")
+    return assets.filter(session=session)
+
+
+def _in_shard(assets: ImageAssetQuerySet, shard: str) -> ImageAssetQuerySet:
+    """By the database, and by what lies there: a file may be there that no row records."""
+    on_disk = [file.asset_id for file in cache.walk(shard)]
+    return assets.filter(Q(thumbnail_path__startswith=f"{shard}/") | Q(pk__in=on_disk))
+
+
+def _older_than(assets: ImageAssetQuerySet, number: int) -> ImageAssetQuerySet:
+    return assets.filter(thumbnail_generated_at__lt=timezone.now() - timedelta(days=number))
+
+
+CONDITIONS: dict[str, Condition] = {
+    "ids": Ids(),
+    "name": OfField(
+        "name",
+        example="WORDS",
+        help="images whose original's name has each of these words in it",
+        words="named {}",
+        narrow=_named,
+        read=_search,
+    ),
+    "session": OfField(
+        "session",
+        example="NAME",
+        help="images of this training session",
+        words="session {}",
+        narrow=_of_session,
+        read=_text,
+    ),
+    "from-date": OfField(
+        "from_date",
+        example="YYYY-MM-DD",
+        help="images created on that day or later",
+        words="created from {}",
+        narrow=ImageAssetQuerySet.created_from,
+        read=day,
+    ),
+    "to-date": OfField(
+        "to_date",
+        example="YYYY-MM-DD",
+        help="images created on that day or before",
+        words="created to {}",
+        narrow=ImageAssetQuerySet.created_to,
+        read=day,
+    ),
+    "orientation": OfField(
+        "orientations",
+        example="2-8",
+        help="originals with one of these EXIF orientations",
+        words="orientation {}",
+        narrow=lambda assets, numbers: assets.filter(orientation__in=numbers),
+        read=_orientations,
+        write=as_ranges,
+    ),
+    "format": OfField(
+        "formats",
+        example="jpeg",
+        help=f"originals in one of these formats: {', '.join(FORMATS)}",
+        words="format {}",
+        narrow=lambda assets, formats: assets.filter(format__in=formats),
+        read=_some_of(FORMATS, str.upper),
+        write=_joined,
+        name=_or,
+    ),
+    "mode": OfField(
+        "modes",
+        example="CMYK",
+        help="originals in one of these colour modes, by Pillow's names",
+        words="mode {}",
+        narrow=lambda assets, modes: assets.filter(mode__in=modes),
+        read=_some_like(r"[A-Za-z0-9;]{1,8}"),
+        write=_joined,
+        name=_or,
+    ),
+    "megapixels": Megapixels(),
+    "state": OfField(
+        "states",
+        example="stale,failed",
+        help=f"thumbnails in one of these states: {', '.join(State)}",
+        words="{}",
+        narrow=lambda assets, states: assets.in_state(*states),
+        read=_some_of(State),
+        write=_joined,
+        name=_or,
+    ),
+    "reason": OfField(
+        "reasons",
+        example="unreadable",
+        help=f"thumbnails that failed for one of these reasons: {', '.join(Reason)}",
+        words="failed as {}",
+        narrow=lambda assets, reasons: assets.failed().filter(thumbnail_error__in=reasons),
+        read=_some_of(Reason),
+        write=_joined,
+        name=lambda reasons: _or(reason.label for reason in reasons),
+    ),
+    "recipe": OfField(
+        "recipes",
+        example="DIGEST",
+        help="thumbnails made by this recipe",
+        words="made by recipe {}",
+        narrow=lambda assets, recipes: assets.exclude(thumbnail_path="").filter(
+            thumbnail_recipe__in=recipes
+        ),
+        read=_some_like(r"[0-9a-z]{1,16}", str.lower),
+        write=_joined,
+        name=_or,
+    ),
+    "generated-before": OfField(
+        "generated_before",
+        example="YYYY-MM-DD",
+        help="thumbnails made before that day",
+        words="thumbnails made before {}",
+        narrow=ImageAssetQuerySet.generated_before,
+        read=day,
+    ),
+    "shard": OfField(
+        "shard",
+        example="0a",
+        help="thumbnails in this folder of the cache",
+        words="shard {}",
+        narrow=_in_shard,
+        read=_shard,
+    ),
+    "older-than": OfField(
+        "older_than_days",
+        example="7d",
+        help="thumbnails made longer ago than that",
+        words="thumbnails older than {} days",
+        narrow=_older_than,
+        read=days,
+        write="{}d".format,
+        name=str,
+    ),
+}
+"""By the name that is a command's option and a parameter of the admin's URLs."""

@@ -1,0 +1,1 @@
+"""What only the site of `make run` needs."""
