@@ -148,12 +148,12 @@ def _fill(first: int, last: int) -> None:
 
 def _start(count: int) -> dict[str, float]:
     from thumbnails.models import ImageAsset, Run  # noqa: PLC0415
-    from thumbnails.upkeep.runs import control  # noqa: PLC0415
+    from thumbnails.upkeep.runs import starting  # noqa: PLC0415
 
     ImageAsset.objects.exists()  # connects
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started_at = time.perf_counter()
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,

@@ -14,7 +14,7 @@ from thumbnails.rendering.pool import RenderPool
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import freshness, importing, pools
 from thumbnails.upkeep.reports.audit import audit
-from thumbnails.upkeep.runs import control, execute
+from thumbnails.upkeep.runs import execute, starting
 
 BOOKKEEPING_BOUND = Bound(at_most=5)
 AUDIT_BOUND = Bound(at_most=10)
@@ -44,7 +44,7 @@ def _bookkeeping(here: Site, small: Sequence[Path], count: int, *, judged: bool)
     for _ in importing.import_files(importing.find_files([here.originals])):
         pass
     assets = ImageAsset.objects.in_bulk()
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,

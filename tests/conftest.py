@@ -25,7 +25,7 @@ from tests.processes import QUEUES, Worker, database_url, run_command
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, recipes
 from thumbnails.upkeep.images import importing
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import starting
 
 # However slow an example is, on a busy machine: time decides no test.
 hypothesis.settings.register_profile(
@@ -93,7 +93,7 @@ def make_asset(db: None, originals_dir: Path) -> MakeAsset:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs that this process starts have chunks of one image, up to 127 images."""
-    monkeypatch.setattr(control, "CHUNK_AT_LEAST", 1)
+    monkeypatch.setattr(starting, "CHUNK_AT_LEAST", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import starting
 
 
 def start_run(
@@ -19,8 +19,8 @@ def start_run(
     by: User | None = None,
     rate: float | None = None,
 ) -> Run:
-    """Start a run over these images, all without any, as `control.start` does."""
-    return control.start(
+    """Start a run over these images, all without any, as `starting.start` does."""
+    return starting.start(
         kind,
         ImageAsset.objects.all() if assets is None else assets,
         origin=origin,

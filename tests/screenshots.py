@@ -19,7 +19,7 @@ from thumbnails.models import ImageAsset, Run
 from thumbnails.rendering.render import TRANSPOSITIONS
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import importing, serving
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import starting
 from thumbsite.demo.pictures import make_demo_pictures
 
 pytestmark = test_browser.pytestmark
@@ -96,7 +96,7 @@ def test_screenshots(
 def _finished(page: Page, *, runs_at: float) -> None:
     """A run of the past, for the overview to show."""
     ids = list(ImageAsset.objects.filter(orientation=1).values_list("pk", flat=True)[:10])
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.filter(pk__in=ids),
         origin=Run.Origin.ADMIN,

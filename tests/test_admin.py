@@ -21,7 +21,7 @@ from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import control, execute
+from thumbnails.upkeep.runs import execute, starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -155,7 +155,7 @@ def test_upload__that_cannot_be_looked_at_just_now_is_told(
 def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: MakeAsset) -> None:
     make_asset()
     broken = make_asset(pictures.truncated(), name="broken.jpg")
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all images",
@@ -173,7 +173,7 @@ def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: M
 
 def test_run__cannot_be_edited(client: Client, make_asset: MakeAsset) -> None:
     make_asset()
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all",
@@ -192,7 +192,7 @@ def test_run__cannot_be_edited(client: Client, make_asset: MakeAsset) -> None:
 def make_run(make_asset: MakeAsset, *, worked_on: bool) -> Run:
     make_asset()
     make_asset(pictures.truncated(), name="broken.jpg")
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all",

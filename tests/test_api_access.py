@@ -41,7 +41,7 @@ from thumbnails.api import auth
 from thumbnails.models import ApiToken, ImageAsset, Run
 from thumbnails.throttling import Throttle, TooMany
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import control, starting
 from thumbsite import logins
 
 pytestmark = pytest.mark.django_db
@@ -128,7 +128,7 @@ class Site:
 def site(make_asset: MakeAsset, queue_server: QueueServer) -> Site:
     asset = make_asset(session="Sea")
     serving.serve(asset)
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all",
@@ -308,7 +308,7 @@ SECRET = "SELECT 1; /srv/secret/path"
         ("thumbnails.api.auth.ApiToken.objects.with_secret", "GET", "/images"),
         ("thumbnails.api.images.ImageOut.of", "GET", "/images/{id}"),
         ("thumbnails.upkeep.images.serving.render_now", "POST", "/images/{id}/thumbnail/generate"),
-        ("thumbnails.upkeep.runs.control.start", "POST", "/admin/thumbnails/regenerate"),
+        ("thumbnails.upkeep.runs.starting.start", "POST", "/admin/thumbnails/regenerate"),
     ],
 )
 @pytest.mark.parametrize(

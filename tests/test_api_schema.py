@@ -27,7 +27,7 @@ from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from thumbnails.api import api, auth
 from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -72,7 +72,7 @@ def asset(make_asset: MakeAsset) -> ImageAsset:
 
 @pytest.fixture
 def run(asset: ImageAsset, queue_server: QueueServer) -> Run:
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         scope_text="all",

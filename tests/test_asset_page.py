@@ -17,10 +17,11 @@ from tests import pictures
 from tests.conftest import MakeAsset
 from thumbnails.exceptions import ThumbnailError
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
+from thumbnails.models.results import save_results
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.upkeep.images import freshness, importing, pools, serving
-from thumbnails.upkeep.runs import control, execute
+from thumbnails.upkeep.runs import execute, starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,7 +70,7 @@ def test_page__shows_the_history_with_links_to_runs(
 ) -> None:
     asset = make_asset(pictures.truncated())
     assert "Nobody has tried" in text_of(staff_client.get(url_of(asset)))
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
@@ -243,7 +244,7 @@ def test_replace__while_a_worker_renders_the_old_one(
     replace(staff_client, asset, pictures.jpeg(pictures.scene(30, 90)))
     # Its chunk's assets were read before, and it comes to this one only now.
     result = freshness.refresh(seen_by_worker, pools.worker_pool(large=False))
-    assert ImageAsset.objects.save_results([result]) == [asset.pk]
+    assert save_results([result]) == [asset.pk]
     asset.refresh_from_db()
     assert (asset.width, asset.height) == (30, 90)
     # What it has put there is the old picture, and no URL of the new one shows it.
@@ -263,7 +264,7 @@ def test_replace__while_a_worker_renders_the_old_one_which_tries_again(
     replace(staff_client, asset, pictures.jpeg(pictures.scene(30, 90)))
     pool = pools.worker_pool(large=False)
     result = freshness.refresh(seen_by_worker, pool)
-    assert ImageAsset.objects.save_results([result]) == [asset.pk]
+    assert save_results([result]) == [asset.pk]
     freshness.refresh_now(asset.pk, pool)
     content = cache.read(asset.thumbnail_name)
     assert content is not None

@@ -12,7 +12,15 @@ from pytest_django import DjangoAssertNumQueries
 
 from tests.conftest import MakeAsset
 from thumbnails.models import ImageAsset, Outcome, State, recipe_in_force
-from thumbnails.models.assets import NO_FAILURE, NO_THUMBNAIL, Failure, Record, Result
+from thumbnails.models.results import (
+    NO_FAILURE,
+    NO_THUMBNAIL,
+    Failure,
+    Read,
+    Record,
+    Result,
+    save_results,
+)
 from thumbnails.rendering import Facts
 
 pytestmark = pytest.mark.django_db
@@ -44,7 +52,7 @@ def rendered(asset: ImageAsset, **columns: object) -> Result:
     return Result(
         asset_id=asset.pk,
         outcome=Outcome.RENDERED,
-        read=asset.as_read,
+        read=Read.of(asset),
         record=record(asset, **columns),
         failure=NO_FAILURE,
     )
@@ -88,9 +96,7 @@ def test_count_by_state__is_one_query(django_assert_num_queries: DjangoAssertNum
 
 def test_state__a_failure_counts_for_its_recipe_and_original_alone(make_asset: MakeAsset) -> None:
     asset = make_asset()
-    ImageAsset.objects.save_results(
-        [replace(rendered(asset), outcome=Outcome.FAILED, failure=failure(asset))]
-    )
+    save_results([replace(rendered(asset), outcome=Outcome.FAILED, failure=failure(asset))])
     states = [ImageAsset.objects.get().state]
     ImageAsset.objects.update(thumbnail_error_recipe="0ld")
     states.append(ImageAsset.objects.get().state)
@@ -106,7 +112,7 @@ def test_state__a_failure_counts_for_its_recipe_and_original_alone(make_asset: M
 def test_save_results__each_row_gets_its_own(make_asset: MakeAsset) -> None:
     first, second, third = make_asset(), make_asset(), make_asset()
     made_at = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-    void = ImageAsset.objects.save_results(
+    void = save_results(
         [
             replace(
                 rendered(third, thumbnail_bytes=333, thumbnail_generated_at=made_at),
@@ -132,12 +138,12 @@ def test_save_results__each_row_gets_its_own(make_asset: MakeAsset) -> None:
 
 def test_save_results__purge_clears_the_whole_record(make_asset: MakeAsset) -> None:
     asset = make_asset()
-    ImageAsset.objects.save_results([rendered(asset)])
+    save_results([rendered(asset)])
     asset.refresh_from_db()
     purged = Result(
-        asset_id=asset.pk, outcome=Outcome.PURGED, read=asset.as_read, record=NO_THUMBNAIL
+        asset_id=asset.pk, outcome=Outcome.PURGED, read=Read.of(asset), record=NO_THUMBNAIL
     )
-    ImageAsset.objects.save_results([purged])
+    save_results([purged])
     asset.refresh_from_db()
     assert asset.state == State.MISSING
     assert asset.thumbnail_generated_at is None
@@ -146,13 +152,13 @@ def test_save_results__purge_clears_the_whole_record(make_asset: MakeAsset) -> N
 
 def test_save_results__a_failure_leaves_the_thumbnail(make_asset: MakeAsset) -> None:
     asset = make_asset()
-    ImageAsset.objects.save_results([rendered(asset)])
+    save_results([rendered(asset)])
     asset.refresh_from_db()
     before = record_of(asset)
     failed = Result(
-        asset_id=asset.pk, outcome=Outcome.FAILED, read=asset.as_read, failure=failure(asset)
+        asset_id=asset.pk, outcome=Outcome.FAILED, read=Read.of(asset), failure=failure(asset)
     )
-    ImageAsset.objects.save_results([failed])
+    save_results([failed])
     asset.refresh_from_db()
     assert asset.state == State.FAILED
     assert record_of(asset) == before
@@ -168,10 +174,10 @@ def test_save_results__text_of_users_is_data(make_asset: MakeAsset) -> None:
     failed = Result(
         asset_id=asset.pk,
         outcome=Outcome.FAILED,
-        read=asset.as_read,
+        read=Read.of(asset),
         failure=failure(asset, detail=hostile),
     )
-    ImageAsset.objects.save_results([failed])
+    save_results([failed])
     asset.refresh_from_db()
     assert asset.thumbnail_error_detail == hostile
 
@@ -180,7 +186,7 @@ def test_save_results__nothing_costs_no_query(
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
     with django_assert_num_queries(0):
-        assert ImageAsset.objects.save_results([Result(asset_id=1, outcome=Outcome.FRESH)]) == []
+        assert save_results([Result(asset_id=1, outcome=Outcome.FRESH)]) == []
 
 
 @pytest.mark.parametrize(
@@ -199,7 +205,7 @@ def test_save_results__of_a_row_that_changed_is_void(
     results = [rendered(changed), rendered(other)]
     row = ImageAsset.objects.filter(pk=changed.pk)
     row.delete() if columns is None else row.update(**columns)
-    assert ImageAsset.objects.save_results(results) == [changed.pk]
+    assert save_results(results) == [changed.pk]
     assert not row.exclude(thumbnail_path="").exists()
     other.refresh_from_db()
     assert other.state == State.FRESH
@@ -208,8 +214,8 @@ def test_save_results__of_a_row_that_changed_is_void(
 def test_save_results__of_two_at_once_the_later_one_is_void(make_asset: MakeAsset) -> None:
     asset = make_asset()
     first, second = rendered(asset, thumbnail_bytes=1), rendered(asset, thumbnail_bytes=2)
-    assert ImageAsset.objects.save_results([first]) == []
-    assert ImageAsset.objects.save_results([second]) == [asset.pk]
+    assert save_results([first]) == []
+    assert save_results([second]) == [asset.pk]
     asset.refresh_from_db()
     assert (asset.thumbnail_bytes, asset.thumbnail_revision) == (1, 1)
 

@@ -14,6 +14,7 @@ from tests import pictures
 from tests.conftest import MakeAsset, Manage
 from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, State
+from thumbnails.models.results import save_results
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import freshness, pools, serving
 from thumbnails.upkeep.reports.audit import Finding, Report, audit
@@ -331,7 +332,7 @@ def test_deleted_asset__while_it_was_rendered_leaves_no_orphan(
     pool = pools.worker_pool(large=False)
     results = [freshness.refresh(asset, pool), freshness.refresh(other, pool)]
     orphaned(asset)
-    assert ImageAsset.objects.save_results(results) == [asset.pk]
+    assert save_results(results) == [asset.pk]
     assert freshness.refresh_now(asset.pk, pool) is None
     assert not file_of(asset, thumbnail_dir).exists()
     assert file_of(other, thumbnail_dir).exists()

@@ -18,7 +18,7 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, Run
 from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import control, execute
+from thumbnails.upkeep.runs import execute, starting
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -234,7 +234,7 @@ def test_run__keeps_nobody_out(
 ) -> None:
     make_asset()
     make_asset(pictures.truncated())
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,
@@ -263,7 +263,7 @@ def overview(logged_in: Page, live_server: LiveServer, make_asset: MakeAsset) ->
     serving.serve(old)
     ImageAsset.objects.filter(pk=old.pk).update(thumbnail_recipe="0123456789abcdef")
     make_asset(pictures.truncated())
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.failed() | ImageAsset.objects.missing(),
         origin=Run.Origin.COMMAND,

@@ -17,7 +17,7 @@ from tests.servers import QueueServer
 from tests.test_browser import look_at, serious_violations, shown_corners
 from thumbnails.models import ImageAsset, Run
 from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import control, execute
+from thumbnails.upkeep.runs import execute, starting
 
 pytestmark = test_browser.pytestmark
 
@@ -45,7 +45,7 @@ Go = Callable[[str], Page]
 
 
 def start(*, rate: float | None = None, leased: bool = False) -> Run:
-    return control.start(
+    return starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,

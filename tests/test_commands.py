@@ -21,7 +21,7 @@ from thumbnails import jobs
 from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -326,7 +326,7 @@ def test_runs__wrong_usage_is_one_sentence_and_exit_2(
     manage: Manage, make_asset: MakeAsset, arguments: list[str], sentence: str
 ) -> None:
     make_asset()
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,

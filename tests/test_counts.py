@@ -15,11 +15,11 @@ from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails.exceptions import NoThumbnail
+from thumbnails.exceptions import NoThumbnail, QueueDown
 from thumbnails.models import CachedCount, ImageAsset, State, recipe_in_force
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import counts
-from thumbnails.upkeep.runs import queue, recovery
+from thumbnails.upkeep.runs import recovery
 from thumbnails.upkeep.selection.conditions import Selection
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -238,7 +238,7 @@ def test_counting__counts_one_for_all_workers(queue_server: QueueServer) -> None
 
 def test_counting__with_the_queue_down_counts_nothing(queue_server: QueueServer) -> None:
     queue_server.kill()
-    with pytest.raises(queue.QueueDown):
+    with pytest.raises(QueueDown):
         recovery.count()
     assert not CachedCount.objects.exists()
 

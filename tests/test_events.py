@@ -19,7 +19,7 @@ from thumbnails.models import Chunk, ImageAsset, Run, RunEvent
 from thumbnails.models.assets import HISTORY_LENGTH
 from thumbnails.models.runs import progress_of
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.runs import control, queue
+from thumbnails.upkeep.runs import control, queue, starting
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +37,7 @@ def test_log__tells_who_did_what(
     make_asset: MakeAsset, staff: User, superuser: User, queue_server: QueueServer
 ) -> None:
     make_asset()
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,
@@ -84,7 +84,7 @@ def test_log__a_killed_worker_is_told(make_asset: MakeAsset, worker: StartWorker
     for _ in range(3):
         make_asset()
     process = worker()
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,

@@ -18,7 +18,7 @@ from tests import pictures
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from tests.test_runs import claim, pool_for, start, work
-from thumbnails.exceptions import NotNow
+from thumbnails.exceptions import Interrupted, NotFinished, NotNow
 from thumbnails.models import Chunk, ImageAsset, Run, State, retry
 from thumbnails.models.recipes import KnownRecipe
 from thumbnails.models.runs import Progress
@@ -26,7 +26,7 @@ from thumbnails.rendering.pool import RenderPool
 from thumbnails.storage import originals
 from thumbnails.upkeep.images import freshness
 from thumbnails.upkeep.runs import control, execute, recovery
-from thumbnails.upkeep.runs.stopping import Interrupted, Stop
+from thumbnails.upkeep.runs.stopping import Stop
 
 pytestmark = pytest.mark.django_db
 
@@ -438,7 +438,7 @@ def test_command__whose_recipe_is_no_longer_in_force_pauses_the_run(
     make_asset()
     run = start()
     put_in_force("another")
-    with pytest.raises(execute.NotFinished, match="another recipe"):
+    with pytest.raises(NotFinished, match="another recipe"):
         execute.work(run, processes=1, stop=Stop(), on_progress=ignore)
     run.refresh_from_db()
     assert run.state == Run.State.PAUSED

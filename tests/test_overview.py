@@ -30,7 +30,7 @@ from thumbnails.storage.names import SHARDS, shard_for
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import counts
 from thumbnails.upkeep.reports.overview import overview
-from thumbnails.upkeep.runs import control, planning, queue
+from thumbnails.upkeep.runs import planning, queue, starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -91,7 +91,7 @@ def links(html: str) -> list[dict[str, str]]:
 
 
 def start_run(*, work: bool) -> Run:
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,

@@ -22,6 +22,7 @@ from tests import pictures
 from tests.conftest import MakeAsset
 from tests.waiting import PATIENCE_SECONDS, wait_for
 from thumbnails.models import ImageAsset, State, recipes
+from thumbnails.models.results import save_results
 from thumbnails.rendering import Facts, Recipe, Rendering, read_stamp
 from thumbnails.rendering.pool import RenderPool
 from thumbnails.storage import thumbnails as cache
@@ -372,7 +373,7 @@ def test_failed__keeps_the_old_picture_and_says_that_it_may_change(
         touch(originals_dir / "a.jpg")
     asset.refresh_from_db()
     result = freshness.refresh(asset, pools.worker_pool(large=False))
-    assert ImageAsset.objects.save_results([result]) == []
+    assert save_results([result]) == []
     asset.refresh_from_db()
     assert asset.state == State.FAILED
     assert asset.thumbnail_path == asset.thumbnail_name

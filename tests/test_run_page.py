@@ -19,10 +19,11 @@ from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
 from thumbnails.admin import formatting
+from thumbnails.exceptions import NotDispatched
 from thumbnails.models import ImageAsset, Run
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import health
-from thumbnails.upkeep.runs import control, queue
+from thumbnails.upkeep.runs import queue, starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,7 +32,7 @@ LIST = "/admin/thumbnails/run/"
 
 def start(*, by: User | None = None, leased: bool = True, note: str = "") -> Run:
     try:
-        return control.start(
+        return starting.start(
             Run.Kind.REGENERATE,
             ImageAsset.objects.all(),
             origin=Run.Origin.ADMIN,
@@ -40,7 +41,7 @@ def start(*, by: User | None = None, leased: bool = True, note: str = "") -> Run
             note=note,
             leased=leased,
         )
-    except control.NotDispatched as error:
+    except NotDispatched as error:
         return error.run
 
 

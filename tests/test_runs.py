@@ -22,14 +22,14 @@ from thumbnails.exceptions import Crashed, NoSpace, NoThumbnail, Reason, UsageEr
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.rendering.pool import RenderPool
 from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import control, execute, recovery
+from thumbnails.upkeep.runs import control, execute, recovery, starting
 
 pytestmark = pytest.mark.django_db
 
 
 def start(kind: Run.Kind = Run.Kind.REGENERATE, *, force: bool = False) -> Run:
     """Over all assets; no worker is told, so the test works on it."""
-    return control.start(
+    return starting.start(
         kind,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
@@ -75,8 +75,8 @@ def test_start__chunks_are_of_bounded_size() -> None:
     run = start()
     sizes = [len(chunk.asset_ids) for chunk in run.chunks.all()]
     assert sum(sizes) == run.total == 1_500
-    assert max(sizes) <= control.CHUNK_AT_MOST
-    assert len(sizes) >= control.CHUNKS_AT_LEAST
+    assert max(sizes) <= starting.CHUNK_AT_MOST
+    assert len(sizes) >= starting.CHUNKS_AT_LEAST
 
 
 def test_start__chunks_of_a_small_run_are_not_tiny() -> None:
@@ -434,7 +434,7 @@ def test_space__too_little_is_refused_before_the_start(
     with pytest.raises(NoSpace, match="are needed"):
         start()
     assert not Run.objects.exists()
-    control.start(
+    starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
@@ -480,7 +480,7 @@ def test_poison__is_not_tried_again_until_a_person_says_so(
     with pytest.raises(NoThumbnail):
         serving.serve(asset)
     # ... until a person says so.
-    retried = control.retry(run, origin=Run.Origin.COMMAND, reason=Reason.CRASHED, leased=True)
+    retried = starting.retry(run, origin=Run.Origin.COMMAND, reason=Reason.CRASHED, leased=True)
     work(retried)
     assert retried.progress().rendered == 1
 
@@ -511,5 +511,5 @@ def test_retry__of_nothing_is_refused(make_asset: MakeAsset) -> None:
     make_asset()
     work(run := start())
     with pytest.raises(UsageError, match="Nothing failed in"):
-        control.retry(run, origin=Run.Origin.COMMAND)
+        starting.retry(run, origin=Run.Origin.COMMAND)
     assert Run.objects.count() == 1

@@ -8,8 +8,9 @@ from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
+from thumbnails.exceptions import NotDispatched
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import control, starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,7 +27,7 @@ def test_run__is_worked_on_by_a_worker(
         make_asset()
     make_asset(pictures.truncated())
     worker()
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", origin=Run.Origin.ADMIN
     )
     wait_for(lambda: is_over(run), "the end of the run")
@@ -40,8 +41,8 @@ def test_queue_down__the_run_is_saved_and_goes_on_later(
 ) -> None:
     make_asset()
     queue_server.kill()
-    with pytest.raises(control.NotDispatched) as caught:
-        control.start(
+    with pytest.raises(NotDispatched) as caught:
+        starting.start(
             Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", origin=Run.Origin.ADMIN
         )
     run = caught.value.run

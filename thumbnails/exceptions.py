@@ -1,6 +1,10 @@
 """What can go wrong with a thumbnail, each with the reason that the database keeps."""
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from thumbnails.models import Run
 
 
 class Reason(StrEnum):
@@ -83,3 +87,38 @@ class NotNow(UsageError):
 
 class NoSpace(NotNow):
     """The cache has plainly no room for what a run would render."""
+
+
+class KeyReused(UsageError):
+    """A request has the idempotency key of a different one."""
+
+
+class QueueDown(Exception):
+    """The queue's server cannot be reached."""
+
+
+class NotDispatched(Exception):
+    """The run is saved, but the queue cannot be reached: the workers find it later."""
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__(
+            f"{run} is saved, but the queue cannot be reached. "
+            "It goes on by itself when queue and workers are back."
+        )
+        self.run = run
+
+
+class NotFinished(Exception):
+    """A command stops working on its run, which is paused; the message says why."""
+
+
+class Interrupted(Exception):
+    """The process was asked to stop by a signal; the message says what was left."""
+
+
+class TooMany(Exception):
+    """A caller is over a rate limit."""
+
+    def __init__(self, wait_seconds: int) -> None:
+        super().__init__(f"Too many requests: try again in {wait_seconds} seconds.")
+        self.wait_seconds = wait_seconds

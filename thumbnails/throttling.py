@@ -11,15 +11,9 @@ from django.http import HttpRequest
 from ninja.throttling import BaseThrottle
 from redis.exceptions import RedisError
 
+from thumbnails.exceptions import TooMany
+
 logger = logging.getLogger(__name__)
-
-
-class TooMany(Exception):
-    """The rate limit is exceeded."""
-
-    def __init__(self, wait_seconds: int) -> None:
-        super().__init__(f"Too many requests: try again in {wait_seconds} seconds.")
-        self.wait_seconds = wait_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

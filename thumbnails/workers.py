@@ -20,11 +20,12 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker import Worker, WorkerStatus
 
+from thumbnails.exceptions import QueueDown
 from thumbnails.models import recipes
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.runs import execute, recovery
-from thumbnails.upkeep.runs.queue import WORK_CHUNK, QueueDown
+from thumbnails.upkeep.runs.queue import WORK_CHUNK
 
 logger = logging.getLogger(__name__)
 

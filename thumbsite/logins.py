@@ -11,7 +11,8 @@ from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from thumbnails.throttling import Throttle, TooMany, client_address
+from thumbnails.exceptions import TooMany
+from thumbnails.throttling import Throttle, client_address
 
 FAILED_LOGINS = Throttle(name="failed-logins", seconds=300)
 FAILURES_OF_NAME, FAILURES_OF_ADDRESS = 5, 50

@@ -47,15 +47,15 @@ from tests.pictures import Colour
 from tests.processes import Session
 from tests.servers import PostgresServer
 from tests.waiting import is_alive, wait_for
-from thumbnails.exceptions import Reason, UsageError
+from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.models import ApiToken, Chunk, ImageAsset, Outcome, Run, RunEvent, State, clock
-from thumbnails.models.assets import Record, Result
 from thumbnails.models.recipes import own_recipe
+from thumbnails.models.results import Read, Record, Result, save_results
 from thumbnails.rendering import read_stamp, render
 from thumbnails.storage import originals
 from thumbnails.storage.names import name_for
 from thumbnails.upkeep.images import importing
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import control, starting
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -156,10 +156,10 @@ class Gallery:
             )
             results.append(
                 Result(
-                    asset_id=asset.pk, outcome=Outcome.RENDERED, read=asset.as_read, record=record
+                    asset_id=asset.pk, outcome=Outcome.RENDERED, read=Read.of(asset), record=record
                 )
             )
-        assert not ImageAsset.objects.save_results(results)
+        assert not save_results(results)
 
     def replace(self, asset_id: int) -> Path:
         """Another picture in the original's place, of another time."""
@@ -524,7 +524,7 @@ class Chaos:
         except AWAY:
             connection.close()
             came = "database away"
-        except (UsageError, control.NotDispatched, psutil.NoSuchProcess) as error:
+        except (UsageError, NotDispatched, psutil.NoSuchProcess) as error:
             came = type(error).__name__
         self.happened[event.__name__ if came is None else f"{event.__name__} ({came})"] += 1
 
@@ -541,7 +541,7 @@ def start_by_rows(chaos: Chaos) -> str | None:
     if Run.objects.running().count() >= RUNS_AT_ONCE:
         return NOT_NOW
     number = chaos.chance.choice([20, 100, 300, 600])
-    control.start(
+    starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.filter(pk__in=chaos.some(number)),
         origin=Run.Origin.ADMIN,
@@ -576,7 +576,7 @@ def start_command(chaos: Chaos) -> str | None:
 
 def purge_by_rows(chaos: Chaos) -> str | None:
     ids = chaos.some_but_poisoned(chaos.chance.choice([1, 10, 60]))
-    control.start(
+    starting.start(
         Run.Kind.PURGE,
         ImageAsset.objects.filter(pk__in=ids),
         origin=Run.Origin.ADMIN,
@@ -616,7 +616,7 @@ def retry(chaos: Chaos) -> str | None:
     run = Run.objects.filter(chunks__failed__gt=0, kind=Run.Kind.REGENERATE).first()
     if run is None:
         return NOT_NOW
-    control.retry(run, origin=Run.Origin.ADMIN)
+    starting.retry(run, origin=Run.Origin.ADMIN)
     return None
 
 
@@ -661,7 +661,7 @@ def poison(chaos: Chaos) -> str | None:
         return NOT_NOW
     chaos.gallery.poisoned.add(victim.pk)
     chaos.switchboard.poison(Poison.SEGFAULT, chaos.gallery.paths[victim.pk].name)
-    control.start(
+    starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.filter(pk__range=(victim.pk - 5, victim.pk + 5)),
         origin=Run.Origin.ADMIN,

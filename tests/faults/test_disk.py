@@ -27,7 +27,7 @@ from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep.runs import control, execute
+from thumbnails.upkeep.runs import execute, starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -134,7 +134,7 @@ def check_rest(run: Run, thumbnail_dir: Path) -> None:
     failed = failed_ids(run)
     accounts.check(run, thumbnail_dir, failed=failed)
     if failed:
-        again = control.retry(run, origin=Run.Origin.ADMIN)
+        again = starting.retry(run, origin=Run.Origin.ADMIN)
         accounts.wait_until_done(again)
         accounts.check(again, thumbnail_dir)
     assert ImageAsset.objects.fresh().count() == run.total

@@ -17,7 +17,7 @@ from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -55,7 +55,7 @@ def somebody_elses(locks: Path) -> None:
 
 
 def start() -> Run:
-    return control.start(
+    return starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.ADMIN,

@@ -17,7 +17,7 @@ from tests.runs import start_run
 from tests.waiting import wait_for
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -60,7 +60,7 @@ def test_poison__is_named_and_its_neighbours_are_rendered_by_workers(
     check_culprits(run, culprits, switchboard, thumbnail_dir)
 
     switchboard.mend()
-    again = control.retry(run, origin=Run.Origin.ADMIN, reason=Reason.CRASHED)
+    again = starting.retry(run, origin=Run.Origin.ADMIN, reason=Reason.CRASHED)
     accounts.wait_until_done(again)
     accounts.check(again, thumbnail_dir)
     assert again.progress().rendered == len(culprits)

@@ -23,8 +23,8 @@ from thumbnails.admin import formatting, previews
 from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.exceptions import Busy, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, Run, State, recipe_in_force
-from thumbnails.models.assets import Result
 from thumbnails.models.recipes import labels
+from thumbnails.models.results import Result
 from thumbnails.rendering import Facts
 from thumbnails.upkeep.images import freshness, importing, serving
 

@@ -18,10 +18,10 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from thumbnails.admin import formatting, previews
-from thumbnails.exceptions import NoSpace, UsageError
+from thumbnails.exceptions import NoSpace, NotDispatched, QueueDown, UsageError
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.upkeep.runs import control, planning, preview, queue
+from thumbnails.upkeep.runs import planning, preview, queue, starting
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.runs.preview import Preview
 from thumbnails.upkeep.selection import conditions
@@ -83,7 +83,7 @@ class Wanted:
         if self.kind == Run.Kind.PURGE:
             return planning.plan_purge(self.selection)
         return planning.plan_regeneration(
-            self.selection, force=self.force, look_at_files_up_to=control.LOOKED_AT
+            self.selection, force=self.force, look_at_files_up_to=starting.LOOKED_AT
         )
 
     @property
@@ -170,14 +170,14 @@ def _context(
         "media": model_admin.media,
         "wanted": wanted,
         "is_purge": wanted.kind == Run.Kind.PURGE,
-        "same": control.doing_the_same(wanted.kind, wanted.selection, force=wanted.force),
+        "same": starting.doing_the_same(wanted.kind, wanted.selection, force=wanted.force),
     }
 
 
 def _queue_use() -> queue.QueueUse | None:
     try:
         return queue.use()
-    except queue.QueueDown:
+    except QueueDown:
         return None
 
 
@@ -238,10 +238,10 @@ def _start(
     user = cast("User", request.user)
 
     def act() -> Run:
-        same = control.doing_the_same(wanted.kind, wanted.selection, force=wanted.force)
+        same = starting.doing_the_same(wanted.kind, wanted.selection, force=wanted.force)
         if same is not None:
             raise _UnderWay(same)
-        return control.start_on_queue(
+        return starting.start_on_queue(
             wanted.kind,
             wanted.selection,
             origin=Run.Origin.ADMIN,
@@ -253,11 +253,11 @@ def _start(
         )
 
     try:
-        run = control.once(user, how["once"], wanted.digest, act)
+        run = starting.once(user, how["once"], wanted.digest, act)
     except _UnderWay as error:
         run, text, level = error.run, _same_text(error.run), messages.WARNING
-        control.note_also_wanted(run, user)
-    except control.NotDispatched as error:
+        starting.note_also_wanted(run, user)
+    except NotDispatched as error:
         run, text, level = error.run, str(error), messages.WARNING
     else:
         text, level = _started_text(run), messages.SUCCESS

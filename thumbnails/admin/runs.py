@@ -16,11 +16,11 @@ from django.utils.safestring import SafeString
 
 from thumbnails.admin import formatting
 from thumbnails.admin.bounds import BoundedAdmin, BoundedList
-from thumbnails.exceptions import Reason, UsageError
+from thumbnails.exceptions import NotDispatched, QueueDown, Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
 from thumbnails.upkeep.reports import health
-from thumbnails.upkeep.runs import control, queue, recovery
+from thumbnails.upkeep.runs import control, queue, recovery, starting
 from thumbnails.upkeep.selection.conditions import LARGEST_ID_DIGITS
 
 VERBS = ("cancel", "resume", "retry")
@@ -154,7 +154,7 @@ class RunAdmin(BoundedAdmin):
                     "run": other,
                     "by": formatting.person(other.started_by) if other.started_by else "",
                 }
-                for other in control.others_doing_the_same(run)
+                for other in starting.others_doing_the_same(run)
             ],
             "failures": _failures(progress.failures),
             "events": _events(run),
@@ -174,7 +174,7 @@ class RunAdmin(BoundedAdmin):
             goes_to, text = self._do(request, run, verb)
         except UsageError as error:
             goes_to, text, level = run, str(error), messages.ERROR
-        except control.NotDispatched as error:
+        except NotDispatched as error:
             goes_to, text, level = error.run, str(error), messages.WARNING
         else:
             level = messages.SUCCESS
@@ -196,7 +196,7 @@ class RunAdmin(BoundedAdmin):
         reason = request.POST.get("reason")
         if reason and reason not in [*Reason]:
             raise UsageError(f"There is no reason {reason!r}.")
-        new = control.retry(
+        new = starting.retry(
             run, origin=Run.Origin.ADMIN, reason=Reason(reason) if reason else None, by=by
         )
         return new, f"{new} started over {new.scope_text}."
@@ -244,8 +244,8 @@ def _hand_over(run: Run) -> None:
     """Give the workers what they do not have yet, because the queue was away."""
     try:
         recovery.enqueue_open(run)
-    except queue.QueueDown as error:
-        raise control.NotDispatched(run) from error
+    except QueueDown as error:
+        raise NotDispatched(run) from error
 
 
 def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str, str]:

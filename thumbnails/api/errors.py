@@ -15,9 +15,7 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from pydantic.alias_generators import to_camel
 
 from thumbnails.api.schemas import RunOut
-from thumbnails.exceptions import Busy, NotNow, UsageError
-from thumbnails.throttling import TooMany
-from thumbnails.upkeep.runs.control import KeyReused, NotDispatched
+from thumbnails.exceptions import Busy, KeyReused, NotDispatched, NotNow, TooMany, UsageError
 
 logger = logging.getLogger(__name__)
 

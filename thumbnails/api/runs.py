@@ -42,7 +42,7 @@ from thumbnails.exceptions import UsageError
 from thumbnails.models import Run, TrainingSession
 from thumbnails.models.runs import progress_of
 from thumbnails.upkeep.reports.statistics import statistics
-from thumbnails.upkeep.runs import control, planning
+from thumbnails.upkeep.runs import control, planning, starting
 from thumbnails.upkeep.selection.conditions import Selection
 
 router = Router(tags=["runs"], by_alias=True)
@@ -103,7 +103,7 @@ def regenerate(
     )
     if body.dry_run:
         plan = planning.plan_regeneration(
-            selection, force=body.force, look_at_files_up_to=control.LOOKED_AT
+            selection, force=body.force, look_at_files_up_to=starting.LOOKED_AT
         )
         return Status(HTTPStatus.OK, PlanOut.of(plan))
     act = _start_of(request, Run.Kind.REGENERATE, selection, force=body.force)
@@ -219,7 +219,7 @@ def retry(
         response,
         key,
         body,
-        lambda: control.retry(run, origin=Run.Origin.API, reason=body.reason, by=request.user),
+        lambda: starting.retry(run, origin=Run.Origin.API, reason=body.reason, by=request.user),
     )
 
 
@@ -234,7 +234,7 @@ def _started(
     act: Callable[[], Run],
 ) -> Answer:
     """202 with the run that `act` gives, or that it gave when the key came first."""
-    run = act() if key is None else control.once(request.user, key, _digest(request, body), act)
+    run = act() if key is None else starting.once(request.user, key, _digest(request, body), act)
     response["Location"] = reverse("thumbnails:api:run", args=[run.pk])
     return Status(HTTPStatus.ACCEPTED, RunOut.of(run, run.progress()))
 
@@ -242,7 +242,7 @@ def _started(
 def _start_of(
     request: ApiRequest, kind: Run.Kind, selection: Selection, *, force: bool = False
 ) -> Callable[[], Run]:
-    return lambda: control.start_on_queue(
+    return lambda: starting.start_on_queue(
         kind, selection, origin=Run.Origin.API, force=force, by=request.user
     )
 

@@ -14,13 +14,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
-from thumbnails.exceptions import NoSpace, UsageError
+from thumbnails.exceptions import Interrupted, NoSpace, NotFinished, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.runs import execute
 from thumbnails.upkeep.runs.planning import Plan
-from thumbnails.upkeep.runs.stopping import Interrupted, Stop
+from thumbnails.upkeep.runs.stopping import Stop
 from thumbnails.upkeep.selection.conditions import CONDITIONS, Selection
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ class RunCommand(ThumbnailCommand):
                 progress = execute.work(
                     run, processes=processes, stop=self.stop, on_progress=bar.show_run
                 )
-        except execute.NotFinished as error:
+        except NotFinished as error:
             raise CommandError(f"{run} is paused. {error}", returncode=FAILED) from error
         except Interrupted as error:
             done = run.progress().done

@@ -1,11 +1,6 @@
 """What the site knows of its images, their thumbnails, and the runs over them."""
 
-from thumbnails.models.assets import (
-    ImageAsset,
-    Outcome,
-    State,
-    TrainingSession,
-)
+from thumbnails.models.assets import ImageAsset, Outcome, State, TrainingSession
 from thumbnails.models.counts import Cache, CachedCount
 from thumbnails.models.recipes import KnownRecipe, recipe_in_force
 from thumbnails.models.runs import Chunk, Run, RunEvent, RunRequest

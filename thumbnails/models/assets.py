@@ -1,15 +1,12 @@
 """Assets, and the state of their thumbnails as conditions on columns."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
 from datetime import date, datetime, time
 from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
 from django.core.files.storage import Storage
-from django.db import connections, models, router, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Func, Q, Value
+from django.db import models
+from django.db.models import F, Q, Value
 from django.db.models.functions import Cast
 from django.db.models.lookups import GreaterThanOrEqual, LessThan
 from django.urls import reverse
@@ -17,7 +14,7 @@ from django.utils import timezone
 
 from thumbnails.exceptions import Reason
 from thumbnails.models.recipes import recipe_in_force
-from thumbnails.rendering import Facts, fingerprint_of, fit_inside
+from thumbnails.rendering import fingerprint_of, fit_inside
 from thumbnails.storage import originals
 from thumbnails.storage.names import name_for, shard_for
 
@@ -61,78 +58,14 @@ class TrainingSession(models.Model):
         return self.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What the database says of an asset's thumbnail, whole: the columns that change together."""
-
-    thumbnail_path: str = ""
-    thumbnail_width: int | None = None
-    thumbnail_height: int | None = None
-    thumbnail_bytes: int | None = None
-    thumbnail_generated_at: datetime | None = None
-    thumbnail_recipe: str = ""
-    thumbnail_source: str = ""
-
-
-NO_THUMBNAIL = Record()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why the last try failed, and for which recipe and original. The thumbnail stays."""
-
-    thumbnail_error: str = ""
-    thumbnail_error_detail: str = ""
-    thumbnail_error_recipe: str = ""
-    thumbnail_error_source: str = ""
-
-
-NO_FAILURE = Failure()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """A row as it was when the work on its asset began; it may have changed since."""
-
-    original: str
-    source_version: str
-    revision: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """The result of one try at an asset's thumbnail, to be saved."""
-
-    asset_id: int
-    outcome: Outcome
-    reason: Reason | None = None
-    """Why it failed; None where it did not."""
-    read: Read | None = None
-    """The row that it is of: the result is void where that has changed since. None where there
-    is nothing to save."""
-    record: Record | None = None
-    """The new record; None leaves it as it is."""
-    failure: Failure | None = None
-    """The new failure, or none any more; None leaves it as it is."""
-    facts: Facts | None = None
-    """What the original's header says now, where the original has changed."""
-    source_version: str | None = None
-    """The original's version now, where it has changed."""
-    history: list[dict[str, Any]] | None = None
-    """The asset's history with this in it; None leaves it as it is."""
-    content: bytes | None = None
-    """The thumbnail that was rendered."""
-    is_stored: bool = True
-    """False: the cache did not take it, so it is good for this one answer."""
-
-
 class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
-    """Assets by the state of their thumbnails, and results saved."""
+    """Assets by the state of their thumbnails."""
 
     def _made_as_now(self) -> Q:
         return Q(thumbnail_recipe=recipe_in_force().digest, thumbnail_source=F("source_version"))
 
-    def _failed_as_now(self) -> Q:
+    def failed_now(self) -> Q:
+        """The last try failed, for the recipe in force and the original as it is."""
         return ~Q(thumbnail_error="") & Q(
             thumbnail_error_recipe=recipe_in_force().digest,
             thumbnail_error_source=F("source_version"),
@@ -140,7 +73,7 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
 
     def _in_state(self) -> dict[State, Q]:
         """The four states; each asset is in exactly one."""
-        failed = self._failed_as_now()
+        failed = self.failed_now()
         has_file = ~Q(thumbnail_path="")
         return {
             State.FAILED: failed,
@@ -171,28 +104,6 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
     def not_fresh(self) -> Self:
         """What a regeneration has to do: missing, stale and failed."""
         return self.in_state(State.MISSING, State.STALE, State.FAILED)
-
-    def ranges_in_state(self, *states: State) -> "list[Part]":
-        """The same as `in_state`, cut into parts that an index gives in order of creation each.
-
-        Thumbnails of other recipes are one part for each of those recipes, which are few.
-        """
-        conditions = self._in_state()
-        current = recipe_in_force().digest
-        has_file = self.exclude(thumbnail_path="").filter(~self._failed_as_now())
-        parts = []
-        for state in dict.fromkeys(states):
-            if state == State.FRESH:
-                whole = has_file.filter(thumbnail_source=F("source_version"))
-                parts.append(Part(whole, recipe=current))
-            elif state != State.STALE:
-                parts.append(Part(self.filter(conditions[state])))
-            else:
-                others = [recipe for recipe in self.model.objects.recipes() if recipe != current]
-                parts += [Part(has_file, recipe=recipe) for recipe in others]
-                changed = has_file.exclude(thumbnail_source=F("source_version"))
-                parts.append(Part(changed.filter(thumbnail_recipe=current)))
-        return parts
 
     def recipes(self) -> list[str]:
         """The digests of the recipes that any thumbnail was made by. A query for each."""
@@ -249,106 +160,6 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         if below is not None:
             found &= Q(LessThan(pixels, Value(round(below * 1e6))))
         return found
-
-    def save_results(self, results: Iterable[Result]) -> list[int]:
-        """Save the results, in one transaction and one statement per kind.
-
-        Returns the ids of those that are void and were not saved: the asset was deleted, got
-        another original or another version of it, or was written by somebody else, since the
-        work on it began.
-
-        Django's own bulk_update grows a CASE per row and column and costs more than rendering a
-        small picture; an executemany over a prepared UPDATE costs a tenth.
-        """
-        # In the order of ids, so that two writers lock rows in the same order.
-        wanted = sorted((r for r in results if r.read is not None), key=lambda r: r.asset_id)
-        if not wanted:
-            return []
-        connection = connections[router.db_for_write(self.model)]
-        with transaction.atomic(using=connection.alias):
-            now = self.using(connection.alias).select_for_update().order_by("pk")
-            rows = now.filter(pk__in=[result.asset_id for result in wanted]).values_list(
-                "pk", "original", "source_version", "thumbnail_revision"
-            )
-            found = {
-                pk: Read(original=original, source_version=version, revision=revision)
-                for pk, original, version, revision in rows
-            }
-            valid = [result for result in wanted if found.get(result.asset_id) == result.read]
-            self._update(connection, valid)
-        saved = {result.asset_id for result in valid}
-        return [result.asset_id for result in wanted if result.asset_id not in saved]
-
-    def _update(self, connection: BaseDatabaseWrapper, results: Iterable[Result]) -> None:
-        rows_by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
-        for result in results:
-            values = _columns(result)
-            rows_by_columns.setdefault(tuple(values), []).append(
-                [*values.values(), result.asset_id]
-            )
-        concrete = {field.name: field for field in self.model._meta.concrete_fields}
-        for columns, rows in rows_by_columns.items():
-            set_fields = [concrete[column] for column in columns]
-            assignments = "".join(f'"{field.column}" = %s, ' for field in set_fields)
-            with connection.cursor() as cursor:
-                cursor.executemany(
-                    f'UPDATE "{self.model._meta.db_table}" SET {assignments}'  # noqa: S608  names from the model, values as parameters
-                    '"thumbnail_revision" = "thumbnail_revision" + 1 WHERE "id" = %s',
-                    [
-                        [
-                            field.get_db_prep_save(value, connection)
-                            for field, value in zip(set_fields, row, strict=False)
-                        ]
-                        + row[len(set_fields) :]
-                        for row in rows
-                    ],
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some assets, to be read in order of creation, the newest first."""
-
-    assets: ImageAssetQuerySet
-    recipe: str | None = None
-    """Only those whose thumbnail this recipe made."""
-
-    def newest(self, *, before: tuple[datetime, int] | None = None) -> ImageAssetQuerySet:
-        """All, or those after the one that was created then and has that id."""
-        columns, values = ["created_at", "pk"], list[Any](before or ())
-        found = self.assets
-        if self.recipe is not None:
-            # As bounds and a column to order by, not as an equation: for that, PostgreSQL might
-            # walk all assets in order of creation in the hope to meet some of this recipe soon.
-            found = found.filter(thumbnail_recipe__gte=self.recipe)
-            columns, values = ["thumbnail_recipe", *columns], [self.recipe, *values]
-        if before is not None:
-            found = found.filter(LessThan(_row(map(F, columns)), _row(map(Value, values))))
-        elif self.recipe is not None:
-            found = found.filter(thumbnail_recipe__lte=self.recipe)
-        return found.order_by(*(f"-{column}" for column in columns))
-
-
-def _row(parts: Iterable[F | Value]) -> Func:
-    """SQL's row value: rows compare column by column, as an index over these columns does."""
-    return Func(*parts, template="(%(expressions)s)", output_field=models.BooleanField())
-
-
-def _columns(result: Result) -> dict[str, Any]:
-    """The columns that a result changes."""
-    columns: dict[str, Any] = {}
-    for part in (result.record, result.failure, result.facts):
-        if part is not None:
-            columns |= _as_dict(part)
-    if result.history is not None:
-        columns["thumbnail_history"] = result.history
-    if result.source_version is not None:
-        columns["source_version"] = result.source_version
-    return columns
-
-
-def _as_dict(value: Record | Failure | Facts) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 class ImageAsset(models.Model):
@@ -509,15 +320,6 @@ class ImageAsset(models.Model):
             return State.MISSING
         made_as_now = now == (self.thumbnail_recipe, self.thumbnail_source)
         return State.FRESH if made_as_now else State.STALE
-
-    @property
-    def as_read(self) -> Read:
-        """What a result of work on this row depends on."""
-        return Read(
-            original=str(self.original.name),
-            source_version=self.source_version,
-            revision=self.thumbnail_revision,
-        )
 
     @property
     def display_size(self) -> tuple[int, int] | None:

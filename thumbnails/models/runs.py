@@ -15,7 +15,8 @@ from django.db.models.functions import Cast, Now
 from django.utils import timezone
 
 from thumbnails.exceptions import Reason
-from thumbnails.models.assets import Outcome, Result
+from thumbnails.models.assets import Outcome
+from thumbnails.models.results import Result
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User

@@ -9,7 +9,7 @@ from django.template.defaultfilters import filesizeformat
 from thumbnails.exceptions import UsageError
 from thumbnails.management.base import RunCommand, add_selection, selection_from
 from thumbnails.models import Run
-from thumbnails.upkeep.runs import control, planning
+from thumbnails.upkeep.runs import planning, starting
 
 PROCESSES = 1  # deleting files waits for the disk and not for a core
 
@@ -40,7 +40,7 @@ class Command(RunCommand):
             )
         selection.require_images()
         self.stop.raise_if_asked()
-        run = control.start_or_continue(Run.Kind.PURGE, selection)
+        run = starting.start_or_continue(Run.Kind.PURGE, selection)
         if run is not None:
             self.work(run, processes=PROCESSES, as_json=options["json"])
 

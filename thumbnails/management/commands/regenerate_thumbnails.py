@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from thumbnails.exceptions import UsageError
+from thumbnails.exceptions import NotDispatched, UsageError
 from thumbnails.management.base import (
     FAILED,
     ProgressBar,
@@ -16,7 +16,7 @@ from thumbnails.management.base import (
 )
 from thumbnails.models import Run, recipes
 from thumbnails.upkeep.images.rescan import record_gone, rescan
-from thumbnails.upkeep.runs import control, execute, planning
+from thumbnails.upkeep.runs import execute, planning, starting
 from thumbnails.upkeep.selection.conditions import Selection
 
 
@@ -70,7 +70,7 @@ class Command(RunCommand):
         self.stop.raise_if_asked()
         if options["enqueue"]:
             self._enqueue(selection, how, wait=options["wait"], as_json=as_json)
-        elif run := control.start_or_continue(Run.Kind.REGENERATE, selection, **how):
+        elif run := starting.start_or_continue(Run.Kind.REGENERATE, selection, **how):
             processes = options["workers"] or execute.available_cores()
             self.work(run, processes=processes, as_json=as_json)
         else:
@@ -99,10 +99,10 @@ class Command(RunCommand):
         self, selection: Selection, how: dict[str, Any], *, wait: bool, as_json: bool
     ) -> None:
         try:
-            run = control.start_on_queue(
+            run = starting.start_on_queue(
                 Run.Kind.REGENERATE, selection, origin=Run.Origin.COMMAND, **how
             )
-        except control.NotDispatched as error:
+        except NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
         if run.total == 0:
             self._nothing_to_do(as_json=as_json)

@@ -4,11 +4,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from thumbnails.exceptions import Reason, UsageError
+from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.management.base import FAILED, RunCommand, counts, positive, run_as_json
 from thumbnails.models import Run
 from thumbnails.upkeep.reports import health
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import control, starting
 
 LISTED = 20
 
@@ -58,9 +58,9 @@ class Command(RunCommand):
                     control.resume(run)
                     self._say(run, "resumed", as_json=as_json)
                 case "retry":
-                    new = control.retry(run, origin=Run.Origin.COMMAND, reason=options["reason"])
+                    new = starting.retry(run, origin=Run.Origin.COMMAND, reason=options["reason"])
                     self._say(new, "started", as_json=as_json)
-        except control.NotDispatched as error:
+        except NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
 
     def _find(self, number: int) -> Run:

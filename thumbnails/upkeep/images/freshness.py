@@ -11,15 +11,17 @@ from io import BytesIO
 from thumbnails import conf
 from thumbnails.exceptions import Reason, StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, State, clock
-from thumbnails.models.assets import (
-    DETAIL_LENGTH,
+from thumbnails.models.assets import DETAIL_LENGTH
+from thumbnails.models.recipes import own_recipe
+from thumbnails.models.results import (
     NO_FAILURE,
     NO_THUMBNAIL,
     Failure,
+    Read,
     Record,
     Result,
+    save_results,
 )
-from thumbnails.models.recipes import own_recipe
 from thumbnails.models.retry import retry_while_database_is_down
 from thumbnails.rendering import Facts, Recipe, Rendering, inspect
 from thumbnails.rendering.pool import RenderPool, never
@@ -88,13 +90,13 @@ def _purged(asset: ImageAsset, looked_at: float) -> Result:
         cache.delete(asset.thumbnail_name)
     except _Changed:
         # Void when it is saved, so that it is tried again with the row as it is now.
-        return Result(asset_id=asset.pk, outcome=Outcome.PURGED, read=asset.as_read)
+        return Result(asset_id=asset.pk, outcome=Outcome.PURGED, read=Read.of(asset))
     except StorageFailure as error:
         return Result(asset_id=asset.pk, outcome=Outcome.FAILED, reason=error.reason)
     return Result(
         asset_id=asset.pk,
         outcome=Outcome.PURGED,
-        read=asset.as_read,
+        read=Read.of(asset),
         record=NO_THUMBNAIL,
         failure=NO_FAILURE,
     )
@@ -130,7 +132,7 @@ def _now(
                 delete_orphan(asset_id)
                 return None
             result = noted(asset, act(asset), run_id)
-            save = partial(ImageAsset.objects.save_results, [result])
+            save = partial(save_results, [result])
             if not retry_while_database_is_down(save):
                 break
     return result
@@ -224,7 +226,7 @@ def make_true(
         return _failed(this, error)
     except _Changed:
         # Void when it is saved, so that it is tried again with the row as it is now.
-        return Result(asset_id=asset.pk, outcome=Outcome.RENDERED, read=asset.as_read)
+        return Result(asset_id=asset.pk, outcome=Outcome.RENDERED, read=Read.of(asset))
     return _rendered(this)
 
 
@@ -248,7 +250,7 @@ def _look_again(asset: ImageAsset, looked_at: float) -> None:
     if time.monotonic() - looked_at < LOOK_AGAIN_SECONDS:
         return
     now = retry_while_database_is_down(ImageAsset.objects.filter(pk=asset.pk).first)
-    if now is None or now.as_read != asset.as_read:
+    if now is None or Read.of(now) != Read.of(asset):
         raise _Changed
 
 
@@ -288,7 +290,7 @@ def _rendered(this: _Try) -> Result:
     return Result(
         asset_id=this.asset.pk,
         outcome=Outcome.RENDERED,
-        read=this.asset.as_read,
+        read=Read.of(this.asset),
         record=_record(this, clock.now()),
         failure=NO_FAILURE,
         facts=this.facts,
@@ -318,7 +320,7 @@ def _failed(this: _Try, error: ThumbnailError) -> Result:
         asset_id=this.asset.pk,
         outcome=Outcome.FAILED,
         reason=error.reason,
-        read=this.asset.as_read,
+        read=Read.of(this.asset),
         record=NO_THUMBNAIL if is_lost else None,
         failure=Failure(
             thumbnail_error=error.reason.value,

@@ -21,7 +21,8 @@ from django.db.models import F
 from thumbnails import conf
 from thumbnails.exceptions import Reason, ThumbnailError, Unsupported, UsageError
 from thumbnails.models import ImageAsset, TrainingSession
-from thumbnails.models.assets import NAME_LENGTH, NO_FAILURE, NO_THUMBNAIL
+from thumbnails.models.assets import NAME_LENGTH
+from thumbnails.models.results import NO_FAILURE, NO_THUMBNAIL
 from thumbnails.rendering import Facts
 from thumbnails.storage import originals, sources
 from thumbnails.storage import thumbnails as cache

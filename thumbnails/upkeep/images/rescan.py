@@ -7,12 +7,8 @@ from itertools import islice
 from thumbnails import conf
 from thumbnails.exceptions import Reason, SourceMissing, StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, recipe_in_force
-from thumbnails.models.assets import (
-    DETAIL_LENGTH,
-    Failure,
-    ImageAssetQuerySet,
-    Result,
-)
+from thumbnails.models.assets import DETAIL_LENGTH, ImageAssetQuerySet
+from thumbnails.models.results import Failure, Read, Result, save_results
 from thumbnails.storage import originals
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.freshness import noted
@@ -69,7 +65,7 @@ def rescan(
         found.looked_at += len(batch)
         if save:
             # One that somebody else changed meanwhile is as good as recorded.
-            ImageAsset.objects.save_results(_changed(*one) for one in changed)
+            save_results(_changed(*one) for one in changed)
         on_progress(found.looked_at)
     return found
 
@@ -78,7 +74,7 @@ def record_gone(found: Rescan) -> None:
     """Record the failure of those that are gone. Their thumbnails stay and are served."""
     ids = iter(found.gone)
     while part := list(islice(ids, BATCH)):
-        ImageAsset.objects.save_results(map(_gone, ImageAsset.objects.filter(pk__in=part)))
+        save_results(map(_gone, ImageAsset.objects.filter(pk__in=part)))
 
 
 def _batches(assets: ImageAssetQuerySet) -> Iterator[list[ImageAsset]]:
@@ -114,7 +110,7 @@ def _changed(asset: ImageAsset, version: str) -> Result:
     return Result(
         asset_id=asset.pk,
         outcome=Outcome.FRESH,
-        read=asset.as_read,
+        read=Read.of(asset),
         facts=facts,
         source_version=version,
     )
@@ -126,7 +122,7 @@ def _gone(asset: ImageAsset) -> Result:
         asset_id=asset.pk,
         outcome=Outcome.FAILED,
         reason=Reason.SOURCE_MISSING,
-        read=asset.as_read,
+        read=Read.of(asset),
         failure=Failure(
             thumbnail_error=Reason.SOURCE_MISSING.value,
             thumbnail_error_detail=detail[:DETAIL_LENGTH],

@@ -18,8 +18,8 @@ from django.db import connections
 from thumbnails import conf
 from thumbnails.exceptions import Busy, NoThumbnail, Reason, StorageFailure, TooLarge
 from thumbnails.models import ImageAsset, State, clock, recipe_in_force
-from thumbnails.models.assets import Result
 from thumbnails.models.recipes import is_own_in_force, own_recipe
+from thumbnails.models.results import Result, save_results
 from thumbnails.models.retry import retry_while_database_is_down
 from thumbnails.rendering import Difference, Facts, Rendering, Spool, read_stamp
 from thumbnails.rendering.pool import NotDecoded, RenderPool
@@ -251,7 +251,7 @@ def _finish(asset: ImageAsset, held: ExitStack, future: "Future[Result]") -> Non
 def _saved(asset: ImageAsset, result: Result) -> Result:
     """The result, saved. Where it is void, what was rendered is good for this one answer."""
     done = noted(asset, result)
-    if ImageAsset.objects.save_results([done]):
+    if save_results([done]):
         if not ImageAsset.objects.filter(pk=asset.pk).exists():
             delete_orphan(asset.pk)
         return replace(done, is_stored=False)

@@ -17,7 +17,8 @@ from django.utils import timezone
 from thumbnails import conf
 from thumbnails.exceptions import StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, Run
-from thumbnails.models.assets import NO_THUMBNAIL, ImageAssetQuerySet, Result
+from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.models.results import NO_THUMBNAIL, Read, Result, save_results
 from thumbnails.rendering import Spool, Stamped, look_at
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
@@ -256,7 +257,7 @@ class _Audit:
                     return
                 cache.delete(name)
                 if asset is not None:
-                    ImageAsset.objects.save_results([_cleared(asset)])
+                    save_results([_cleared(asset)])
         except ThumbnailError as error:
             self.report.errors.append(str(error))
         else:
@@ -269,7 +270,7 @@ class _Audit:
             looked = _look_at(asset.thumbnail_path, deep=False)
             if looked is None or _judge(looked, asset) in CLEARED:
                 results.append(_cleared(asset))
-        void = ImageAsset.objects.save_results(results)
+        void = save_results(results)
         self.report.fixed += len(results) - len(void)
 
 
@@ -332,7 +333,7 @@ def _is_young(file: CachedFile) -> bool:
 def _cleared(asset: ImageAsset) -> Result:
     """Call the thumbnail missing, for the next regeneration to render."""
     return Result(
-        asset_id=asset.pk, outcome=Outcome.PURGED, read=asset.as_read, record=NO_THUMBNAIL
+        asset_id=asset.pk, outcome=Outcome.PURGED, read=Read.of(asset), record=NO_THUMBNAIL
     )
 
 
@@ -349,5 +350,5 @@ def note_lost_files(assets: ImageAssetQuerySet) -> int:
     noted = 0
     for part in _parts(list(lost_files(assets))):
         results = [_cleared(asset) for asset in ImageAsset.objects.filter(pk__in=part)]
-        noted += len(results) - len(ImageAsset.objects.save_results(results))
+        noted += len(results) - len(save_results(results))
     return noted

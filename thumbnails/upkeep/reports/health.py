@@ -1,5 +1,6 @@
 """Which processes carry a run, and why it stands still where none does."""
 
+from thumbnails.exceptions import QueueDown
 from thumbnails.models import Run
 from thumbnails.models.recipes import labels
 from thumbnails.upkeep.runs import queue
@@ -15,7 +16,7 @@ def queue_use(run: Run) -> QueueUse | None:
         return QueueUse(waiting={}, workers=0)
     try:
         return queue.use()
-    except queue.QueueDown:
+    except QueueDown:
         return None
 
 
@@ -45,5 +46,5 @@ def why_it_stands_still(run: Run, carried_by: QueueUse | None) -> str:
 def _has_worker_of(recipe: str) -> bool:
     try:
         return queue.has_worker_of(recipe)
-    except queue.QueueDown:
+    except QueueDown:
         return True  # which the next look will tell

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from thumbnails.exceptions import QueueDown
 from thumbnails.models import Run, State, recipe_in_force
 from thumbnails.models.runs import Progress, progress_of
 from thumbnails.rendering import Recipe
 from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep.reports.counts import CachedCounts, cached_counts
 from thumbnails.upkeep.runs import planning, queue
-from thumbnails.upkeep.runs.queue import QueueDown, QueueUse
+from thumbnails.upkeep.runs.queue import QueueUse
 
 LAST_RUNS = 10
 ORIGINALS_BY = ("orientation", "format", "mode")

@@ -8,7 +8,7 @@ from threading import Lock, Thread
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from thumbnails.exceptions import StorageFailure
+from thumbnails.exceptions import QueueDown, StorageFailure
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.runs import queue
 
@@ -69,7 +69,7 @@ def _database_answers() -> bool:
 def _queue_answers() -> bool:
     try:
         queue.ping()
-    except queue.QueueDown:
+    except QueueDown:
         return False
     return True
 

@@ -17,10 +17,10 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
-from thumbnails.exceptions import Reason
+from thumbnails.exceptions import Interrupted, NotFinished, Reason
 from thumbnails.models import Chunk, ImageAsset, Outcome, Run
-from thumbnails.models.assets import Result
 from thumbnails.models.recipes import announce, own_recipe, recipe_in_force
+from thumbnails.models.results import Result, save_results
 from thumbnails.models.retry import retry_while_database_is_down
 from thumbnails.models.runs import LEASE, Progress, progress_of
 from thumbnails.rendering.pool import NotDecoded, RenderPool
@@ -28,7 +28,7 @@ from thumbnails.upkeep.images import freshness, pools
 from thumbnails.upkeep.runs import queue
 from thumbnails.upkeep.runs.control import RETRY_AFTER, pause_if_running
 from thumbnails.upkeep.runs.rate_limit import RateLimit
-from thumbnails.upkeep.runs.stopping import Interrupted, Stop
+from thumbnails.upkeep.runs.stopping import Stop
 
 logger = logging.getLogger(__name__)
 
@@ -268,7 +268,7 @@ class _Work:
                 return self._is_counted(results)
             if locked.position != self._chunk.position:
                 return locked.position == self._chunk.position + len(results)
-            void = ImageAsset.objects.save_results(results)
+            void = save_results(results)
             if void:
                 raise _Void(void)
             locked.record(results)
@@ -365,10 +365,6 @@ def _in_a_row(results: list[Result], reason: Reason) -> int:
 POLL_SECONDS = 1.0
 GRACE_SECONDS = 10.0
 """How long pictures may take to be finished once the command is asked to end."""
-
-
-class NotFinished(Exception):
-    """The work failed or may not go on; the run is paused, and the message says why."""
 
 
 def available_cores() -> int:

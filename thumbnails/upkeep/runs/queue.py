@@ -12,6 +12,8 @@ from rq.queue import Queue
 from rq.utils import utcparse
 from rq.worker import Worker
 
+from thumbnails.exceptions import QueueDown
+
 NOW, BULK = "thumbnails-now", "thumbnails-bulk"
 """Workers serve them in this order, so that a click on a few overtakes a rebuild."""
 
@@ -20,10 +22,6 @@ WORK_CHUNK = "thumbnails.jobs.work_chunk"
 
 SILENT_AT_MOST = timedelta(seconds=30)
 """A worker gives a sign of life every five. A killed one stays on rq's list for eight minutes."""
-
-
-class QueueDown(Exception):
-    """The queue's server cannot be reached."""
 
 
 def enqueue(chunk_ids: Iterable[int], *, bulk: bool) -> None:

@@ -1,12 +1,17 @@
 """Lists of images, a page at a time, however many there are."""
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
-from thumbnails.models import ImageAsset
-from thumbnails.models.assets import Part
+from django.db.models import BooleanField, F, Func, Value
+from django.db.models.lookups import LessThan
+
+from thumbnails.models import ImageAsset, State, recipe_in_force
+from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.selection.conditions import Selection
 
 
@@ -27,6 +32,30 @@ class Page:
     """Where the next page begins; None where there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class IndexRange:
+    """Assets that an index gives in order of creation, the newest first."""
+
+    assets: ImageAssetQuerySet
+    recipe: str | None = None
+    """Only those whose thumbnail this recipe made."""
+
+    def newest(self, *, before: tuple[datetime, int] | None = None) -> ImageAssetQuerySet:
+        """All, or those after the one that was created then and has that id."""
+        columns, values = ["created_at", "pk"], list[Any](before or ())
+        found = self.assets
+        if self.recipe is not None:
+            # As bounds and a column to order by, not as an equation: for that, PostgreSQL might
+            # walk all assets in order of creation in the hope to meet some of this recipe soon.
+            found = found.filter(thumbnail_recipe__gte=self.recipe)
+            columns, values = ["thumbnail_recipe", *columns], [self.recipe, *values]
+        if before is not None:
+            found = found.filter(LessThan(_row(map(F, columns)), _row(map(Value, values))))
+        elif self.recipe is not None:
+            found = found.filter(thumbnail_recipe__lte=self.recipe)
+        return found.order_by(*(f"-{column}" for column in columns))
+
+
 def page(selection: Selection, *, size: int, before: Position | None = None) -> Page:
     """The newest images of the selection, or those that come after that position.
 
@@ -34,7 +63,7 @@ def page(selection: Selection, *, size: int, before: Position | None = None) -> 
     """
     after = None if before is None else (before.created_at, before.asset_id)
     rows = heapq.merge(
-        *(part.newest(before=after)[: size + 1] for part in _parts(selection)),
+        *(each.newest(before=after)[: size + 1] for each in index_ranges(selection)),
         key=lambda asset: (asset.created_at, asset.pk),
         reverse=True,
     )
@@ -54,18 +83,45 @@ def ids_between(selection: Selection, begin: int, end: int) -> list[int]:
 
     For pages by number; costs more the further they are. Raises UsageError as the selection.
     """
-    lists = [part.newest().values_list("created_at", "pk") for part in _parts(selection)]
+    lists = [each.newest().values_list("created_at", "pk") for each in index_ranges(selection)]
     if len(lists) == 1:
         return [asset_id for _, asset_id in lists[0][begin:end]]
     rows = heapq.merge(*(each[:end] for each in lists), reverse=True)
     return [asset_id for _, asset_id in islice(rows, begin, end)]
 
 
-def _parts(selection: Selection) -> list[Part]:
-    """The selection in parts that an index gives in order."""
+def index_ranges(selection: Selection) -> list[IndexRange]:
+    """The selection in ranges that an index gives in order."""
     if selection.states:
-        return replace(selection, states=None).assets().ranges_in_state(*selection.states)
+        return _ranges_in_state(replace(selection, states=None).assets(), selection.states)
     if selection.recipes:
         others = replace(selection, recipes=None).assets().exclude(thumbnail_path="")
-        return [Part(others, recipe=recipe) for recipe in selection.recipes]
-    return [Part(selection.assets())]
+        return [IndexRange(others, recipe=recipe) for recipe in selection.recipes]
+    return [IndexRange(selection.assets())]
+
+
+def _ranges_in_state(assets: ImageAssetQuerySet, states: Iterable[State]) -> list[IndexRange]:
+    """As `in_state`, cut into ranges that an index gives in order of creation each.
+
+    Thumbnails of other recipes are one range for each of those recipes, which are few.
+    """
+    current = recipe_in_force().digest
+    has_file = assets.exclude(thumbnail_path="").filter(~assets.failed_now())
+    ranges = []
+    for state in dict.fromkeys(states):
+        if state == State.FRESH:
+            whole = has_file.filter(thumbnail_source=F("source_version"))
+            ranges.append(IndexRange(whole, recipe=current))
+        elif state != State.STALE:
+            ranges.append(IndexRange(assets.in_state(state)))
+        else:
+            others = [recipe for recipe in ImageAsset.objects.recipes() if recipe != current]
+            ranges += [IndexRange(has_file, recipe=recipe) for recipe in others]
+            changed = has_file.exclude(thumbnail_source=F("source_version"))
+            ranges.append(IndexRange(changed.filter(thumbnail_recipe=current)))
+    return ranges
+
+
+def _row(columns: Iterable[F | Value]) -> Func:
+    """SQL's row value: rows compare column by column, as an index over these columns does."""
+    return Func(*columns, template="(%(expressions)s)", output_field=BooleanField())

@@ -1,0 +1,276 @@
+"""Starting runs over many assets."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from thumbnails.exceptions import KeyReused, NotNow, Reason, UsageError
+from thumbnails.models import Chunk, ImageAsset, Run, RunEvent, RunRequest, clock, recipe_in_force
+from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.models.runs import RunQuerySet
+from thumbnails.upkeep.reports import audit
+from thumbnails.upkeep.runs import planning
+from thumbnails.upkeep.runs.control import cancel, dispatch, take_over
+from thumbnails.upkeep.selection.conditions import Selection
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+CHUNKS_AT_LEAST = 64
+"""So many chunks a run has where it can: all workers stay busy to its end."""
+CHUNK_AT_LEAST, CHUNK_AT_MOST = 16, 200
+"""Images. The claim of a chunk and its end cost about 10 ms of CPU, a third of a phone photo."""
+LOOK_SECONDS = 0.2
+LOOKED_AT = 10_000
+"""In so large a selection the files are looked at before a run, and not the ledger alone."""
+
+
+def start(
+    kind: Run.Kind,
+    assets: ImageAssetQuerySet,
+    *,
+    origin: Run.Origin,
+    scope_text: str,
+    scope: dict[str, Any] | None = None,
+    force: bool = False,
+    by: "User | None" = None,
+    rate: float | None = None,
+    note: str = "",
+    leased: bool = False,
+    ignore_space: bool = False,
+    even_empty: bool = False,
+) -> Run:
+    """Record a run over these assets, as they are now, and hand it to the workers.
+
+    `leased`: the caller works on it and nothing is enqueued. `rate` in images a second, over
+    all who work on it. `even_empty`: a run over no assets is recorded too, and done at once.
+    Raises UsageError where there are no assets otherwise; NotNow where there is plainly no room
+    for their thumbnails, unless `ignore_space`; NotDispatched where the queue cannot be reached.
+    """
+    with transaction.atomic():
+        total = assets.count()
+        if total == 0 and not even_empty:
+            raise UsageError("There is nothing to do: no image is meant.")
+        if kind == Run.Kind.REGENERATE and not ignore_space:
+            planning.check_space(assets)
+        run = Run.objects.create(
+            kind=kind,
+            origin=origin,
+            force=force,
+            scope=scope or {},
+            scope_text=scope_text[:300],
+            recipe=recipe_in_force().digest,
+            started_by=by,
+            rate=rate,
+            note=note[:300],
+            # By the database's clock, as the thumbnails that it holds against it.
+            created_at=clock.now(),
+        )
+        if leased:
+            Run.objects.renew_lease(run.pk)
+            run.refresh_from_db()
+        RunEvent.objects.create(run=run, kind=RunEvent.Kind.STARTED, by=by)
+        run.total = _freeze(run, assets, chunk_size=_chunk_size(total))
+        run.save(update_fields=["total"])
+    if total == 0:
+        Run.objects.settle(run.pk)
+        run.refresh_from_db()
+    elif not leased:
+        dispatch(run)
+    return run
+
+
+def _chunk_size(total: int) -> int:
+    return max(CHUNK_AT_LEAST, min(CHUNK_AT_MOST, total // CHUNKS_AT_LEAST))
+
+
+def _freeze(run: Run, assets: ImageAssetQuerySet, *, chunk_size: int) -> int:
+    """Write the run's chunks; gives the number of assets in them. Memory does not grow with it."""
+    ids = assets.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=10_000)
+    total = 0
+
+    def chunks() -> Iterator[Chunk]:
+        nonlocal total
+        number = 0
+        while part := list(islice(ids, chunk_size)):
+            total += len(part)
+            number += 1
+            yield Chunk(run=run, number=number, asset_ids=part)
+
+    written = chunks()
+    while batch := list(islice(written, 500)):
+        Chunk.objects.bulk_create(batch)
+    return total
+
+
+def start_on_queue(
+    kind: Run.Kind, selection: Selection, *, origin: Run.Origin, force: bool = False, **how: Any
+) -> Run:
+    """A new run over what the selection has to have done, handed to the workers.
+
+    It has no images and is done where nothing is to do. `how` and what is raised as for `start`.
+    """
+    assets = _to_do(kind, selection, force=force, look_at_files_up_to=LOOKED_AT)
+    return start(
+        kind,
+        assets,
+        origin=origin,
+        scope=selection.as_json(),
+        scope_text=str(selection),
+        force=force,
+        even_empty=True,
+        **how,
+    )
+
+
+def start_or_continue(
+    kind: Run.Kind, selection: Selection, *, force: bool = False, **how: Any
+) -> Run | None:
+    """The run that a command has to work on itself: the one it left unfinished, or a new one.
+
+    None where nothing is to do. `how` and what is raised as for `start`; NotNow also where the
+    same command's run is under way already.
+    """
+    unfinished = (
+        _unfinished_over(kind, selection, force=force).filter(origin=Run.Origin.COMMAND).first()
+    )
+    if unfinished is not None:
+        _wait_for_lease(unfinished)
+        goes_on = force or kind == Run.Kind.PURGE
+        if goes_on and unfinished.recipe == recipe_in_force().digest:
+            take_over(unfinished)
+            return unfinished
+        # What it rendered is fresh now: a new run over what is not goes on where it stopped.
+        cancel(unfinished)
+    assets = _to_do(kind, selection, force=force)
+    if not assets.exists():
+        return None
+    return start(
+        kind,
+        assets,
+        origin=Run.Origin.COMMAND,
+        scope=selection.as_json(),
+        scope_text=str(selection),
+        force=force,
+        leased=True,
+        **how,
+    )
+
+
+def doing_the_same(kind: Run.Kind, selection: Selection, *, force: bool = False) -> Run | None:
+    """A run over the same selection that is under way or paused; None where there is none."""
+    same = _unfinished_over(kind, selection, force=force)
+    return same.select_related("started_by").first()
+
+
+def note_also_wanted(run: Run, by: "User") -> None:
+    """Somebody else wanted to start the same: whoever started it reads so in its log."""
+    RunEvent.objects.create(
+        run=run,
+        kind=RunEvent.Kind.ALSO_WANTED,
+        detail="The same was asked for again; it was not started a second time.",
+        by=by,
+    )
+
+
+def _unfinished_over(kind: Run.Kind, selection: Selection, *, force: bool) -> RunQuerySet:
+    return Run.objects.filter(
+        kind=kind,
+        force=force,
+        scope=selection.as_json(),
+        state__in=(Run.State.RUNNING, Run.State.PAUSED),
+    )
+
+
+def others_doing_the_same(run: Run) -> list[Run]:
+    """Other running runs over the same scope, and who started them."""
+    if run.is_over:
+        return []
+    same = Run.objects.running().filter(
+        kind=run.kind, force=run.force, scope=run.scope, scope_text=run.scope_text
+    )
+    return list(same.exclude(pk=run.pk).select_related("started_by"))
+
+
+def _wait_for_lease(run: Run) -> None:
+    """A command that was killed leaves a lease behind. Raises UsageError where one is alive."""
+    last_sign = run.lease_until
+    while run.is_leased:
+        time.sleep(LOOK_SECONDS)
+        run.refresh_from_db()
+        if run.lease_until != last_sign and run.is_leased:
+            raise NotNow(
+                f"The same is under way already, as run {run.pk}: "
+                f"see manage.py thumbnail_runs watch {run.pk}"
+            )
+
+
+def _to_do(
+    kind: Run.Kind, selection: Selection, *, force: bool, look_at_files_up_to: int | None = None
+) -> ImageAssetQuerySet:
+    """Those of the selection that have to be worked on.
+
+    Looks for files that are gone though the ledger has them, unless the selection is larger than
+    that: somebody waits for an answer, and an audit finds them, too.
+    """
+    assets = selection.assets()
+    if kind == Run.Kind.PURGE or force:
+        return assets
+    if look_at_files_up_to is None or assets.count() <= look_at_files_up_to:
+        audit.note_lost_files(assets)
+    return assets.not_fresh()
+
+
+def once(user: "User", key: str, digest: str, act: Callable[[], Run]) -> Run:
+    """The run that `act` leads to; for the same user and key that of the first time.
+
+    `digest` tells what was asked for. Raises KeyReused where it was something else then, and
+    what `act` raises: then nothing happened, and the key is as good as new.
+    """
+    with transaction.atomic():
+        RunRequest.objects.filter(created_at__lt=timezone.now() - RunRequest.KEPT).delete()
+        # Whoever comes with the same key meanwhile waits here for the end of our transaction.
+        request, is_new = RunRequest.objects.select_related("run").get_or_create(
+            user=user, key=key, defaults={"digest": digest}
+        )
+        if request.digest != digest:
+            raise KeyReused(f"The key {key!r} was used for another request.")
+        if not is_new and request.run is not None:
+            return request.run
+        request.run = act()
+        request.save(update_fields=["run"])
+        return request.run
+
+
+def retry(
+    run: Run,
+    *,
+    origin: Run.Origin,
+    reason: Reason | None = None,
+    by: "User | None" = None,
+    leased: bool = False,
+) -> Run:
+    """A new run over just those that failed in that one, all or those of one reason.
+
+    Also those that crashed are tried again. Raises UsageError where none failed, NotDispatched.
+    """
+    failures = run.progress().failures
+    ids = [i for why, some in failures.items() if reason in (None, why) for i in some]
+    words = f" as {reason.label}" if reason else ""
+    if run.kind != Run.Kind.REGENERATE:
+        raise NotNow(f"{run} is a purge: start another one instead.")
+    if not ids:
+        raise NotNow(f"Nothing failed{words} in {run}.")
+    return start(
+        Run.Kind.REGENERATE,
+        ImageAsset.objects.filter(pk__in=ids),
+        origin=origin,
+        scope={"retry_of": run.pk, "reason": reason},
+        scope_text=f"what failed{words} in {run}",
+        by=by,
+        leased=leased,
+    )
