@@ -19,7 +19,6 @@ from thumbnails.exceptions import NoThumbnail, QueueDown
 from thumbnails.models import CachedCount, ImageAsset, State, recipe_in_force
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import counts
-from thumbnails.upkeep.runs import recovery
 from thumbnails.upkeep.selection.conditions import Selection
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -231,15 +230,15 @@ def test_count_one__rests_after_a_slow_one() -> None:
 
 
 def test_counting__counts_one_for_all_workers(queue_server: QueueServer) -> None:
-    recovery.count()
-    recovery.count()
+    counts.count_in_turn()
+    counts.count_in_turn()
     assert CachedCount.objects.count() == 1
 
 
 def test_counting__with_the_queue_down_counts_nothing(queue_server: QueueServer) -> None:
     queue_server.kill()
     with pytest.raises(QueueDown):
-        recovery.count()
+        counts.count_in_turn()
     assert not CachedCount.objects.exists()
 
 

@@ -89,6 +89,16 @@ class NoSpace(NotNow):
     """The cache has plainly no room for what a run would render."""
 
 
+class AlreadyUnderWay(NotNow):
+    """A run over the same selection is not over yet: no second one is started."""
+
+    def __init__(self, run: "Run") -> None:
+        by = f", started by {run.started_by}," if run.started_by else ""
+        state = run.get_state_display().lower()
+        super().__init__(f"Nothing was started: {run}{by} does the same and is {state}.")
+        self.run = run
+
+
 class KeyReused(UsageError):
     """A request has the idempotency key of a different one."""
 

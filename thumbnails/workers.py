@@ -24,6 +24,7 @@ from thumbnails.exceptions import QueueDown
 from thumbnails.models import recipes
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import pools
+from thumbnails.upkeep.reports import counts
 from thumbnails.upkeep.runs import execute, recovery
 from thumbnails.upkeep.runs.queue import WORK_CHUNK
 
@@ -84,7 +85,7 @@ class ThumbnailWorker(Worker):
         try:
             recipes.announce()
             recovery.recover_runs()
-            recovery.count()
+            counts.count_in_turn()
         except (QueueDown, DatabaseError) as error:
             logger.warning("Runs cannot be recovered: %s", error)
         finally:

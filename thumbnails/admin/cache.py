@@ -53,7 +53,7 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Segment:
     """Of the bar of states."""
 
     state: State
@@ -199,12 +199,12 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
     }
 
 
-def _bar(states: dict[State, int], links: Links) -> list[Part]:
+def _bar(states: dict[State, int], links: Links) -> list[Segment]:
     widths = _widths(states)
     parts, x = [], 0
     for state, number in states.items():
         count = Count(label=str(state.label), number=number, url=links.to(state=state.value))
-        parts.append(Part(state=state, count=count, x=x, width=widths[state]))
+        parts.append(Segment(state=state, count=count, x=x, width=widths[state]))
         x += widths[state]
     return parts
 

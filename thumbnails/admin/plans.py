@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -18,12 +19,13 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from thumbnails.admin import formatting, previews
-from thumbnails.exceptions import NoSpace, NotDispatched, QueueDown, UsageError
+from thumbnails.exceptions import AlreadyUnderWay, NoSpace, NotDispatched, QueueDown, UsageError
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.runs import planning, preview, queue, starting
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.runs.preview import Preview
+from thumbnails.upkeep.runs.starting import RequestKey
 from thumbnails.upkeep.selection import conditions
 from thumbnails.upkeep.selection.conditions import Selection
 
@@ -60,7 +62,7 @@ class StartForm(forms.Form):
     ignore_space = forms.BooleanField(label="Start though the disk seems too small", required=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What somebody wants to have done."""
 
@@ -73,17 +75,17 @@ class Wanted:
         told = [self.kind, self.selection.as_json(), self.force]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
-    @property
+    @cached_property
     def assets(self) -> ImageAssetQuerySet:
         """Those that it would work on."""
-        assets = self.selection.assets()
-        return assets if self.force or self.kind == Run.Kind.PURGE else assets.not_fresh()
+        return planning.to_do(self.kind, self.selection.assets(), force=self.force)
 
     def plan(self) -> Plan:
-        if self.kind == Run.Kind.PURGE:
-            return planning.plan_purge(self.selection)
-        return planning.plan_regeneration(
-            self.selection, force=self.force, look_at_files_up_to=starting.LOOKED_AT
+        return planning.plan(
+            self.kind,
+            self.selection,
+            force=self.force,
+            look_at_files_up_to=starting.LOOKED_AT,
         )
 
     @property
@@ -237,26 +239,20 @@ def _start(
 ) -> HttpResponse:
     user = cast("User", request.user)
 
-    def act() -> Run:
-        same = starting.doing_the_same(wanted.kind, wanted.selection, force=wanted.force)
-        if same is not None:
-            raise _UnderWay(same)
-        return starting.start_on_queue(
+    try:
+        run = starting.start_on_queue(
             wanted.kind,
             wanted.selection,
             origin=Run.Origin.ADMIN,
             force=wanted.force,
             by=user,
+            key=RequestKey(user=user, key=how["once"], digest=wanted.digest),
             note=how["note"],
             rate=how["rate"],
             ignore_space=how["ignore_space"],
         )
-
-    try:
-        run = starting.once(user, how["once"], wanted.digest, act)
-    except _UnderWay as error:
-        run, text, level = error.run, _same_text(error.run), messages.WARNING
-        starting.note_also_wanted(run, user)
+    except AlreadyUnderWay as error:
+        run, text, level = error.run, str(error), messages.WARNING
     except NotDispatched as error:
         run, text, level = error.run, str(error), messages.WARNING
     else:
@@ -265,21 +261,7 @@ def _start(
     return redirect("admin:thumbnails_run_change", run.pk)
 
 
-class _UnderWay(Exception):
-    """Somebody does the same already."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(str(run))
-        self.run = run
-
-
 def _started_text(run: Run) -> str:
     if run.total == 0:
         return f"{run}: nothing was to do, every thumbnail is fresh."
     return f"{run} started: {run.kind} {intcomma(run.total)} image{pluralize(run.total)}."
-
-
-def _same_text(run: Run) -> str:
-    by = run.started_by or "nobody known"
-    state = run.get_state_display().lower()
-    return f"Nothing was started: {run}, started by {by}, does the same and is {state}."

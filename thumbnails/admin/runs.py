@@ -16,11 +16,11 @@ from django.utils.safestring import SafeString
 
 from thumbnails.admin import formatting
 from thumbnails.admin.bounds import BoundedAdmin, BoundedList
-from thumbnails.exceptions import NotDispatched, QueueDown, Reason, UsageError
+from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
 from thumbnails.upkeep.reports import health
-from thumbnails.upkeep.runs import control, queue, recovery, starting
+from thumbnails.upkeep.runs import control, queue, starting
 from thumbnails.upkeep.selection.conditions import LARGEST_ID_DIGITS
 
 VERBS = ("cancel", "resume", "retry")
@@ -188,10 +188,7 @@ class RunAdmin(BoundedAdmin):
             control.cancel(run, by=by)
             return run, f"{run} is cancelled. What it has done stays done."
         if verb == "resume":
-            if run.state == Run.State.RUNNING and not run.is_leased:
-                _hand_over(run)
-            else:
-                control.resume(run, by=by)
+            control.resume(run, by=by)
             return run, f"{run} goes on with what is left."
         reason = request.POST.get("reason")
         if reason and reason not in [*Reason]:
@@ -238,14 +235,6 @@ def _report(run: Run, queue_use: queue.QueueUse | None) -> SafeString:
         ],
     }
     return render_to_string("admin/thumbnails/run/report.html", context)
-
-
-def _hand_over(run: Run) -> None:
-    """Give the workers what they do not have yet, because the queue was away."""
-    try:
-        recovery.enqueue_open(run)
-    except QueueDown as error:
-        raise NotDispatched(run) from error
 
 
 def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str, str]:

@@ -15,7 +15,15 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from pydantic.alias_generators import to_camel
 
 from thumbnails.api.schemas import RunOut
-from thumbnails.exceptions import Busy, KeyReused, NotDispatched, NotNow, TooMany, UsageError
+from thumbnails.exceptions import (
+    AlreadyUnderWay,
+    Busy,
+    KeyReused,
+    NotDispatched,
+    NotNow,
+    TooMany,
+    UsageError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +80,7 @@ def answer_with_problems(api: NinjaAPI) -> None:
     api.add_exception_handler(UsageError, _usage_error)
     api.add_exception_handler(KeyReused, _key_reused)
     api.add_exception_handler(NotNow, _not_now)
+    api.add_exception_handler(AlreadyUnderWay, _already_under_way)
     api.add_exception_handler(NotDispatched, _not_dispatched)
     api.add_exception_handler(Busy, _away)
     api.add_exception_handler(TooMany, _too_many)
@@ -134,16 +143,26 @@ def _not_now(_: HttpRequest, error: Any) -> HttpResponse:
     return problem(HTTPStatus.CONFLICT, str(error))
 
 
+def _already_under_way(_: HttpRequest, error: Any) -> HttpResponse:
+    return problem(HTTPStatus.CONFLICT, str(error), **_run_of(error))
+
+
 def _not_dispatched(_: HttpRequest, error: Any) -> HttpResponse:
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         str(error),
-        headers={
-            "Retry-After": str(RETRY_SECONDS),
-            "Location": reverse("thumbnails:api:run", args=[error.run.pk]),
-        },
-        run=RunOut.of(error.run, error.run.progress()).model_dump(mode="json", by_alias=True),
+        **_run_of(error, {"Retry-After": str(RETRY_SECONDS)}),
     )
+
+
+def _run_of(error: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    """What a problem tells of the run that the error is about."""
+    run = RunOut.of(error.run, error.run.progress())
+    address = reverse("thumbnails:api:run", args=[error.run.pk])
+    return {
+        "headers": {**(headers or {}), "Location": address},
+        "run": run.model_dump(mode="json", by_alias=True),
+    }
 
 
 def _away(_: HttpRequest, error: Any) -> HttpResponse:

@@ -38,11 +38,11 @@ from thumbnails.api.schemas import (
     StatisticsOut,
 )
 from thumbnails.api.sessions import session_named
-from thumbnails.exceptions import UsageError
 from thumbnails.models import Run, TrainingSession
 from thumbnails.models.runs import progress_of
 from thumbnails.upkeep.reports.statistics import statistics
 from thumbnails.upkeep.runs import control, planning, starting
+from thumbnails.upkeep.runs.starting import RequestKey
 from thumbnails.upkeep.selection.conditions import Selection
 
 router = Router(tags=["runs"], by_alias=True)
@@ -79,8 +79,7 @@ def regenerate_session(
     if session is None:
         raise Http404(f"There is no session with the id {session_id}.")
     selection = Selection(session=session.name)
-    act = _start_of(request, Run.Kind.REGENERATE, selection, force=body.force)
-    return _started(request, response, key, body, act)
+    return _start(request, response, key, body, Run.Kind.REGENERATE, selection, force=body.force)
 
 
 @router.post(
@@ -102,12 +101,14 @@ def regenerate(
         orientations=tuple(body.orientations) if body.orientations else None,
     )
     if body.dry_run:
-        plan = planning.plan_regeneration(
-            selection, force=body.force, look_at_files_up_to=starting.LOOKED_AT
+        plan = planning.plan(
+            Run.Kind.REGENERATE,
+            selection,
+            force=body.force,
+            look_at_files_up_to=starting.LOOKED_AT,
         )
         return Status(HTTPStatus.OK, PlanOut.of(plan))
-    act = _start_of(request, Run.Kind.REGENERATE, selection, force=body.force)
-    return _started(request, response, key, body, act)
+    return _start(request, response, key, body, Run.Kind.REGENERATE, selection, force=body.force)
 
 
 @router.post("/admin/thumbnails/purge", auth=staff_with(PURGE), response=STARTED_OR_PLANNED)
@@ -119,11 +120,10 @@ def purge(request: ApiRequest, response: HttpResponse, body: PurgeIn, key: Key =
         older_than_days=body.older_than_days,
         session=session_named(body.session_id),
     )
-    if selection.is_everything != body.all:
-        raise UsageError("Say which thumbnails, or all for all of them, and not both.", about="all")
+    selection.require_all_said(body.all)
     if body.dry_run:
-        return Status(HTTPStatus.OK, PlanOut.of(planning.plan_purge(selection)))
-    return _started(request, response, key, body, _start_of(request, Run.Kind.PURGE, selection))
+        return Status(HTTPStatus.OK, PlanOut.of(planning.plan(Run.Kind.PURGE, selection)))
+    return _start(request, response, key, body, Run.Kind.PURGE, selection)
 
 
 # --- look at --------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def retry(
 ) -> Answer:
     """A new run over just what failed in that one, all or for one reason."""
     run = _run_to_act_on(request, run_id)
-    return _started(
+    return _once(
         request,
         response,
         key,
@@ -226,25 +226,50 @@ def retry(
 # --- what they share ------------------------------------------------------------------------------
 
 
-def _started(
+def _start(
+    request: ApiRequest,
+    response: HttpResponse,
+    key: str | None,
+    body: In,
+    kind: Run.Kind,
+    selection: Selection,
+    *,
+    force: bool = False,
+) -> Answer:
+    run = starting.start_on_queue(
+        kind,
+        selection,
+        origin=Run.Origin.API,
+        force=force,
+        by=request.user,
+        key=_request_key(request, key, body),
+    )
+    return _accepted(response, run)
+
+
+def _once(
     request: ApiRequest,
     response: HttpResponse,
     key: str | None,
     body: In | None,
     act: Callable[[], Run],
 ) -> Answer:
-    """202 with the run that `act` gives, or that it gave when the key came first."""
-    run = act() if key is None else starting.once(request.user, key, _digest(request, body), act)
+    """The run that `act` returns, or that it returned when the key came first."""
+    request_key = _request_key(request, key, body)
+    return _accepted(response, act() if request_key is None else request_key.once(act))
+
+
+def _accepted(response: HttpResponse, run: Run) -> Answer:
     response["Location"] = reverse("thumbnails:api:run", args=[run.pk])
     return Status(HTTPStatus.ACCEPTED, RunOut.of(run, run.progress()))
 
 
-def _start_of(
-    request: ApiRequest, kind: Run.Kind, selection: Selection, *, force: bool = False
-) -> Callable[[], Run]:
-    return lambda: starting.start_on_queue(
-        kind, selection, origin=Run.Origin.API, force=force, by=request.user
-    )
+def _request_key(request: ApiRequest, key: str | None, body: In | None) -> RequestKey | None:
+    if key is None:
+        return None
+    asked = body.model_dump(mode="json", exclude_unset=True) if body else {}
+    told = json.dumps([request.path, asked], sort_keys=True)
+    return RequestKey(user=request.user, key=key, digest=hashlib.sha256(told.encode()).hexdigest())
 
 
 def _moved(
@@ -260,12 +285,7 @@ def _moved(
         move(run, by=request.user)
         return run
 
-    return _started(request, response, key, None, act)
-
-
-def _digest(request: ApiRequest, body: In | None) -> str:
-    asked = body.model_dump(mode="json", exclude_unset=True) if body else {}
-    return hashlib.sha256(json.dumps([request.path, asked], sort_keys=True).encode()).hexdigest()
+    return _once(request, response, key, None, act)
 
 
 def _run(run_id: int) -> Run:

@@ -343,7 +343,10 @@ class Problem(Out):
     errors: list[FieldError] = Field(
         default=NOT_GIVEN, description="With 422: which fields are at fault."
     )
-    run: RunOut = Field(default=NOT_GIVEN, description="With 503: the run, which is saved.")
+    run: RunOut = Field(
+        default=NOT_GIVEN,
+        description="With 503: the run, which is saved. With 409: the one that does the same.",
+    )
     checks: dict[str, bool] = Field(
         default=NOT_GIVEN, description="With 503 of readyz: what answers."
     )

@@ -18,7 +18,6 @@ class CachedCount(models.Model):
     took_seconds = models.FloatField()
 
     class Meta:
-        verbose_name_plural = "cached_counts"
         default_permissions: ClassVar = ()
 
     def __str__(self) -> str:

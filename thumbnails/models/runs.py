@@ -78,11 +78,11 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def unleased(self) -> Self:
         """Running, and the workers' business: no command is at work on them, or none any more."""
-        return self.running().exclude(attended_until__gte=Now())
+        return self.running().exclude(lease_until__gte=Now())
 
     def leased(self) -> Self:
         """A command works on them, by its last heartbeat."""
-        return self.filter(attended_until__gte=Now())
+        return self.filter(lease_until__gte=Now())
 
     def of_recipe(self, digest: str) -> Self:
         """Those that a process of that recipe may work on: a purge makes nothing."""

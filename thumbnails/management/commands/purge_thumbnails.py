@@ -27,9 +27,8 @@ class Command(RunCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         selection = selection_from(options)
-        if selection.is_everything != options["all"]:
-            raise UsageError("Say which thumbnails, or --all for all of them, and not both.")
-        plan = planning.plan_purge(selection)
+        selection.require_all_said(options["all"])
+        plan = planning.plan(Run.Kind.PURGE, selection)
         if options["dry_run"]:
             self.tell_plan("delete", plan, as_json=options["json"])
             return

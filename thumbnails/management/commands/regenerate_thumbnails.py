@@ -60,7 +60,7 @@ class Command(RunCommand):
         as_json: bool = options["json"]
         selection.require_images()
         if options["dry_run"]:
-            plan = planning.plan_regeneration(selection, force=options["force"])
+            plan = planning.plan(Run.Kind.REGENERATE, selection, force=options["force"])
             self.tell_plan("render", plan, as_json=as_json)
             return
         recipes.announce()

@@ -16,15 +16,15 @@ from django.utils import timezone
 
 from thumbnails import conf
 from thumbnails.exceptions import StorageFailure, ThumbnailError
-from thumbnails.models import ImageAsset, Outcome, Run
-from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.models.results import NO_THUMBNAIL, Read, Result, save_results
+from thumbnails.models import ImageAsset, Run
+from thumbnails.models.results import save_results
 from thumbnails.rendering import Spool, Stamped, look_at
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import SHARDS, name_for
 from thumbnails.storage.thumbnails import CachedFile, Kind
 from thumbnails.upkeep.images import pools
+from thumbnails.upkeep.images.lost_files import as_missing
 from thumbnails.upkeep.images.rescan import record_gone, rescan
 
 BATCH = 1000
@@ -257,7 +257,7 @@ class _Audit:
                     return
                 cache.delete(name)
                 if asset is not None:
-                    save_results([_cleared(asset)])
+                    save_results([as_missing(asset)])
         except ThumbnailError as error:
             self.report.errors.append(str(error))
         else:
@@ -269,7 +269,7 @@ class _Audit:
         for asset in ImageAsset.objects.filter(pk__in=ids).exclude(thumbnail_path=""):
             looked = _look_at(asset.thumbnail_path, deep=False)
             if looked is None or _judge(looked, asset) in CLEARED:
-                results.append(_cleared(asset))
+                results.append(as_missing(asset))
         void = save_results(results)
         self.report.fixed += len(results) - len(void)
 
@@ -328,27 +328,3 @@ def _judge(looked: Stamped | None, asset: ImageAsset | None) -> Finding | None:
 def _is_young(file: CachedFile) -> bool:
     modified = cache.modified_at(file.name)
     return modified is not None and timezone.now() - modified < GRACE
-
-
-def _cleared(asset: ImageAsset) -> Result:
-    """Call the thumbnail missing, for the next regeneration to render."""
-    return Result(
-        asset_id=asset.pk, outcome=Outcome.PURGED, read=Read.of(asset), record=NO_THUMBNAIL
-    )
-
-
-def lost_files(assets: ImageAssetQuerySet) -> Iterator[int]:
-    """The ids whose thumbnail the database calls fresh while its file is gone or cut short."""
-    rows = assets.fresh().order_by("pk").values_list("pk", "thumbnail_path", "thumbnail_bytes")
-    for asset_id, path, size_bytes in rows.iterator(chunk_size=10_000):
-        if cache.size_bytes(path) != size_bytes:
-            yield asset_id
-
-
-def note_lost_files(assets: ImageAssetQuerySet) -> int:
-    """Record as missing what is missing in the cache; returns how many there were."""
-    noted = 0
-    for part in _parts(list(lost_files(assets))):
-        results = [_cleared(asset) for asset in ImageAsset.objects.filter(pk__in=part)]
-        noted += len(results) - len(save_results(results))
-    return noted

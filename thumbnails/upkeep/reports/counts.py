@@ -17,10 +17,12 @@ from django.db.models.functions import Left
 from django.utils import timezone
 
 from thumbnails.models import CachedCount, ImageAsset, State, recipe_in_force
+from thumbnails.upkeep.runs import queue
 from thumbnails.upkeep.selection.conditions import Selection
 
 SMALL = 5_000
 """With so many assets or fewer they are counted at once: that takes some milliseconds."""
+LOOK_SECONDS = 4.5
 OLD_AFTER = timedelta(seconds=10)
 OLD_AT_ONCE = timedelta(seconds=1)
 """On a small site, whose numbers people expect to be those of now."""
@@ -140,6 +142,15 @@ def number_of(selection: Selection) -> int | None:
     if selection == Selection(states=selection.states):
         return sum(numbers[state] for state in selection.states or State)
     return None
+
+
+def count_in_turn() -> None:
+    """Count what is due for longest, if anything is. Raises QueueDown.
+
+    One of all workers that call it within LOOK_SECONDS does it.
+    """
+    if queue.is_my_turn("counting", LOOK_SECONDS):
+        count_due()
 
 
 def count_due() -> str | None:

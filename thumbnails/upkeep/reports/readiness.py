@@ -16,7 +16,7 @@ LIMIT_SECONDS = 5.0
 """A part that has not answered by then does not answer."""
 
 
-class Part(StrEnum):
+class Dependency(StrEnum):
     """What the site stands on."""
 
     DATABASE = "database"
@@ -25,7 +25,7 @@ class Part(StrEnum):
 
 
 class _Question:
-    """Asks a part in a thread: whatever hangs there, a lost mount too, hangs no request."""
+    """Asks a dependency in a thread: whatever hangs there, a lost mount too, hangs no request."""
 
     def __init__(self, ask: Callable[[], bool]) -> None:
         self._ask = ask
@@ -48,7 +48,7 @@ class _Question:
             future.set_exception(error)
 
 
-def reachable() -> dict[Part, bool]:
+def reachable() -> dict[Dependency, bool]:
     """Which of its parts answer, after LIMIT_SECONDS at the latest."""
     answers = {part: question.put() for part, question in _QUESTIONS.items()}
     wait(answers.values(), LIMIT_SECONDS)
@@ -83,7 +83,7 @@ def _cache_answers() -> bool:
 
 
 _QUESTIONS = {
-    Part.DATABASE: _Question(_database_answers),
-    Part.QUEUE: _Question(_queue_answers),
-    Part.CACHE: _Question(_cache_answers),
+    Dependency.DATABASE: _Question(_database_answers),
+    Dependency.QUEUE: _Question(_queue_answers),
+    Dependency.CACHE: _Question(_cache_answers),
 }

@@ -10,7 +10,7 @@ from thumbnails.exceptions import NotDispatched, NotNow, QueueDown
 from thumbnails.models import Run, recipe_in_force
 from thumbnails.models.recipes import label_of, labels
 from thumbnails.models.runs import LEASE
-from thumbnails.upkeep.runs import queue
+from thumbnails.upkeep.runs import queue, recovery
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -25,7 +25,7 @@ def pause(run: Run, reason: str) -> None:
 
 
 def pause_if_running(run: Run, reason: str) -> None:
-    """As `pause`, for whoever cannot know whether it is over already."""
+    """As `pause`, where it may be over already."""
     Run.objects.move(run.pk, Run.State.PAUSED, pause_reason=reason[:300])
 
 
@@ -35,12 +35,18 @@ def cancel(run: Run, *, by: "User | None" = None) -> None:
 
 
 def resume(run: Run, *, by: "User | None" = None) -> None:
-    """Let the workers go on with what is left.
+    """Let the workers go on with what is left, also of a running run that no process works on.
 
-    Raises NotNow where it is running or done, NotDispatched.
+    Raises NotNow where it is done or a command works on it, NotDispatched.
     """
+    if run.state == Run.State.RUNNING and not run.is_leased:
+        try:
+            recovery.enqueue_open(run)
+        except QueueDown as error:
+            raise NotDispatched(run) from error
+        return
     _check_recipe(run)
-    # Whoever resumes it by hand has read why it paused.
+    # Who resumes it by hand has read why it paused.
     ignores_missing = run.ignores_missing or run.missing_in_a_row > 0
     _move(
         run,

@@ -12,7 +12,7 @@ from thumbnails.exceptions import NoSpace
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep.reports import audit
+from thumbnails.upkeep.images.lost_files import lost_files
 from thumbnails.upkeep.selection.conditions import Selection
 
 BYTES_GUESSED = 12_000
@@ -38,42 +38,47 @@ class Plan:
         return sum(self.states.values())
 
 
-def plan_regeneration(
-    selection: Selection, *, force: bool, look_at_files_up_to: int | None = None
-) -> Plan:
-    """Changes nothing.
+def skips_fresh(kind: Run.Kind, *, force: bool) -> bool:
+    """Whether a run leaves images alone whose thumbnails are fresh."""
+    return kind == Run.Kind.REGENERATE and not force
 
-    Looks for files that are gone though the ledger has them, unless the selection is larger than
-    that. Raises UsageError as the selection.
+
+def to_do(kind: Run.Kind, assets: ImageAssetQuerySet, *, force: bool) -> ImageAssetQuerySet:
+    """Those of the assets that a run has to work on."""
+    return assets.not_fresh() if skips_fresh(kind, force=force) else assets
+
+
+def plan(
+    kind: Run.Kind,
+    selection: Selection,
+    *,
+    force: bool = False,
+    look_at_files_up_to: int | None = None,
+) -> Plan:
+    """What a run would do. Changes nothing.
+
+    Of a regeneration, looks for files that are gone though the database has them, unless the
+    selection is larger than `look_at_files_up_to`. Raises UsageError as the selection.
     """
     assets = selection.assets()
     states = assets.count_by_state()
+    if kind == Run.Kind.PURGE:
+        size_bytes = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
+        total = sum(states.values())
+        return Plan(states=states, skipped=0, size_bytes=size_bytes, seconds=_seconds(kind, total))
     if look_at_files_up_to is None or sum(states.values()) <= look_at_files_up_to:
-        lost = sum(1 for _ in audit.lost_files(assets))
+        lost = sum(1 for _ in lost_files(assets))
         states[State.MISSING] += lost
         states[State.FRESH] -= lost
     skipped = 0
-    if not force:
+    if skips_fresh(kind, force=force):
         skipped, states[State.FRESH] = states[State.FRESH], 0
     total = sum(states.values())
     return Plan(
         states=states,
         skipped=skipped,
         size_bytes=total * mean_bytes(),
-        seconds=_seconds(Run.Kind.REGENERATE, total),
-    )
-
-
-def plan_purge(selection: Selection) -> Plan:
-    """Changes nothing. Raises UsageError as the selection."""
-    assets = selection.assets()
-    states = assets.count_by_state()
-    size_bytes = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
-    return Plan(
-        states=states,
-        skipped=0,
-        size_bytes=size_bytes,
-        seconds=_seconds(Run.Kind.PURGE, sum(states.values())),
+        seconds=_seconds(kind, total),
     )
 
 

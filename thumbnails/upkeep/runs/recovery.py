@@ -8,7 +8,6 @@ them are conditions on rows, and any worker of the run's recipe can see to them.
 import logging
 
 from thumbnails.models import Chunk, Run, recipes
-from thumbnails.upkeep.reports import counts
 from thumbnails.upkeep.runs import queue
 
 logger = logging.getLogger(__name__)
@@ -23,15 +22,6 @@ NO_LONGER_IN_FORCE = (
     "Its recipe is no longer in force: processes with another one were started since. "
     "Start a new run."
 )
-
-
-def count() -> None:
-    """Count one of the cached_counts, if one is due. Raises QueueDown.
-
-    One of all who call it within RECOVER_SECONDS does it.
-    """
-    if queue.is_my_turn("counting", RECOVER_SECONDS * 0.9):
-        counts.count_due()
 
 
 def recover_runs() -> None:

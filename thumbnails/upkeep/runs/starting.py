@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.utils import timezone
 
-from thumbnails.exceptions import KeyReused, NotNow, Reason, UsageError
+from thumbnails.exceptions import AlreadyUnderWay, KeyReused, NotNow, Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Run, RunEvent, RunRequest, clock, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.runs import RunQuerySet
-from thumbnails.upkeep.reports import audit
+from thumbnails.upkeep.images.lost_files import record_lost_files
 from thumbnails.upkeep.runs import planning
 from thumbnails.upkeep.runs.control import cancel, dispatch, take_over
 from thumbnails.upkeep.selection.conditions import Selection
@@ -108,23 +109,52 @@ def _freeze(run: Run, assets: ImageAssetQuerySet, *, chunk_size: int) -> int:
 
 
 def start_on_queue(
-    kind: Run.Kind, selection: Selection, *, origin: Run.Origin, force: bool = False, **how: Any
+    kind: Run.Kind,
+    selection: Selection,
+    *,
+    origin: Run.Origin,
+    force: bool = False,
+    by: "User | None" = None,
+    key: "RequestKey | None" = None,
+    **how: Any,
 ) -> Run:
-    """A new run over what the selection has to have done, handed to the workers.
+    """A new run over what the selection needs to have done, handed to the workers.
 
-    It has no images and is done where nothing is to do. `how` and what is raised as for `start`.
+    It has no images and is done where there is nothing to do. With a key, a repeated request
+    returns the run of the first one. `how` and what is raised as for `start`; AlreadyUnderWay where
+    a run over the same selection is not over yet, whose log then says that it was asked for again.
     """
+    if key is not None and (earlier := key.earlier_run()) is not None:
+        return earlier
+    # Looks at files, so not while a transaction is open.
     assets = _to_do(kind, selection, force=force, look_at_files_up_to=LOOKED_AT)
-    return start(
-        kind,
-        assets,
-        origin=origin,
-        scope=selection.as_json(),
-        scope_text=str(selection),
-        force=force,
-        even_empty=True,
-        **how,
-    )
+
+    def act() -> Run:
+        same = doing_the_same(kind, selection, force=force)
+        if same is not None:
+            raise AlreadyUnderWay(same)
+        return start(
+            kind,
+            assets,
+            origin=origin,
+            scope=selection.as_json(),
+            scope_text=str(selection),
+            force=force,
+            by=by,
+            even_empty=True,
+            **how,
+        )
+
+    try:
+        return act() if key is None else key.once(act)
+    except AlreadyUnderWay as error:
+        RunEvent.objects.create(
+            run=error.run,
+            kind=RunEvent.Kind.ALSO_WANTED,
+            detail="The same was asked for again; it was not started a second time.",
+            by=by,
+        )
+        raise
 
 
 def start_or_continue(
@@ -167,16 +197,6 @@ def doing_the_same(kind: Run.Kind, selection: Selection, *, force: bool = False)
     return same.select_related("started_by").first()
 
 
-def note_also_wanted(run: Run, by: "User") -> None:
-    """Somebody else wanted to start the same: whoever started it reads so in its log."""
-    RunEvent.objects.create(
-        run=run,
-        kind=RunEvent.Kind.ALSO_WANTED,
-        detail="The same was asked for again; it was not started a second time.",
-        by=by,
-    )
-
-
 def _unfinished_over(kind: Run.Kind, selection: Selection, *, force: bool) -> RunQuerySet:
     return Run.objects.filter(
         kind=kind,
@@ -212,37 +232,52 @@ def _wait_for_lease(run: Run) -> None:
 def _to_do(
     kind: Run.Kind, selection: Selection, *, force: bool, look_at_files_up_to: int | None = None
 ) -> ImageAssetQuerySet:
-    """Those of the selection that have to be worked on.
-
-    Looks for files that are gone though the ledger has them, unless the selection is larger than
-    that: somebody waits for an answer, and an audit finds them, too.
-    """
+    """What the run has to work on, after a look for files that are gone though the database has
+    them, unless the selection is larger than that: an audit finds them, too."""
     assets = selection.assets()
-    if kind == Run.Kind.PURGE or force:
-        return assets
-    if look_at_files_up_to is None or assets.count() <= look_at_files_up_to:
-        audit.note_lost_files(assets)
-    return assets.not_fresh()
+    if planning.skips_fresh(kind, force=force) and (
+        look_at_files_up_to is None or assets.count() <= look_at_files_up_to
+    ):
+        record_lost_files(assets)
+    return planning.to_do(kind, assets, force=force)
 
 
-def once(user: "User", key: str, digest: str, act: Callable[[], Run]) -> Run:
-    """The run that `act` leads to; for the same user and key that of the first time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestKey:
+    """The idempotency key of a request: the same key again leads to the same run."""
 
-    `digest` tells what was asked for. Raises KeyReused where it was something else then, and
-    what `act` raises: then nothing happened, and the key is as good as new.
-    """
-    with transaction.atomic():
-        RunRequest.objects.filter(created_at__lt=timezone.now() - RunRequest.KEPT).delete()
-        # Whoever comes with the same key meanwhile waits here for the end of our transaction.
-        request, is_new = RunRequest.objects.select_related("run").get_or_create(
-            user=user, key=key, defaults={"digest": digest}
-        )
-        if request.digest != digest:
-            raise KeyReused(f"The key {key!r} was used for another request.")
-        if not is_new and request.run is not None:
+    user: "User"
+    key: str
+    digest: str
+    """Of what is asked for."""
+
+    def earlier_run(self) -> Run | None:
+        """The run of an earlier request with this key. Raises KeyReused."""
+        request = RunRequest.objects.select_related("run").filter(user=self.user, key=self.key)
+        return self._run_of(request.first())
+
+    def once(self, act: Callable[[], Run]) -> Run:
+        """The run that `act` returns, or that it returned the first time, in one transaction.
+
+        Raises KeyReused, and what `act` raises: then the key is as good as new.
+        """
+        with transaction.atomic():
+            RunRequest.objects.filter(created_at__lt=timezone.now() - RunRequest.KEPT).delete()
+            # A second request with the key waits here for the end of this transaction.
+            request, is_new = RunRequest.objects.select_related("run").get_or_create(
+                user=self.user, key=self.key, defaults={"digest": self.digest}
+            )
+            if not is_new and (run := self._run_of(request)) is not None:
+                return run
+            request.run = act()
+            request.save(update_fields=["run"])
             return request.run
-        request.run = act()
-        request.save(update_fields=["run"])
+
+    def _run_of(self, request: RunRequest | None) -> Run | None:
+        if request is None:
+            return None
+        if request.digest != self.digest:
+            raise KeyReused(f"The key {self.key!r} was used for another request.")
         return request.run
 
 

@@ -100,6 +100,14 @@ class Selection:
         if not self.assets().exists():
             raise UsageError(f"No images match: {self}.")
 
+    def require_all_said(self, everything: bool) -> None:
+        """For what deletes. Raises UsageError where all images match and that was not said, or
+        was said and conditions besides."""
+        if self.is_everything != everything:
+            raise UsageError(
+                "Say which thumbnails, or all for all of them, and not both.", about="all"
+            )
+
 
 def selection_from(texts: Mapping[str, str]) -> Selection:
     """The selection of these texts, by the names of CONDITIONS; empty ones do not restrict.

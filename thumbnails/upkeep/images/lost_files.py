@@ -1,0 +1,36 @@
+"""Thumbnails that the database calls fresh while their files are gone."""
+
+from collections.abc import Iterator
+
+from thumbnails.models import ImageAsset, Outcome
+from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.models.results import NO_THUMBNAIL, Read, Result, save_results
+from thumbnails.storage import thumbnails as cache
+
+BATCH = 1000
+
+
+def lost_files(assets: ImageAssetQuerySet) -> Iterator[int]:
+    """The ids whose thumbnail the database calls fresh while its file is gone or cut short."""
+    rows = assets.fresh().order_by("pk").values_list("pk", "thumbnail_path", "thumbnail_bytes")
+    for asset_id, path, size_bytes in rows.iterator(chunk_size=10_000):
+        if cache.size_bytes(path) != size_bytes:
+            yield asset_id
+
+
+def record_lost_files(assets: ImageAssetQuerySet) -> int:
+    """Record as missing what is missing in the cache. Returns how many there were."""
+    lost = list(lost_files(assets))
+    recorded = 0
+    for begin in range(0, len(lost), BATCH):
+        some = ImageAsset.objects.filter(pk__in=lost[begin : begin + BATCH])
+        results = [as_missing(asset) for asset in some]
+        recorded += len(results) - len(save_results(results))
+    return recorded
+
+
+def as_missing(asset: ImageAsset) -> Result:
+    """Call the thumbnail missing, for the next regeneration to render."""
+    return Result(
+        asset_id=asset.pk, outcome=Outcome.PURGED, read=Read.of(asset), record=NO_THUMBNAIL
+    )
