@@ -24,7 +24,7 @@ from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from thumbnails import jobs
 from thumbnails.exceptions import Busy, NoThumbnail
-from thumbnails.models import Chunk, ImageAsset, Run, RunRequest, recipe_in_force
+from thumbnails.models import Chunk, ImageAsset, Run, RunEvent, RunRequest, recipe_in_force
 from thumbnails.upkeep.images import serving
 
 pytestmark = pytest.mark.django_db
@@ -470,13 +470,31 @@ def test_session__skips_what_is_fresh_and_force_does_not(
     api: Caller, world: dict[str, ImageAsset]
 ) -> None:
     path = f"/training/sessions/{world['fresh'].session_id}/thumbnails"
-    for skipping in (api.post(path), api.post(path, {}), api.post(path, {"force": False})):
-        assert assets_of(started(skipping)["id"]) == named(world, "missing")
+    for body in (None, {}, {"force": False}):
+        run = started(api.post(path) if body is None else api.post(path, body))
+        assert assets_of(run["id"]) == named(world, "missing")
+        api.post(f"{RUNS}/{run['id']}/cancel")
     run = started(api.post(path, {"force": True}))
     assert assets_of(run["id"]) == named(world, "missing fresh")
     assert (run["scope"], run["scopeText"]) == ({"session": "Sea"}, "session Sea")
     problem = problem_of(api.post("/training/sessions/99999/thumbnails"), HTTPStatus.NOT_FOUND)
     assert "99999" in problem["detail"]
+
+
+def test_start__of_the_same_is_refused_and_names_the_run(
+    api: Caller, superuser: User, make_asset: MakeAsset
+) -> None:
+    make_asset()
+    run = started(api.post(REGENERATE))
+    response = Caller(superuser).post(REGENERATE, key="abc")
+    problem = problem_of(response, HTTPStatus.CONFLICT)
+    assert "started by staff, does the same and is running" in problem["detail"]
+    assert problem["run"]["id"] == run["id"]
+    assert response["Location"].endswith(f"/{run['id']}")
+    assert Run.objects.count() == 1
+    event = RunEvent.objects.get(kind=RunEvent.Kind.ALSO_WANTED)
+    assert (event.run_id, event.by) == (run["id"], superuser)
+    started(api.post(REGENERATE, {"force": True}))  # that is another one
 
 
 @pytest.mark.parametrize(
@@ -609,8 +627,8 @@ def test_run__cancel_and_resume(api: Caller, half_done: int) -> None:
     assert "is cancelled and cannot be cancelled" in problem["detail"]
     resumed = started(api.post(f"{RUNS}/{half_done}/resume"))
     assert (resumed["state"], resumed["done"], resumed["finishedAt"]) == ("running", 3, None)
-    problem = problem_of(api.post(f"{RUNS}/{half_done}/resume"), HTTPStatus.CONFLICT)
-    assert "is running and cannot be resumed" in problem["detail"]
+    # Once more: no process works on it, so the workers are given what they may have lost.
+    assert started(api.post(f"{RUNS}/{half_done}/resume"))["state"] == "running"
     work(half_done)
     for verb in ("cancel", "resume"):
         problem = problem_of(api.post(f"{RUNS}/{half_done}/{verb}"), HTTPStatus.CONFLICT)
@@ -695,7 +713,7 @@ def test_key__of_another_user_is_another_request(
 ) -> None:
     make_asset()
     mine = started(api.post(REGENERATE, key="abc"))
-    theirs = started(Caller(superuser).post(REGENERATE, key="abc"))
+    theirs = started(Caller(superuser).post(REGENERATE, {"force": True}, key="abc"))
     assert mine["id"] != theirs["id"]
     assert theirs["startedBy"] == superuser.get_username()
 
@@ -731,6 +749,7 @@ def test_key__acts_on_a_run_may_be_repeated_too(api: Caller, half_done: int) -> 
 def test_key__is_forgotten_after_a_while(api: Caller, make_asset: MakeAsset) -> None:
     make_asset()
     first = started(api.post(REGENERATE, key="abc"))
+    api.post(f"{RUNS}/{first['id']}/cancel")
     RunRequest.objects.update(created_at=timezone.now() - RunRequest.KEPT - timedelta(seconds=1))
     assert started(api.post(REGENERATE, key="abc"))["id"] != first["id"]
     assert RunRequest.objects.count() == 1
@@ -755,6 +774,7 @@ def test_key__of_many_at_once_starts_one_run(
         with ThreadPoolExecutor(len(callers)) as pool:
             assert len(set(pool.map(post, callers))) == 1
         assert Run.objects.count() == round_ + 1
+        Run.objects.update(state=Run.State.CANCELLED)
     assert Chunk.objects.count() == 3
 
 
