@@ -12,11 +12,11 @@ import pytest
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.upkeep.reports import readiness
-from thumbnails.upkeep.reports.readiness import Part, reachable
+from thumbnails.upkeep.reports.readiness import Dependency, reachable
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ALL_WELL = dict.fromkeys(Part, True)
+ALL_WELL = dict.fromkeys(Dependency, True)
 
 
 class LostMount:
@@ -38,7 +38,7 @@ def lost_mount(monkeypatch: pytest.MonkeyPatch) -> Iterator[LostMount]:
     monkeypatch.setattr(readiness, "LIMIT_SECONDS", 0.5)
     yield mount
     mount.back.set()
-    wait_for(lambda: reachable()[Part.CACHE], "the thread's end")
+    wait_for(lambda: reachable()[Dependency.CACHE], "the thread's end")
 
 
 def test_reachable__leaves_no_threads(queue_server: QueueServer) -> None:
@@ -53,7 +53,7 @@ def test_cache_hangs__is_told_by_one_thread(
 ) -> None:
     with ThreadPoolExecutor(5) as pool:
         answers = list(pool.map(lambda _: reachable(), range(10)))
-    assert not any(answer[Part.CACHE] for answer in answers)
+    assert not any(answer[Dependency.CACHE] for answer in answers)
     assert lost_mount.calls == 1
     lost_mount.back.set()
     wait_for(lambda: reachable() == ALL_WELL, "the cache's answer")
@@ -61,14 +61,18 @@ def test_cache_hangs__is_told_by_one_thread(
 
 def test_queue_hangs__is_told(queue_server: QueueServer) -> None:
     with queue_server.hanging():
-        assert reachable() == {**ALL_WELL, Part.QUEUE: False}
+        assert reachable() == {**ALL_WELL, Dependency.QUEUE: False}
     wait_for(lambda: reachable() == ALL_WELL, "the queue's answer")
 
 
 def test_what_is_away__is_told(queue_server: QueueServer, thumbnail_dir: Path) -> None:
     queue_server.kill()
     thumbnail_dir.write_text("a file where the folder should be")
-    assert reachable() == {Part.DATABASE: True, Part.QUEUE: False, Part.CACHE: False}
+    assert reachable() == {
+        Dependency.DATABASE: True,
+        Dependency.QUEUE: False,
+        Dependency.CACHE: False,
+    }
 
 
 def test_error_of_the_program__is_raised(

@@ -1,10 +1,11 @@
-"""Who asks, and what they may: staff, by session with CSRF or by token."""
+"""Authentication and permissions: staff, by session with CSRF or by token."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from django.http import HttpRequest
+from ninja.security import HttpBearer, SessionAuth
 from ninja.security.base import AuthBase
 from ninja.utils import check_csrf
 
@@ -25,58 +26,49 @@ FAILURES_AT_MOST = 10
 
 
 class ApiRequest(HttpRequest):
-    """A request after one of the below let it in."""
+    """A request that was authenticated."""
 
     user: "User"
 
 
-class Session(AuthBase):
-    """Whoever is logged in to the site; what changes something needs the CSRF token, too."""
-
-    openapi_type = "apiKey"
-    openapi_in = "cookie"
-    openapi_name = "sessionid"
-    csrf = True  # lets the docs page send the token
+class Session(SessionAuth):
+    """A user who is logged in to the site; what changes something needs the CSRF token, too."""
 
     def __init__(self, *permissions: str) -> None:
         super().__init__()
         self.permissions = permissions
 
     def __call__(self, request: HttpRequest) -> "User | None":
-        if _bearer(request) is not None or not request.user.is_authenticated:
+        # In this order: to an anonymous user, CSRF is not what is missing.
+        user = self.authenticate(request, None)
+        if user is None:
             return None
         if check_csrf(request):
             raise ProblemError(
                 HTTPStatus.FORBIDDEN, "The CSRF token is missing or wrong: send it as X-CSRFToken."
             )
-        return _permitted(request.user, self.permissions)
+        return _permitted(user, self.permissions)
 
 
-class Token(AuthBase):
+class Token(HttpBearer):
     """`Authorization: Bearer` and a token that is neither revoked nor expired."""
-
-    openapi_type = "http"
-    openapi_scheme = "bearer"
 
     def __init__(self, *permissions: str) -> None:
         super().__init__()
         self.permissions = permissions
 
-    def __call__(self, request: HttpRequest) -> "User | None":
-        secret = _bearer(request)
-        if secret is None:
-            return None
-        token = ApiToken.objects.with_secret(secret)
-        if token is None:
+    def authenticate(self, request: HttpRequest, token: str) -> "User":
+        found = ApiToken.objects.with_secret(token.strip())
+        if found is None:
             FAILED_TOKENS.count(client_address(request), at_most=FAILURES_AT_MOST)
             raise ProblemError(
                 HTTPStatus.UNAUTHORIZED,
                 "The token is unknown, expired or revoked.",
                 headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        token.note_use()
-        request.user = token.user
-        return _permitted(token.user, self.permissions)
+        found.note_use()
+        request.user = found.user
+        return _permitted(found.user, self.permissions)
 
 
 def staff_with(*permissions: str) -> list[AuthBase]:
@@ -84,8 +76,8 @@ def staff_with(*permissions: str) -> list[AuthBase]:
     return [Token(*permissions), Session(*permissions)]
 
 
-def demand(request: ApiRequest, permission: str) -> None:
-    """For what only the thing itself tells who may. Raises ProblemError (403)."""
+def require(request: ApiRequest, permission: str) -> None:
+    """For what depends on the object. Raises ProblemError (403)."""
     _permitted(request.user, [permission])
 
 
@@ -95,9 +87,3 @@ def _permitted(user: "User", permissions: Sequence[str]) -> "User":
             HTTPStatus.FORBIDDEN, f"This needs a staff user with {' or '.join(permissions)}."
         )
     return user
-
-
-def _bearer(request: HttpRequest) -> str | None:
-    """The secret shown; None where there is none, as with a proxy's own Basic."""
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    return secret.strip() if scheme.lower() == "bearer" else None

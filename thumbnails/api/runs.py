@@ -17,7 +17,7 @@ from thumbnails.api.auth import (
     VIEW_IMAGES,
     VIEW_RUNS,
     ApiRequest,
-    demand,
+    require,
     staff_with,
 )
 from thumbnails.api.middleware import only_in_query
@@ -297,7 +297,7 @@ def _run(run_id: int) -> Run:
 
 def _run_to_act_on(request: ApiRequest, run_id: int) -> Run:
     run = _run(run_id)
-    demand(request, run.permission)
+    require(request, run.permission)
     return run
 
 
