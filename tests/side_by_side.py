@@ -21,7 +21,7 @@ WITHOUT_DATABASE = (
     *("api_bad_input", "api_schema", "api_shapes", "deadlines", "demo_pictures", "errors"),
     *("layout", "locks", "makefile", "pictures", "processes", "production", "readiness", "readme"),
     *("render_pool", "rendering", "servers", "side_by_side", "storage", "storage_errors"),
-    *("sqlite", "supervisor", "trial"),
+    *("sqlite", "supervisor", "demo"),
 )
 FAULTS_ONCE = (
     *("changed_cache", "changed_originals", "clocks", "command_signals", "disk"),

@@ -1,6 +1,6 @@
 """The way that the project is for: staff mend what a bug of the renderer left behind.
 
-From the overview over the list, the plan and the trial to the run and its end, in a real Chromium
+From the overview over the list, the plan and the preview to the run and its end, in a real Chromium
 with real workers.
 """
 
@@ -77,7 +77,7 @@ def test_desk__from_the_overview_to_the_mended_pictures(
     expect(page.locator("table.facts")).to_contain_text(f"{TURNED}: {TURNED} stale")
     page.get_by_label("Note").fill("EXIF orientation")
 
-    page.get_by_role("button", name="Try it on 12 of them").click()
+    page.get_by_role("button", name="Preview 12 of them").click()
     tried = page.locator("ol.tried > li")
     expect(tried).to_have_count(TURNED)
     old, new = tried.first.locator("img").all()[:2]
@@ -114,7 +114,7 @@ def test_desk__works_without_javascript(
     page.locator("input.action-select").first.check()
     page.locator("select[name=action]").select_option(label="Regenerate thumbnails")
     page.get_by_role("button", name="Go").click()
-    page.get_by_role("button", name="Try it on 12 of them").click()
+    page.get_by_role("button", name="Preview 12 of them").click()
     page.get_by_role("button", name="Go on with all 1").click()
     expect(page.locator("#run-report")).to_contain_text("0 of 1")
     assert Run.objects.get().total == 1
@@ -169,10 +169,10 @@ def test_desk__keeps_nobody_out(
             assert serious_violations(page, "#content") == []
             assert fits(page), f"{path} at {width}"
         page.goto(admin(live_server, "imageasset/plan/regenerate/"))
-        page.get_by_role("button", name="Try it on 12 of them").click()
+        page.get_by_role("button", name="Preview 12 of them").click()
         expect(page.locator("ol.tried")).to_be_visible()
         assert serious_violations(page, "#content") == []
-        assert fits(page), f"trial at {width}"
+        assert fits(page), f"preview at {width}"
 
 
 def fits(page: Page) -> bool:

@@ -1,4 +1,4 @@
-"""The staff's way to a run: filters, the plan, the trial, and the button that starts it."""
+"""The staff's way to a run: filters, the plan, the preview, and the button that starts it."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_plan__says_what_will_happen_and_starts_nothing(
     assert re.search(r"Fresh, skipped</th>\s*<td>1\s", page)
     assert "manage.py regenerate_thumbnails --format JPEG" in page
     assert "thumbnails-now" in page
-    assert "No worker is alive" in page
+    assert "No worker is running" in page
     assert "are free" in page
     assert names_in(page) == set()  # the sample shows names beside pictures
     assert page.count('class="state missing"') == 3
@@ -361,11 +361,11 @@ def test_plan__queries_do_not_grow_with_the_images(
 ) -> None:
     for _ in range(30):
         make_asset()
-    with django_assert_max_num_queries(16 + preview.TRIED):
+    with django_assert_max_num_queries(16 + preview.PREVIEWED):
         staff_client.get(f"{PLAN}/regenerate/")
 
 
-# --- the trial ------------------------------------------------------------------------------------
+# --- the preview ------------------------------------------------------------------------------------
 
 
 def shown_pictures(page: str) -> list[Image.Image]:
@@ -373,7 +373,7 @@ def shown_pictures(page: str) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(each))) for each in data]
 
 
-def test_trial__shows_old_and_new_and_replaces_nothing(
+def test_preview__shows_old_and_new_and_replaces_nothing(
     staff_client: Client, make_asset: MakeAsset
 ) -> None:
     stale, broken = make_asset(name="stale.jpg"), make_asset(pictures.truncated(), name="b.jpg")
@@ -385,7 +385,7 @@ def test_trial__shows_old_and_new_and_replaces_nothing(
     ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0ld")
     before = ImageAsset.objects.values()
     rows, file = list(before), cache.read(stale.thumbnail_name)
-    page = text_of(press(staff_client, f"{PLAN}/regenerate/", "trial"))
+    page = text_of(press(staff_client, f"{PLAN}/regenerate/", "preview"))
     assert list(before.all()) == rows
     assert cache.read(stale.thumbnail_name) == file
     assert not Run.objects.exists()
@@ -397,42 +397,42 @@ def test_trial__shows_old_and_new_and_replaces_nothing(
     assert str(broken) in page
 
 
-def test_trial__then_goes_on_with_all(
+def test_preview__then_goes_on_with_all(
     staff_client: Client, make_asset: MakeAsset, queue_server: QueueServer
 ) -> None:
     for _ in range(20):
         make_asset()
-    page = text_of(press(staff_client, f"{PLAN}/regenerate/", "trial", note="as tried"))
+    page = text_of(press(staff_client, f"{PLAN}/regenerate/", "preview", note="as previewed"))
     assert "Go on with all 20" in page
-    assert len(shown_pictures(page)) == preview.TRIED
+    assert len(shown_pictures(page)) == preview.PREVIEWED
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)"(?: value="([^"]*)")?', page))
     fields.pop("csrfmiddlewaretoken", None)
     staff_client.post(f"{PLAN}/regenerate/", {**fields, "start": "x"})
     run = Run.objects.get()
-    assert (run.total, run.note) == (20, "as tried")
+    assert (run.total, run.note) == (20, "as previewed")
 
 
-def test_trial__of_another_shape_says_so(staff_client: Client, make_asset: MakeAsset) -> None:
+def test_preview__of_another_shape_says_so(staff_client: Client, make_asset: MakeAsset) -> None:
     asset = make_asset(pictures.jpeg(orientation=6))
     serving.render_now(asset.pk)
     sideways = io.BytesIO()
     Image.new("RGB", (48, 64)).save(sideways, "JPEG")  # the orientation was ignored
     cache.write(asset.thumbnail_name, sideways.getvalue())
     ImageAsset.objects.update(thumbnail_recipe="0ld")
-    page = text_of(press(staff_client, f"{PLAN}/regenerate/", "trial"))
+    page = text_of(press(staff_client, f"{PLAN}/regenerate/", "preview"))
     assert "Another shape" in page
     assert [picture.size for picture in shown_pictures(page)] == [(48, 64), (64, 48)]
 
 
 @pytest.mark.parametrize("old", [b"", b"no picture", pictures.truncated()])
-def test_trial__beside_a_damaged_thumbnail_shows_the_new_one(
+def test_preview__beside_a_damaged_thumbnail_shows_the_new_one(
     staff_client: Client, make_asset: MakeAsset, old: bytes
 ) -> None:
     asset = make_asset()
     serving.render_now(asset.pk)
     cache.write(asset.thumbnail_name, old)
     ImageAsset.objects.update(thumbnail_recipe="0ld")
-    response = press(staff_client, f"{PLAN}/regenerate/", "trial")
+    response = press(staff_client, f"{PLAN}/regenerate/", "preview")
     assert response.status_code == HTTPStatus.OK
     assert f'alt="New thumbnail of {asset}"' in text_of(response)
     assert "Differing pixels" not in text_of(response)
@@ -453,7 +453,7 @@ def test_sample__is_spread_over_all_and_never_more_than_asked(make_asset: MakeAs
     assert len(preview.sample(crowded, 12)) == 12
 
 
-def test_trial__state_enum_is_told_in_the_sample(
+def test_preview__state_enum_is_told_in_the_sample(
     staff_client: Client, variety: dict[str, ImageAsset]
 ) -> None:
     page = text_of(staff_client.get(f"{PLAN}/purge/"))

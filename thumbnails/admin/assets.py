@@ -1,6 +1,5 @@
 """Assets in the admin: the state of their thumbnails, and the actions that mend them."""
 
-from functools import partial
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -104,7 +103,7 @@ class ImageAssetAdmin(AssetPage):
     def get_urls(self) -> list[URLPattern]:
         plan = path(
             "plan/<slug:kind>/",
-            self.admin_site.admin_view(partial(plans.page, self)),
+            self.admin_site.admin_view(plans.PlanView.as_view(model_admin=self)),
             name="thumbnails_imageasset_plan",
         )
         return [plan, *super().get_urls()]

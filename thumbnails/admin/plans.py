@@ -1,4 +1,4 @@
-"""Before a run: what it will do, a trial of it, and the button that starts it."""
+"""Before a run: what it will do, a preview of it, and the button that starts it."""
 
 import base64
 import hashlib
@@ -13,10 +13,12 @@ from django.contrib import admin, messages
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.views.generic import FormView
 
 from thumbnails.admin import formatting, previews
 from thumbnails.exceptions import AlreadyUnderWay, NoSpace, NotDispatched, QueueDown, UsageError
@@ -52,9 +54,9 @@ class StartForm(forms.Form):
     """How to start the run that the plan is of."""
 
     once = forms.CharField(max_length=100, widget=forms.HiddenInput)
-    """Made anew with each plan, so that a second click starts nothing."""
+    """Another one for each page, so that a second click starts nothing."""
     note = forms.CharField(
-        max_length=300, required=False, help_text="Why, for whoever looks at the run later."
+        max_length=300, required=False, help_text="Why, for those who look at the run later."
     )
     rate = forms.FloatField(
         label="Images a second at most", min_value=0.01, max_value=1_000_000, required=False
@@ -62,13 +64,23 @@ class StartForm(forms.Form):
     ignore_space = forms.BooleanField(label="Start though the disk seems too small", required=False)
 
 
+if TYPE_CHECKING:  # Django's own class takes no type parameter at run time
+    PlanFormView = FormView[StartForm]
+else:
+    PlanFormView = FormView
+
+
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What somebody wants to have done."""
+class PlannedRun:
+    """A run that has not been started."""
 
     kind: Run.Kind
     selection: Selection
     force: bool
+
+    @property
+    def is_purge(self) -> bool:
+        return self.kind == Run.Kind.PURGE
 
     @property
     def digest(self) -> str:
@@ -92,88 +104,121 @@ class Wanted:
     def command(self) -> str:
         """What does the same in a shell."""
         options = self.selection.as_options()
-        if self.kind == Run.Kind.PURGE and not options:
+        if self.is_purge and not options:
             options = "--all"
         force = "--force" if self.force else ""
         return " ".join(filter(None, ["manage.py", COMMANDS[self.kind], options, force]))
 
 
-def page(model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, kind: str) -> HttpResponse:
-    """The plan; by POST its trial, or the start of the run."""
-    if kind not in Run.Kind:
-        raise Http404
-    if not request.user.has_perm(Run.Kind(kind).permission):
-        raise PermissionDenied
-    try:
-        wanted = Wanted(
-            kind=Run.Kind(kind),
-            selection=conditions.selection_from(request.GET.dict()),
-            force=kind == Run.Kind.REGENERATE and bool(request.GET.get("force")),
+class PlanView(PlanFormView):
+    """The plan; by POST a preview of it, or the start of the run."""
+
+    model_admin: "admin.ModelAdmin[Any] | None" = None
+    form_class = StartForm
+    template_name = "admin/thumbnails/imageasset/plan.html"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        kind = kwargs["kind"]
+        if kind not in Run.Kind:
+            raise Http404
+        if not request.user.has_perm(Run.Kind(kind).permission):
+            raise PermissionDenied
+        try:
+            self.planned = PlannedRun(
+                kind=Run.Kind(kind),
+                selection=conditions.selection_from(request.GET.dict()),
+                force=kind == Run.Kind.REGENERATE and bool(request.GET.get("force")),
+            )
+            return super().dispatch(request, *args, **kwargs)
+        except UsageError as error:
+            messages.error(request, str(error))
+            return redirect("admin:thumbnails_imageasset_changelist")
+
+    def get_initial(self) -> dict[str, Any]:
+        return {"once": uuid4().hex}
+
+    # --- the plan -----------------------------------------------------------------------------
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        planned = self.planned
+        plan = planned.plan()
+        title = "Purge cache" if planned.is_purge else "Regenerate thumbnails"
+        return super().get_context_data(
+            **self._page(title),
+            plan=plan,
+            duration=None if plan.seconds is None else formatting.duration(plan.seconds),
+            states=[(State(state), number) for state, number in plan.states.items() if number],
+            sample=[
+                (asset, previews.address_of(asset))
+                for asset in preview.sample(planned.assets, SAMPLE)
+            ],
+            free_bytes=planning.free_bytes(),
+            queue=queue.BULK if plan.total > Run.LARGE else queue.NOW,
+            queue_use=_queue_use(),
+            recipe=recipe_in_force(),
+            toggle_force=_with_force(self.request, not planned.force),
+            under_way=Run.objects.running()
+            .filter(kind=planned.kind)
+            .select_related("started_by")[:UNDER_WAY_SHOWN],
+            **kwargs,
         )
-        if request.method == "POST":
-            return _act(model_admin, request, wanted)
-        return _plan(model_admin, request, wanted, StartForm(initial={"once": uuid4().hex}))
-    except UsageError as error:
-        model_admin.message_user(request, str(error), messages.ERROR)
-        return redirect("admin:thumbnails_imageasset_changelist")
 
+    def _page(self, title: str) -> dict[str, Any]:
+        """What the plan and its preview share."""
+        if self.model_admin is None:
+            raise AssertionError("as_view is given the images' admin")
+        planned = self.planned
+        return {
+            **self.model_admin.admin_site.each_context(self.request),
+            "title": title,
+            "opts": ImageAsset._meta,
+            "media": self.model_admin.media,
+            "planned": planned,
+            "same": starting.doing_the_same(planned.kind, planned.selection, force=planned.force),
+        }
 
-def _act(
-    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, wanted: Wanted
-) -> HttpResponse:
-    form = StartForm(request.POST)
-    if not form.is_valid():
-        return _plan(model_admin, request, wanted, form)
-    if "trial" in request.POST and wanted.kind == Run.Kind.REGENERATE:
-        return _try_out(model_admin, request, wanted, form)
-    try:
-        return _start(model_admin, request, wanted, form.cleaned_data)
-    except NoSpace as error:
-        form.add_error("ignore_space", str(error))
-        return _plan(model_admin, request, wanted, form)
+    # --- the preview and the start ------------------------------------------------------------
 
+    def form_valid(self, form: StartForm) -> HttpResponse:
+        if "preview" in self.request.POST and not self.planned.is_purge:
+            return self._preview(form)
+        try:
+            return self._start(form.cleaned_data)
+        except NoSpace as error:
+            form.add_error("ignore_space", str(error))
+            return self.form_invalid(form)
 
-# --- the plan -----------------------------------------------------------------------------------
+    def _preview(self, form: StartForm) -> HttpResponse:
+        previewed = preview.preview(self.planned.assets)
+        context = {
+            **self._page("Preview"),
+            "previews": [_shown(one) for one in previewed],
+            "total": self.planned.assets.count(),
+            "changed": sum(1 for one in previewed if one.difference and one.difference.share),
+            "form": form,
+        }
+        return TemplateResponse(self.request, "admin/thumbnails/imageasset/preview.html", context)
 
-
-def _plan(
-    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, wanted: Wanted, form: StartForm
-) -> HttpResponse:
-    plan = wanted.plan()
-    title = "Purge cache" if wanted.kind == Run.Kind.PURGE else "Regenerate thumbnails"
-    context = {
-        **_context(model_admin, request, wanted, title),
-        "plan": plan,
-        "duration": None if plan.seconds is None else formatting.duration(plan.seconds),
-        "states": [(State(state), number) for state, number in plan.states.items() if number],
-        "sample": [
-            (asset, previews.address_of(asset)) for asset in preview.sample(wanted.assets, SAMPLE)
-        ],
-        "free_bytes": planning.free_bytes(),
-        "queue": queue.BULK if plan.total > Run.LARGE else queue.NOW,
-        "queue_use": _queue_use(),
-        "recipe": recipe_in_force(),
-        "toggle_force": _with_force(request, not wanted.force),
-        "under_way": Run.objects.running()
-        .filter(kind=wanted.kind)
-        .select_related("started_by")[:UNDER_WAY_SHOWN],
-        "form": form,
-    }
-    return TemplateResponse(request, "admin/thumbnails/imageasset/plan.html", context)
-
-
-def _context(
-    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, wanted: Wanted, title: str
-) -> dict[str, Any]:
-    return {
-        **model_admin.admin_site.each_context(request),
-        "title": title,
-        "opts": ImageAsset._meta,
-        "media": model_admin.media,
-        "wanted": wanted,
-        "is_purge": wanted.kind == Run.Kind.PURGE,
-        "same": starting.doing_the_same(wanted.kind, wanted.selection, force=wanted.force),
-    }
+    def _start(self, how: dict[str, Any]) -> HttpResponse:
+        planned, user = self.planned, cast(User, self.request.user)
+        try:
+            run = starting.start_on_queue(
+                planned.kind,
+                planned.selection,
+                origin=Run.Origin.ADMIN,
+                force=planned.force,
+                by=user,
+                key=RequestKey(user=user, key=how["once"], digest=planned.digest),
+                note=how["note"],
+                rate=how["rate"],
+                ignore_space=how["ignore_space"],
+            )
+        except (AlreadyUnderWay, NotDispatched) as error:
+            run = error.run
+            messages.warning(self.request, str(error))
+        else:
+            messages.success(self.request, _started_text(run))
+        return redirect("admin:thumbnails_run_change", run.pk)
 
 
 def _queue_use() -> queue.QueueUse | None:
@@ -191,33 +236,16 @@ def _with_force(request: HttpRequest, force: bool) -> str:
     return f"?{query.urlencode()}"
 
 
-# --- the trial ----------------------------------------------------------------------------------
-
-
-def _try_out(
-    model_admin: "admin.ModelAdmin[Any]", request: HttpRequest, wanted: Wanted, form: StartForm
-) -> HttpResponse:
-    tried = preview.preview(wanted.assets)
-    context = {
-        **_context(model_admin, request, wanted, "Trial"),
-        "tried": [_shown(one) for one in tried],
-        "total": wanted.assets.count(),
-        "changed": sum(1 for one in tried if one.difference and one.difference.share),
-        "form": form,
-    }
-    return TemplateResponse(request, "admin/thumbnails/imageasset/trial.html", context)
-
-
-def _shown(tried: Preview) -> dict[str, Any]:
-    """For the page alone: nothing of a trial is stored, so the pictures are in it."""
-    difference = tried.difference
+def _shown(previewed: Preview) -> dict[str, Any]:
+    """For the page alone: nothing of a preview is stored, so the pictures are in it."""
+    difference = previewed.difference
     return {
-        "asset": tried.asset,
-        "old": _data_url(tried.old, "jpeg"),
-        "old_bytes": len(tried.old or b""),
-        "new": _data_url(tried.new, "jpeg"),
-        "new_bytes": len(tried.new or b""),
-        "failure": tried.failure,
+        "asset": previewed.asset,
+        "old": _data_url(previewed.old, "jpeg"),
+        "old_bytes": len(previewed.old or b""),
+        "new": _data_url(previewed.new, "jpeg"),
+        "new_bytes": len(previewed.new or b""),
+        "failure": previewed.failure,
         "marked": _data_url(difference.picture, "png") if difference else "",
         "is_other_shape": difference is not None and difference.picture is None,
         "percent": None if difference is None else difference.share * 100,
@@ -226,39 +254,6 @@ def _shown(tried: Preview) -> dict[str, Any]:
 
 def _data_url(content: bytes | None, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}" if content else ""
-
-
-# --- the start ----------------------------------------------------------------------------------
-
-
-def _start(
-    model_admin: "admin.ModelAdmin[Any]",
-    request: HttpRequest,
-    wanted: Wanted,
-    how: dict[str, Any],
-) -> HttpResponse:
-    user = cast("User", request.user)
-
-    try:
-        run = starting.start_on_queue(
-            wanted.kind,
-            wanted.selection,
-            origin=Run.Origin.ADMIN,
-            force=wanted.force,
-            by=user,
-            key=RequestKey(user=user, key=how["once"], digest=wanted.digest),
-            note=how["note"],
-            rate=how["rate"],
-            ignore_space=how["ignore_space"],
-        )
-    except AlreadyUnderWay as error:
-        run, text, level = error.run, str(error), messages.WARNING
-    except NotDispatched as error:
-        run, text, level = error.run, str(error), messages.WARNING
-    else:
-        text, level = _started_text(run), messages.SUCCESS
-    model_admin.message_user(request, text, level)
-    return redirect("admin:thumbnails_run_change", run.pk)
 
 
 def _started_text(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Trying the recipe in force on a few images before it is let loose on all: nothing is replaced."""
+"""A preview of a run: what the recipe in force makes of a few images. Nothing is replaced."""
 
 import time
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from thumbnails.rendering import Difference
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import serving
 
-TRIED = 12
+PREVIEWED = 12
 SECONDS_AT_MOST = 10.0
-"""Somebody waits for the page: after that no further image is begun."""
+"""A user waits for the page: after that no further image is begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """One image of a trial."""
+    """One image of a preview."""
 
     asset: ImageAsset
     old: bytes | None
@@ -30,14 +30,16 @@ class Preview:
 
 
 def preview(assets: ImageAssetQuerySet) -> list[Preview]:
-    """Render up to TRIED of the assets, from all over them. Replaces and records nothing."""
+    """Render up to PREVIEWED of the assets, from all over them. Replaces and records nothing."""
     give_up_at = time.monotonic() + SECONDS_AT_MOST
-    tried: list[Preview] = []
-    for asset in sample(assets, TRIED):
-        if tried and time.monotonic() > give_up_at:
+    previews: list[Preview] = []
+    for asset in sample(assets, PREVIEWED):
+        if previews and time.monotonic() > give_up_at:
             break
-        tried.append(_try_one(asset, patience_seconds=max(1.0, give_up_at - time.monotonic())))
-    return tried
+        previews.append(
+            _preview_one(asset, patience_seconds=max(1.0, give_up_at - time.monotonic()))
+        )
+    return previews
 
 
 def sample(assets: ImageAssetQuerySet, size: int) -> list[ImageAsset]:
@@ -59,7 +61,7 @@ def sample(assets: ImageAssetQuerySet, size: int) -> list[ImageAsset]:
     return [found[asset_id] for asset_id in sorted(found)]
 
 
-def _try_one(asset: ImageAsset, *, patience_seconds: float) -> Preview:
+def _preview_one(asset: ImageAsset, *, patience_seconds: float) -> Preview:
     try:
         old = cache.read(asset.thumbnail_path) if asset.thumbnail_path else None
     except StorageFailure:
