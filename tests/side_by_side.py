@@ -18,7 +18,7 @@ from tests.processes import ROOT
 
 WITHOUT_DATABASE = (
     *("admin", "api_access", "api_tokens", "asset_page", "plans", "run_page"),
-    *("api_bad_input", "api_schema", "api_shapes", "deadlines", "demo_pictures", "errors"),
+    *("api_bad_input", "api_schema", "api_schemas", "deadlines", "demo_pictures", "errors"),
     *("layout", "locks", "makefile", "pictures", "processes", "production", "readiness", "readme"),
     *("render_pool", "rendering", "servers", "side_by_side", "storage", "storage_errors"),
     *("sqlite", "supervisor", "demo"),

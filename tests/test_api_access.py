@@ -38,8 +38,9 @@ from tests.servers import QueueServer
 from tests.waiting import PATIENCE_SECONDS
 from thumbnails.api import api as the_api
 from thumbnails.api import auth
+from thumbnails.exceptions import TooMany
 from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.throttling import Throttle, TooMany
+from thumbnails.throttling import Throttle
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.runs import control, starting
 from thumbsite import logins

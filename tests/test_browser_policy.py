@@ -22,7 +22,7 @@ from tests.test_browser import look_at
 from tests.waiting import wait_for
 from thumbnails.models import ApiToken, ImageAsset, Run
 from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import control, execute
+from thumbnails.upkeep.runs import execute, starting
 
 pytestmark = test_browser.pytestmark
 
@@ -119,7 +119,7 @@ def test_policy__is_met_by_every_page(
     serving.serve(make_asset(session="A session"))
     ApiToken.objects.issue(superuser, "A token")
     Group.objects.create(name="A group")
-    run = control.start(
+    run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
         origin=Run.Origin.COMMAND,
@@ -172,7 +172,7 @@ def test_policy__is_met_while_staff_work(
     page.get_by_role("button", name="Go").click()
     page.get_by_role("link", name="Render them, too").click()
     page.get_by_label("Images a second at most").fill("2")
-    page.get_by_role("button", name="Try it on 12 of them").click()
+    page.get_by_role("button", name="Preview 12 of them").click()
     for image in page.locator(".tried img").all():
         look_at(image)  # it stands in the page, as data:
     page.get_by_role("button", name="Go on with all 4").click()

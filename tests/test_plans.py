@@ -365,7 +365,7 @@ def test_plan__queries_do_not_grow_with_the_images(
         staff_client.get(f"{PLAN}/regenerate/")
 
 
-# --- the preview ------------------------------------------------------------------------------------
+# --- the preview ----------------------------------------------------------------------------------
 
 
 def shown_pictures(page: str) -> list[Image.Image]:

@@ -200,7 +200,7 @@ class PlanView(PlanFormView):
         return TemplateResponse(self.request, "admin/thumbnails/imageasset/preview.html", context)
 
     def _start(self, how: dict[str, Any]) -> HttpResponse:
-        planned, user = self.planned, cast(User, self.request.user)
+        planned, user = self.planned, cast("User", self.request.user)
         try:
             run = starting.start_on_queue(
                 planned.kind,

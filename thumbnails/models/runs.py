@@ -1,17 +1,16 @@
 """Runs and their chunks: what was asked for, who does it, and what became of each asset."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from uuid import UUID
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Q, Sum, Value
-from django.db.models.functions import Cast, Now
+from django.db.models import F, Q, Sum
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from thumbnails.exceptions import Reason
@@ -29,20 +28,6 @@ the database's clock alone: those of hosts differ."""
 
 LATELY = timedelta(seconds=60)
 """Over so long a time the rate of a run is taken."""
-
-
-class Lines(models.Aggregate):
-    """Texts, a line each."""
-
-    function = "STRING_AGG"
-    template = "%(function)s(%(expressions)s, chr(10))"
-    output_field = models.TextField()
-
-    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        # Not as an argument of as_sql, which has one of its own where there is a filter.
-        other = self.copy()
-        other.template = "GROUP_CONCAT(%(expressions)s, char(10))"
-        return other.as_sql(compiler, connection, **context)
 
 
 class RunQuerySet(models.QuerySet["Run"]):
@@ -95,26 +80,6 @@ class RunQuerySet(models.QuerySet["Run"]):
     def renew_lease(self, run_id: int) -> bool:
         """A command's heartbeat. False: the run is not running any more."""
         return bool(self.running().filter(pk=run_id).update(lease_until=Now() + LEASE))
-
-    def with_progress(self, *, with_ids: bool = True) -> Self:
-        """Each with what its `progress` needs, counted by the same query.
-
-        Without the ids of what failed, which may be many, it takes much less time.
-        """
-        lately = Q(chunks__finished_at__gte=timezone.now() - LATELY)
-        counted = self.annotate(
-            **{
-                f"counted_{outcome.value}": Sum(f"chunks__{outcome.value}", default=0)
-                for outcome in Outcome
-            },
-            counted_lately=Sum("chunks__position", default=0, filter=lately),
-        )
-        if not with_ids:
-            return counted.annotate(counted_failures=Value(""))
-        failures = Cast("chunks__failures", models.TextField())
-        return counted.annotate(
-            counted_failures=Lines(failures, filter=Q(chunks__failed__gt=0)),
-        )
 
     def settle(self, run_id: int) -> bool:
         """Call the run done if its last chunk is. True for the one caller who made it so."""
@@ -217,29 +182,11 @@ class Run(models.Model):
         return self.state in (self.State.DONE, self.State.CANCELLED)
 
     def progress(self) -> "Progress":
-        """What became of its assets so far: the sum over its chunks.
+        """What became of its assets so far: the sum over its chunks. Two queries."""
+        return progress_of([self])[self.pk]
 
-        One query; none for a run that comes from `with_progress`, and then as it was at that time.
-        """
-        counted: Any = self
-        if not hasattr(self, "counted_failures"):
-            counted = Run.objects.with_progress().get(pk=self.pk)
-        failures: dict[str, list[int]] = {}
-        for line in (counted.counted_failures or "").splitlines():
-            for reason, ids in json.loads(line).items():
-                failures.setdefault(reason, []).extend(ids)
-        outcomes = {
-            outcome.value: getattr(counted, f"counted_{outcome.value}") for outcome in Outcome
-        }
-        done = sum(outcomes.values())
-        return Progress(
-            total=self.total,
-            failures={reason: sorted(ids) for reason, ids in failures.items()},
-            rate=self._rate(done, counted.counted_lately),
-            **outcomes,
-        )
-
-    def _rate(self, done: int, lately: int) -> float | None:
+    def rate_of(self, done: int, lately: int) -> float | None:
+        """Images a second, of so many done in all and in the last minute; None if not known."""
         if self.state not in (self.State.RUNNING, self.State.DONE):
             return None
         seconds = ((self.finished_at or timezone.now()) - self.created_at).total_seconds()
@@ -278,12 +225,34 @@ class Progress:
 
 
 def progress_of(runs: Sequence[Run], *, with_ids: bool = True) -> dict[int, Progress]:
-    """What became of the assets of these runs so far, by the run's id. One query for all.
+    """What became of the assets of these runs so far, by the run's id.
 
-    Without ids their `failures` are left empty.
+    Two queries for all of them; one without the ids of what failed, which may be many.
     """
-    counted = Run.objects.filter(pk__in=[run.pk for run in runs]).with_progress(with_ids=with_ids)
-    return {run.pk: run.progress() for run in counted}
+    lately = Q(finished_at__gte=timezone.now() - LATELY)
+    sums = {outcome.value: Sum(outcome.value) for outcome in Outcome}
+    chunks = Chunk.objects.filter(run__in=runs).order_by()
+    rows = chunks.values("run").annotate(**sums, lately=Sum("position", default=0, filter=lately))
+    counted: dict[int, dict[str, int]] = {row["run"]: cast(dict[str, int], row) for row in rows}
+    failures: dict[int, dict[str, list[int]]] = {}
+    if with_ids:
+        for run_id, ids_by_reason in chunks.filter(failed__gt=0).values_list("run", "failures"):
+            of_run = failures.setdefault(run_id, {})
+            for reason, ids in ids_by_reason.items():
+                of_run.setdefault(reason, []).extend(ids)
+    return {
+        run.pk: _progress(run, counted.get(run.pk, {}), failures.get(run.pk, {})) for run in runs
+    }
+
+
+def _progress(run: Run, counted: dict[str, int], failures: dict[str, list[int]]) -> Progress:
+    outcomes = {outcome.value: counted.get(outcome.value, 0) for outcome in Outcome}
+    return Progress(
+        total=run.total,
+        failures={reason: sorted(ids) for reason, ids in failures.items()},
+        rate=run.rate_of(sum(outcomes.values()), counted.get("lately", 0)),
+        **outcomes,
+    )
 
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):

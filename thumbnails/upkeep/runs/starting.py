@@ -253,7 +253,9 @@ class RequestKey:
 
     def earlier_run(self) -> Run | None:
         """The run of an earlier request with this key. Raises KeyReused."""
-        request = RunRequest.objects.select_related("run").filter(user=self.user, key=self.key)
+        request = RunRequest.objects.select_related("run").filter(
+            user=self.user, key=self.key, created_at__gte=timezone.now() - RunRequest.KEPT
+        )
         return self._run_of(request.first())
 
     def once(self, act: Callable[[], Run]) -> Run:
