@@ -56,7 +56,7 @@ def _narrowed(queryset: QuerySet[ImageAsset], texts: Mapping[str, str]) -> Query
         raise IncorrectLookupParameters(str(error)) from error
 
 
-def _tallies(request: HttpRequest) -> CachedCounts:
+def _counts(request: HttpRequest) -> CachedCounts:
     """Fetched once for all filters of a page."""
     kept: Any = request
     if not hasattr(kept, "cached_counts"):
@@ -73,7 +73,7 @@ class TermFilter(admin.SimpleListFilter):
     ) -> list[tuple[str, str]]:
         return [
             (value, label if number is None else f"{label} ({intcomma(number)})")
-            for value, label, number in self.values(_tallies(request))
+            for value, label, number in self.values(_counts(request))
         ]
 
     def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:

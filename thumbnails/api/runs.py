@@ -40,7 +40,7 @@ from thumbnails.api.schemas import (
 from thumbnails.api.sessions import session_named
 from thumbnails.models import Run, TrainingSession
 from thumbnails.models.runs import progress_of
-from thumbnails.upkeep.reports.statistics import statistics
+from thumbnails.upkeep.reports.counts import statistics
 from thumbnails.upkeep.runs import control, planning, starting
 from thumbnails.upkeep.runs.starting import RequestKey
 from thumbnails.upkeep.selection.conditions import Selection

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.runs import Progress
-from thumbnails.upkeep.reports.statistics import Statistics
+from thumbnails.upkeep.reports.counts import Statistics
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.selection import conditions
 

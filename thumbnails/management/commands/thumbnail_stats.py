@@ -7,7 +7,7 @@ from django.template.defaultfilters import filesizeformat
 
 from thumbnails.management.base import ThumbnailCommand
 from thumbnails.models.recipes import labels
-from thumbnails.upkeep.reports.statistics import Statistics, statistics
+from thumbnails.upkeep.reports.counts import Statistics, statistics
 
 
 class Command(ThumbnailCommand):

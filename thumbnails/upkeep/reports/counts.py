@@ -1,7 +1,7 @@
-"""Numbers about all assets, kept up to date in small pieces beside everything else.
+"""Numbers about all assets: cached counts for pages, and statistics for operators.
 
-Counting a million assets takes a second or so: no page may wait for that. The workers count one
-cached at a time, and the less often the longer it takes. On a small site they are counted as they
+Counting a million assets takes a second or so: no page may wait for that. The workers make one
+count at a time, and the less often the longer it takes. On a small site they are counted as they
 are asked for.
 """
 
@@ -17,6 +17,8 @@ from django.db.models.functions import Left
 from django.utils import timezone
 
 from thumbnails.models import CachedCount, ImageAsset, State, recipe_in_force
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep.runs import queue
 from thumbnails.upkeep.selection.conditions import Selection
 
@@ -27,7 +29,7 @@ OLD_AFTER = timedelta(seconds=10)
 OLD_AT_ONCE = timedelta(seconds=1)
 """On a small site, whose numbers people expect to be those of now."""
 REST = 50
-"""A cached that took a second is counted again after so many: 2 % of one process's time."""
+"""Seconds until a count that took one second is due again: 2 % of one process's time."""
 
 MEGAPIXELS = (0.0, 1.0, 10.0, 50.0)
 """Where the classes of originals' sizes begin."""
@@ -128,7 +130,7 @@ def cached_counts() -> CachedCounts:
 def number_of(selection: Selection) -> int | None:
     """How many the selection means, as counted last; None where it is better counted now.
 
-    That is on a small site, for what no cached is of, and where a cached was not counted yet.
+    That is on a small site, for what no count is of, and where it was not counted yet.
     """
     name = "recipes" if selection.recipes else "states"
     cached = CachedCount.objects.filter(name=name).first()
@@ -154,7 +156,7 @@ def count_in_turn() -> None:
 
 
 def count_due() -> str | None:
-    """Count the cached that is due for longest; gives its name, None where none is due."""
+    """Count what has been due for longest. Returns its name, None where nothing is due."""
     kept = {cached.name: cached for cached in _known()}
     due = [name for name in COUNTERS if _is_due(kept.get(name))]
     if not due:
@@ -202,4 +204,50 @@ def _keep(counted: Iterable[CachedCount]) -> None:
         update_conflicts=True,
         unique_fields=["name"],
         update_fields=["value", "counted_at", "took_seconds"],
+    )
+
+
+# --- counted when they are asked for --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardUse:
+    """What lies in one folder of the cache."""
+
+    shard: str
+    files: int
+    size_bytes: int
+
+
+def cache_use() -> list[ShardUse]:
+    """Files and bytes by shard, as the cache really has them."""
+    uses = []
+    for shard in SHARDS:
+        sizes = [file.size_bytes for file in cache.walk(shard)]
+        uses.append(ShardUse(shard=shard, files=len(sizes), size_bytes=sum(sizes)))
+    return uses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """The site's thumbnails in numbers."""
+
+    assets: dict[State, int]
+    failures: dict[str, int]
+    """Failed assets by reason."""
+    shards: list[ShardUse]
+    recipe: str
+    """Digest of the recipe in force."""
+    other_recipes: dict[str, int]
+    """Thumbnails still made by other recipes, by their digest."""
+
+
+def statistics() -> Statistics:
+    recipe = recipe_in_force().digest
+    return Statistics(
+        assets=ImageAsset.objects.count_by_state(),
+        failures=ImageAsset.objects.count_by_reason(),
+        shards=cache_use(),
+        recipe=recipe,
+        other_recipes=ImageAsset.objects.count_by_recipe(besides=recipe),
     )
