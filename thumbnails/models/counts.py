@@ -18,6 +18,7 @@ class CachedCount(models.Model):
     took_seconds = models.FloatField()
 
     class Meta:
+        db_table = "thumbnails_tally"  # its name in the first version
         default_permissions: ClassVar = ()
 
     def __str__(self) -> str:

@@ -135,7 +135,8 @@ class Run(models.Model):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
     )
     origin = models.CharField(max_length=10, choices=Origin.choices)
-    lease_until = models.DateTimeField(null=True)
+    # The column has its name of the first version.
+    lease_until = models.DateTimeField(db_column="attended_until", null=True)
     """A command works on it itself, by its last sign of life; otherwise the queue's workers do."""
     rate = models.FloatField("images a second at most", null=True)
     next_slot_at = models.DateTimeField(null=True)
