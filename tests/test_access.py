@@ -22,7 +22,7 @@ from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from thumbnails.models import ApiToken, ImageAsset, Run
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.runs import control
+from thumbnails.upkeep.runs import control, starting
 
 pytestmark = pytest.mark.django_db
 
@@ -304,7 +304,7 @@ def site(make_asset: MakeAsset, queue_server: QueueServer) -> Site:
         group=Group.objects.create(name="Editors"),
         visitor=User.objects.create_user("visitor", email="visitor@example.org"),
         runs={
-            kind: control.start(
+            kind: starting.start(
                 kind,
                 ImageAsset.objects.all(),
                 scope_text="all",
