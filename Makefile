@@ -65,8 +65,8 @@ lock: install ## Pin what the requirements*.in files name (ARGS=--upgrade raises
 bench: install ## Measure rendering, importing and regeneration (ARGS="--json FILE")
 	$(BIN)/python -m benchmarks $(ARGS)
 
-screenshots: install ## Take the README's pictures anew, in Chromium
+screenshots: install ## Take the pictures of the documents, in Chromium
 	$(BIN)/python -m pytest -q tests/screenshots.py
 
-thumbnails-regenerate: install ## Render all thumbnails anew, fresh ones too (ARGS="--session NAME")
+thumbnails-regenerate: install ## Render all thumbnails again, fresh ones too (ARGS="--session NAME")
 	$(BIN)/python manage.py regenerate_thumbnails --force $(ARGS)
