@@ -71,6 +71,17 @@ def test_paths__that_are_named_exist(name: str) -> None:
         assert (ROOT / path).exists(), path
 
 
+def test_tests__that_are_named_exist() -> None:
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    named = set(re.findall(r"`(test_\w+__\w+)`", PAGES["SECURITY.md"]))
+    assert named
+    assert named <= there
+
+
 def first_cells(page: str) -> set[str]:
     """What stands in backticks in the first column of the page's tables."""
     cells = re.findall(r"^\| (.+?) \|", page, re.MULTILINE)
