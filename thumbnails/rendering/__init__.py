@@ -1,4 +1,4 @@
-"""Bytes of an original in, bytes of a thumbnail out. Knows Pillow and no Django."""
+"""Bytes of an original in, bytes of a thumbnail out. Uses Pillow, not Django."""
 
 from thumbnails.rendering.compare import Difference, compare
 from thumbnails.rendering.inspection import FORMATS, Facts, inspect, is_whole

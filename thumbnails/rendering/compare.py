@@ -1,4 +1,4 @@
-"""Two thumbnails side by side: where their pixels differ."""
+"""Comparing the pixels of two thumbnails."""
 
 import io
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from PIL import Image, ImageChops
 from thumbnails.rendering.inspection import open_image, translated_errors
 
 MARK = (255, 0, 128)
-"""A colour that photos hardly have."""
+"""A colour that is rare in photos."""
 NOTICEABLE = 16
-"""Of 255, in any channel: what JPEG at another quality changes stays mostly below it."""
+"""Of 255, in any channel: another JPEG quality mostly changes less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What differs between two pictures."""
+    """How two images differ."""
 
     share: float
-    """Of the pixels, 0 to 1, those that differ noticeably."""
+    """Share of the pixels that differ noticeably, 0 to 1."""
     picture: bytes | None
-    """PNG: the new one, pale, with those pixels marked. None where the shapes differ."""
+    """PNG: the new one, pale, with those pixels marked. None if the sizes differ."""
 
 
 def compare(old: bytes, new: bytes, *, max_pixels: int) -> Difference:
-    """Hold two thumbnails against each other. Raises ThumbnailError for a damaged one."""
+    """Compare two thumbnails. Raises ThumbnailError for a damaged one."""
     left, right = (_decoded(content, max_pixels=max_pixels) for content in (old, new))
     if left.size != right.size:
         return Difference(share=1.0, picture=None)

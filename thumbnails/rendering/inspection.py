@@ -1,4 +1,4 @@
-"""What an original's header tells, without decoding its pixels."""
+"""Reading an original's header, without decoding its pixels."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,13 +11,13 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from thumbnails.exceptions import StorageFailure, ThumbnailError, TooLarge, Unreadable, Unsupported
 
-# Damaged metadata is common and no reason not to show a picture: what matters raises.
+# Damaged metadata is common and harmless: what matters raises an error.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-# Our own limit comes with a reason.
+# `open_image` enforces our own limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-# An explicit list: Pillow knows formats that run other programs (EPS) or that nobody keeps
-# photos in, and each decoder is one more thing that a hostile file can reach.
+# An explicit list: some of Pillow's formats run other programs (EPS), others hold no photos, and
+# every decoder adds to what a hostile file can attack.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")
 UPRIGHT = 1
 TURNED = range(5, 9)
@@ -26,10 +26,10 @@ TURNED = range(5, 9)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """An original as its header describes it."""
+    """What an original's header says."""
 
     width: int
-    """Pixels as stored, before the orientation is applied; so is `height`."""
+    """In pixels as stored, before the orientation is applied; so is `height`."""
     height: int
     format: str
     """One of FORMATS."""
@@ -42,21 +42,21 @@ class Facts:
 def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
     """Read the header of an original.
 
-    Raises Unsupported for what is no picture of FORMATS, TooLarge for more than `max_pixels`,
-    Unreadable for a damaged header.
+    Raises Unsupported for anything but an image in one of FORMATS, TooLarge for more than
+    `max_pixels`, Unreadable for a damaged header.
     """
     with translated_errors(file) as watched:
         image = open_image(watched, max_pixels=max_pixels)
-        # The base class's method reads what the header brought; PNG's own would decode the
-        # picture to look behind it.
+        # The base class's method uses what the header contains; PNG's own would decode the whole
+        # image to find EXIF behind it.
         orientation = orientation_of(partial(Image.Image.getexif, image))
         width, height = image.size
         if image.format == "TIFF" and orientation in TURNED:
-            width, height = height, width  # Pillow tells a TIFF's size upright
+            width, height = height, width  # Pillow returns a TIFF's size upright
         return Facts(
             width=width,
             height=height,
-            # A phone's JPEG with a depth map or a second picture behind the first.
+            # A JPEG with further images behind the first, such as a phone's depth map.
             format="JPEG" if image.format == "MPO" else str(image.format),
             mode=image.mode,
             orientation=orientation,
@@ -64,7 +64,7 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
 
 
 def is_whole(file: BinaryIO, *, max_pixels: int) -> bool:
-    """Whether the picture can be decoded to its end."""
+    """Whether the image can be decoded completely."""
     try:
         with translated_errors(file) as watched:
             open_image(watched, max_pixels=max_pixels).load()
@@ -74,7 +74,7 @@ def is_whole(file: BinaryIO, *, max_pixels: int) -> bool:
 
 
 def open_image(file: "WatchedFile", *, max_pixels: int) -> Image.Image:
-    """Pillow's image, its header read. To be called inside `translated_errors`."""
+    """Returns Pillow's image with its header read. To be called inside `translated_errors`."""
     image = Image.open(cast(BinaryIO, file), formats=FORMATS)
     if image.width * image.height > max_pixels:
         raise TooLarge(
@@ -84,21 +84,21 @@ def open_image(file: "WatchedFile", *, max_pixels: int) -> Image.Image:
 
 
 def orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
-    """The EXIF orientation; 1 where there is none, or it means nothing, or EXIF is damaged."""
+    """Returns the EXIF orientation; 1 if there is none, it is invalid, or EXIF is damaged."""
     try:
         value = read_exif().get(ExifTags.Base.Orientation)
     except OSError:
         raise
-    except Exception:  # noqa: BLE001  damaged EXIF raises anything and harms no pixel
+    except Exception:  # noqa: BLE001  damaged EXIF may raise anything, and the pixels are fine
         return UPRIGHT
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
 class WatchedFile:
-    """The file as Pillow sees it, which remembers that reading it failed.
+    """A file for Pillow that records a failed read.
 
-    Some of Pillow's decoders make a warning of that and go on. It has no `fileno`, past which
-    libtiff would read.
+    Some of Pillow's decoders turn that into a warning and continue. It has no `fileno`, which
+    libtiff would use to bypass `read`.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -115,7 +115,7 @@ class WatchedFile:
 
 @contextmanager
 def translated_errors(file: BinaryIO) -> Iterator[WatchedFile]:
-    """The file to be read inside; whatever Pillow raises over it becomes one of our errors."""
+    """Yields the file to read, and raises Pillow's errors as ThumbnailErrors."""
     watched = WatchedFile(file)
     try:
         with _errors_of_pillow():
@@ -138,12 +138,12 @@ def _errors_of_pillow() -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(str(error)) from error
     except MemoryError:
-        raise  # says more of the process than of the picture
+        raise  # concerns the process, not the image
     except OSError as error:
-        if "out of memory" in str(error):  # some decoders of Pillow's say it so
+        if "out of memory" in str(error):  # from some of Pillow's decoders
             raise MemoryError from error
         raise Unreadable(_sentence(error)) from error
-    except Exception as error:  # a decoder that stumbles over a damaged file raises anything
+    except Exception as error:  # decoders may raise anything over a damaged file
         raise Unreadable(_sentence(error)) from error
 
 

@@ -1,8 +1,7 @@
-"""Disposable processes that decode, one picture at a time, with limits of time and memory.
+"""Disposable processes that decode one image at a time, with limits of time and memory.
 
-A decoder that crashes, hangs or takes all memory takes its process along and nothing else. Each
-process has one picture at a time and a socket of its own, so its parent knows at once which
-picture it was, without a mark on any disk.
+A decoder that crashes, hangs or exhausts its memory ends its process and nothing else. Each
+process has one image at a time and its own socket, so its parent knows which image it was.
 """
 
 import json
@@ -40,14 +39,14 @@ from thumbnails.rendering.render import Rendering
 from thumbnails.rendering.spool import Spool
 
 START_SECONDS = 30
-"""Python and Pillow start in a tenth of a second; on a machine that swaps it takes longer."""
-TRIES = 2
-"""The first death may have any cause; the second, alone in a new process, is the picture's."""
-TRIES_IF_KILLED = 5
-"""No decoder sends itself SIGKILL or SIGTERM: the system or a person does."""
+"""Python and Pillow start in a tenth of a second; a machine that swaps needs longer."""
+ATTEMPTS = 2
+"""The first death may have any cause; a second one in a new process is due to the image."""
+ATTEMPTS_IF_KILLED = 5
+"""Decoders do not send themselves SIGKILL or SIGTERM: the system or an operator does."""
 KILLED = {-signal.SIGKILL, -signal.SIGTERM}
 HEADER_BYTES, CONTENT_BYTES = 2**16, 2**28
-"""An answer is not larger."""
+"""Largest header and content of an answer."""
 PART_BYTES = 2**18
 
 T = TypeVar("T")
@@ -59,35 +58,35 @@ ERRORS: dict[str, type[ThumbnailError]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Of one picture."""
+    """Per image."""
 
     seconds: float
-    """On the clock."""
+    """Wall time."""
     memory_bytes: int
     """Address space of the process (RLIMIT_AS)."""
 
 
 class OpenFile(Protocol):
-    """A spool, or a file of a disk."""
+    """A spool or a file on disk."""
 
     def fileno(self) -> int: ...
 
 
 Request = tuple[str, str, dict[str, Any]]
-"""What is to be done (one of the process's WORK), the file's name for messages, and options."""
+"""The name of a function in the process's WORK, the file's name for messages, and options."""
 
 
 class NotDecoded(Exception):
-    """The pool was closed, or the caller was told to stop. Says nothing about the picture."""
+    """The pool was closed, or the caller is to stop. Implies nothing about the image."""
 
 
 def never() -> bool:
-    """For callers that are never told to stop."""
+    """The `should_stop` of callers that never stop."""
     return False
 
 
 class _Died(Exception):
-    """The process is gone; the message is half a sentence that says how."""
+    """The process ended; the message is the predicate of a sentence that says how."""
 
     def __init__(self, how: str, *, from_outside: bool = False) -> None:
         super().__init__(how)
@@ -95,9 +94,9 @@ class _Died(Exception):
 
 
 class _Inbox:
-    """Messages as `Connection.send_bytes` writes them, read with a limit of time.
+    """Reads messages from `Connection.send_bytes` with a timeout.
 
-    Its own `recv_bytes` waits without one for the rest of a message that has begun.
+    `Connection.recv_bytes` has none for the rest of a message that has begun.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -107,11 +106,11 @@ class _Inbox:
         self._content = bytearray()
 
     def clear(self) -> None:
-        """Forget what came without being asked for."""
+        """Discard unsolicited data."""
         self._content.clear()
 
     def receive(self, give_up_at: float, *, at_most: int) -> bytes:
-        """One message. Raises TimeoutError, EOFError, ValueError."""
+        """Returns one message. Raises TimeoutError, EOFError, ValueError."""
         (length,) = struct.unpack("!i", self._read(give_up_at, 4))
         if not 0 <= length <= at_most:
             raise ValueError(f"a message of {length} bytes")
@@ -132,7 +131,7 @@ class _Inbox:
 
 
 class RenderProcess:
-    """One process, started when it is first asked, and again after it died."""
+    """One process, started for its first request and after each death."""
 
     def __init__(self, limits: Limits, *, nice: int = 0) -> None:
         self._limits = limits
@@ -147,7 +146,7 @@ class RenderProcess:
         return None if self._process is None else self._process.pid
 
     def ask(self, request: Request, file: OpenFile, parse: Callable[[Any, bytes], T]) -> T:
-        """What `parse` makes of its answer. Raises _Died; the next call starts another process."""
+        """Returns what `parse` makes of the answer. Raises _Died; the next call restarts it."""
         if self._connection is None or self._inbox is None:
             self._start()
         connection, inbox = cast(Connection, self._connection), cast(_Inbox, self._inbox)
@@ -159,7 +158,7 @@ class RenderProcess:
             answer = json.loads(inbox.receive(give_up_at, at_most=HEADER_BYTES))
             content = inbox.receive(give_up_at, at_most=CONTENT_BYTES)
             if not isinstance(answer, dict):
-                raise TypeError("no object")
+                raise TypeError("not an object")
             if answer.get("error") == OUT_OF_MEMORY:
                 raise MemoryError
             return parse(answer, content)
@@ -173,18 +172,18 @@ class RenderProcess:
         except (EOFError, OSError):
             raise self._death() from None
         except (ValueError, TypeError, KeyError, RecursionError):
-            # A decoder that was taken over may answer anything.
+            # A compromised decoder may answer anything.
             self.kill()
-            raise _Died("gave an answer without meaning") from None
+            raise _Died("sent an invalid answer") from None
 
     def kill(self) -> None:
-        """End it at once, whatever it does; a picture that it has is lost."""
+        """Kill it, and with it the request in progress."""
         if self._process is not None:
             self._process.kill()
         self._forget()
 
     def end(self) -> None:
-        """End it for good, from any thread. The one that asks it at this moment cleans up."""
+        """Kill it for good, from any thread. A thread with a request in progress cleans up."""
         self._is_ended = True
         if (process := self._process) is not None:
             process.kill()
@@ -207,11 +206,11 @@ class RenderProcess:
                 process = subprocess.Popen(  # noqa: S603  ours
                     [*program, *limits],
                     stdin=subprocess.DEVNULL,
-                    # Standard output is for what a command reports.
+                    # Standard output is for a command's report.
                     stdout=subprocess.DEVNULL,
                     pass_fds=[there.fileno()],
                     env=_environment(),
-                    # Ctrl-C reaches a whole group; the parent decides what it means.
+                    # Ctrl-C signals a whole process group; the parent handles it.
                     start_new_session=True,
                 )
             except OSError as error:
@@ -222,7 +221,7 @@ class RenderProcess:
         self._process = process
         self._connection = Connection(here.detach())
         self._inbox = _Inbox(self._connection)
-        if self._is_ended:  # meanwhile
+        if self._is_ended:  # by another thread
             self.kill()
             raise _Died("was ended", from_outside=True)
         self._wait_until_ready(self._inbox)
@@ -240,7 +239,7 @@ class RenderProcess:
                 os.setpriority(os.PRIO_PROCESS, self.pid, self._nice)
 
     def _death(self) -> _Died:
-        """How it ended; ends it where it has not."""
+        """How it ended; kills it if it has not."""
         process = self._process
         if process is None:  # `kill` was called meanwhile
             return _Died("was ended", from_outside=True)
@@ -256,14 +255,14 @@ class RenderProcess:
 
 
 def _environment() -> dict[str, str]:
-    """Where it finds our modules; and without an arena of address space for each thread."""
-    # An empty entry means the current folder, which `-P` leaves out.
+    """With the parent's module path, and without an arena of address space per thread."""
+    # An empty entry is the current folder, which `-P` would leave out.
     paths = os.pathsep.join(map(os.path.abspath, sys.path))
     return {**os.environ, "PYTHONPATH": paths, "MALLOC_ARENA_MAX": "2"}
 
 
 class RenderPool:
-    """So many processes, for any number of threads that ask."""
+    """A fixed number of render processes, shared by any number of threads."""
 
     def __init__(self, processes: int, limits: Limits, *, nice: int = 0) -> None:
         self._processes = [RenderProcess(limits, nice=nice) for _ in range(processes)]
@@ -289,11 +288,11 @@ class RenderPool:
         with_facts: bool = False,
         should_stop: Callable[[], bool] = never,
     ) -> tuple[Rendering, Facts | None]:
-        """The thumbnail of the original, and its facts where they are asked for.
+        """Returns the thumbnail of the original, and its facts if `with_facts`.
 
-        Raises Unsupported, TooLarge, Unreadable; Crashed where it killed, hung or burst its
-        process in each of TRIES; StorageFailure where no process can be had. `should_stop` is
-        asked when it is the picture's turn: NotDecoded where it says so.
+        Raises Unsupported, TooLarge, Unreadable; Crashed if the process crashed, hung or ran out
+        of memory in each of ATTEMPTS; StorageFailure if no process can be started; NotDecoded if
+        the pool is closed or `should_stop` returns True once a process is free.
         """
         options = {
             "recipe": recipe,
@@ -305,24 +304,24 @@ class RenderPool:
         return self._ask(request, file, _parsed_rendering, should_stop)
 
     def inspect(self, file: OpenFile, *, name: str, max_pixels: int) -> Facts:
-        """The facts of the original's header. Raises as `render`."""
+        """Returns the facts of the original's header. Raises as `render`."""
         options = {"max_pixels": max_pixels}
         return self._ask(("inspect", name, options), file, lambda answer, _: _parsed_facts(answer))
 
     def is_whole(self, file: OpenFile, *, name: str, max_pixels: int) -> bool:
-        """Whether the picture can be decoded to its end. Raises as `render` does."""
+        """Whether the image can be decoded completely. Raises as `render`."""
         options = {"max_pixels": max_pixels}
         return self._ask(("is_whole", name, options), file, lambda answer, _: bool(answer["whole"]))
 
     def compare(self, old: bytes, new: bytes, *, max_pixels: int) -> Difference:
-        """Two thumbnails held against each other. Raises as `render` does."""
+        """Compare two thumbnails. Raises as `render`."""
         options = {"old_bytes": len(old), "max_pixels": max_pixels}
         with Spool.of(old) as both:
             both.write([new])
             return self._ask(("compare_both", "thumbnails", options), both, _parsed_difference)
 
     def close(self) -> None:
-        """End all processes. Pictures that are decoded just now are lost: NotDecoded."""
+        """Kill all processes. Requests in progress raise NotDecoded."""
         self._closed.set()
         for process in self._processes:
             process.end()
@@ -331,7 +330,7 @@ class RenderPool:
             self._idle.put(process)
 
     def _all_idle(self) -> list[RenderProcess]:
-        """Those that no thread asks: they are the caller's until it puts them back."""
+        """Take all idle processes; the caller has to put them back."""
         idle = []
         with suppress(queue.Empty):
             while True:
@@ -353,13 +352,13 @@ class RenderPool:
         with self._process() as process:
             if should_stop():
                 raise NotDecoded
-            found = self._try(lambda: process.ask(request, file, parsed))
+            found = self._attempt(lambda: process.ask(request, file, parsed))
         if isinstance(found, ThumbnailError):
             raise found
         return found
 
-    def _try(self, ask: Callable[[], T]) -> T:
-        """The answer, if need be of a second process."""
+    def _attempt(self, ask: Callable[[], T]) -> T:
+        """The answer, if necessary from another process. Raises Crashed."""
         deaths: list[_Died] = []
         while True:
             try:
@@ -369,12 +368,12 @@ class RenderPool:
                     raise NotDecoded from None
                 deaths.append(death)
                 own = sum(1 for one in deaths if not one.from_outside)
-                if own >= TRIES or len(deaths) >= TRIES_IF_KILLED:
+                if own >= ATTEMPTS or len(deaths) >= ATTEMPTS_IF_KILLED:
                     raise Crashed(_verdict(list(map(str, deaths)))) from None
 
     @contextmanager
     def _process(self) -> Iterator[RenderProcess]:
-        """One that nobody else has. Waits for it, as long as others may take."""
+        """Yields a process for exclusive use. Waits, without a limit, until one is free."""
         if self._closed.is_set():
             raise NotDecoded
         process = self._idle.get()
@@ -415,7 +414,7 @@ def _number(value: Any) -> int:
 
 
 def _verdict(deaths: list[str]) -> str:
-    """What happened, in a sentence."""
+    """How the processes died, in one sentence."""
     if len(set(deaths)) == 1:
         return f"The process that decoded it {deaths[0]}, {len(deaths)} times."
     return f"The process that decoded it {', then '.join(deaths)}."

@@ -1,9 +1,9 @@
-"""The child of a render pool: decodes one picture at a time, and may die of it.
+"""The child process of a render pool: decodes one image at a time, and may crash on it.
 
 Started by `thumbnails.rendering.pool` as `python -m thumbnails.rendering.process FD`, where FD is
-a Unix socket. It reads a request, which is pickled by its parent, and the file that comes with it.
-It answers in JSON and bytes, and never in pickles: who has taken over a decoder shall not get any
-further by its answer.
+a Unix socket. It reads a request, which its parent has pickled, and the file that comes with it.
+It answers in JSON and bytes, never in pickles, by which a compromised decoder could run code in
+the parent.
 """
 
 import gc
@@ -34,13 +34,13 @@ Answer = tuple[dict[str, Any], bytes]
 READY = b"ready"
 OUT_OF_MEMORY = "out_of_memory"
 SPARE_SECONDS = 5
-"""Its parent ends it in time. It ends itself a little later, should the parent be gone."""
+"""The parent enforces the time limit; the process ends itself a little later if the parent died."""
 
 
 def render_original(
     file: BinaryIO, *, recipe: Recipe, fingerprint: str, max_pixels: int, with_facts: bool
 ) -> Answer:
-    """The thumbnail, and with it the facts of the original's header where they are asked for."""
+    """The thumbnail, and the facts of the original's header if `with_facts`."""
     facts = inspection.inspect(file, max_pixels=max_pixels) if with_facts else None
     file.seek(0)
     done = render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels)
@@ -53,7 +53,7 @@ def is_whole(file: BinaryIO, *, max_pixels: int) -> Answer:
 
 
 def compare_both(file: BinaryIO, *, old_bytes: int, max_pixels: int) -> Answer:
-    """The first picture in the file, of so many bytes, against the other one behind it."""
+    """Compare the thumbnail in the file's first `old_bytes` bytes with the one in the rest."""
     found = compare(file.read(old_bytes), file.read(), max_pixels=max_pixels)
     return {"share": found.share, "pictured": found.picture is not None}, found.picture or b""
 
@@ -68,14 +68,14 @@ WORK: dict[str, Callable[..., Answer]] = {
 
 
 def main(connection: Connection, *, seconds: float, memory_bytes: int) -> None:
-    """Answer requests until the parent closes its end, or goes."""
+    """Answer requests until the parent closes its end of the socket, or dies."""
     for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # these are for the parent to decide about
+        signal.signal(number, signal.SIG_IGN)  # the parent handles them
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    Image.MAX_IMAGE_PIXELS = None  # our own limit comes with a reason
+    Image.MAX_IMAGE_PIXELS = None  # `open_image` enforces our own limit
     Image.init()
     gc.freeze()
     with suppress(EOFError, ConnectionError):
@@ -85,7 +85,7 @@ def main(connection: Connection, *, seconds: float, memory_bytes: int) -> None:
 
 
 def _answer(connection: Connection, *, seconds: float) -> bool:
-    """Serve one request. False after one that took all the memory: this process is used up."""
+    """Serve one request. False if it ran out of memory: then this process has to end."""
     work, name, options = connection.recv()
     with _opened(recv_handle(connection), name) as file:
         signal.setitimer(signal.ITIMER_REAL, seconds + SPARE_SECONDS)
@@ -96,7 +96,7 @@ def _answer(connection: Connection, *, seconds: float) -> bool:
 
 
 def _send(connection: Connection, *messages: bytes) -> None:
-    """As `Connection.send_bytes`, but all at once: the parent wakes up once."""
+    """As `Connection.send_bytes`, but in one write, so that the parent wakes up once."""
     parts = (part for message in messages for part in (struct.pack("!i", len(message)), message))
     rest = memoryview(b"".join(parts))
     while rest:
@@ -114,9 +114,9 @@ def _outcome(work: str, options: dict[str, Any], file: BinaryIO) -> Answer:
 
 def _opened(handle: int, name: str) -> BinaryIO:
     raw = FileIO(handle)
-    raw.name = name  # a descriptor's own is its number
+    raw.name = name  # otherwise the descriptor's number
     file = BufferedReader(raw)
-    file.seek(0)  # the parent, who wrote it, stands at its end
+    file.seek(0)  # the position is shared with the parent, which wrote the file
     return file
 
 

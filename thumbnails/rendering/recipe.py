@@ -1,4 +1,4 @@
-"""How a thumbnail is made, as a value that can be compared and named."""
+"""How a thumbnail is made, as a value with a digest."""
 
 import hashlib
 import json
@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 RENDERER_VERSION = 1
-"""Raise it with every change of the renderer that changes pictures: all thumbnails become stale."""
+"""Raise it with every change that alters rendered images: all thumbnails become stale."""
 
-DIGEST_CHARACTERS = 16  # 64 bits: names some dozen recipes, and one file per asset
+DIGEST_CHARACTERS = 16  # 64 bits: enough for some dozen recipes, and one file per asset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything but the original that decides a thumbnail's bytes."""
+    """Everything besides the original that determines a thumbnail's bytes."""
 
     size_px: int = 256
     """Side of the square that the thumbnail fits in."""
@@ -25,16 +25,16 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """Names this recipe: 16 hexadecimal digits."""
+        """Identifies this recipe: 16 hexadecimal digits."""
         return _digest(json.dumps(asdict(self), sort_keys=True))
 
     def fingerprint(self, source_version: str) -> str:
-        """Names the bytes that this recipe makes of that version of an original: 16 hex digits."""
+        """Identifies the thumbnail of an original of that version: 16 hexadecimal digits."""
         return fingerprint_of(self.digest, source_version)
 
 
 def fingerprint_of(recipe_digest: str, source_version: str) -> str:
-    """Names the bytes that the recipe of that digest made of that version of an original."""
+    """As `Recipe.fingerprint`, by the recipe's digest."""
     return _digest(f"{recipe_digest}\n{source_version}")
 
 
@@ -43,6 +43,7 @@ def _digest(text: str) -> str:
 
 
 def fit_inside(width: int, height: int, size_px: int) -> tuple[int, int]:
-    """Width and height in pixels that fit a square of `size_px`: same aspect, never enlarged."""
+    """Returns width and height in pixels within a square of `size_px`: same aspect ratio, never
+    enlarged."""
     scale = min(1.0, size_px / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,4 +1,4 @@
-"""Pixels: an original's bytes to a thumbnail's bytes."""
+"""Rendering a thumbnail from an original."""
 
 import io
 import math
@@ -19,10 +19,10 @@ from thumbnails.rendering.inspection import (
 from thumbnails.rendering.recipe import Recipe, fit_inside
 from thumbnails.rendering.stamp import make_stamp
 
-# How much larger than the thumbnail the picture is at least that LANCZOS gets to see. At 1.5 a
-# phone's photo is decoded at an eighth of its size, the cheapest that the JPEG decoder knows;
-# the result stays within what JPEG's own loss hides: above 37 dB PSNR of the full picture's, both
-# as files (`make bench`). At 2 it would cost a quarter more than the decoding alone.
+# The input of LANCZOS is at least this many times as large as the thumbnail. At 1.5 a phone's
+# photo is decoded at an eighth of its size, the cheapest that the JPEG decoder offers; the result
+# stays within JPEG's own loss: above 37 dB PSNR to a full decode, both as files (`make bench`).
+# At 2 it would cost a quarter more than the decoding alone.
 REDUCING_GAP = 1.5
 
 TO_8_BIT = [value // 257 for value in range(65536)]
@@ -36,12 +36,12 @@ TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation to what sets the stored pixels upright (CIPA DC-008, 4.6.5.1.1)."""
+"""By EXIF orientation: what turns the stored pixels upright (CIPA DC-008, 4.6.5.1.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendering:
-    """A thumbnail, not stored yet."""
+    """A rendered thumbnail."""
 
     content: bytes
     """The JPEG file."""
@@ -50,17 +50,17 @@ class Rendering:
 
 
 def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int) -> Rendering:
-    """Make the thumbnail of the original in `file`, with `fingerprint` as its stamp.
+    """Render the thumbnail of the original in `file`, with `fingerprint` as its stamp.
 
-    Raises Unsupported, TooLarge or Unreadable for a bad original, StorageFailure where reading
-    it fails.
+    Raises Unsupported, TooLarge or Unreadable for a bad original, StorageFailure if reading it
+    fails.
     """
     with translated_errors(file) as watched:
         image = open_image(watched, max_pixels=max_pixels)
         full_size = image.size
         if not _decode_reduced(image, recipe.size_px):
             image.load()
-            full_size = image.size  # TIFF sets itself upright while it loads
+            full_size = image.size  # Pillow turns a TIFF upright on loading
         orientation = orientation_of(image.getexif)
         profile = image.info.get("icc_profile")
 
@@ -74,7 +74,7 @@ def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int)
             image = image.transpose(TRANSPOSITIONS[orientation])
 
         content = io.BytesIO()
-        # Told nothing else, Pillow carries no metadata over; a JPEG without a profile is sRGB.
+        # Pillow copies no metadata by default; a JPEG without a profile is sRGB.
         image.save(
             content,
             "JPEG",
@@ -86,10 +86,10 @@ def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int)
 
 
 def _decode_reduced(image: Image.Image, size_px: int) -> bool:
-    """Ask the decoder for a smaller picture, before anything is loaded. False: it cannot.
+    """Let the decoder scale down, before anything is loaded. False if it cannot.
 
-    The size asked for has the picture's own aspect: a square one, as `Image.thumbnail` asks
-    for, is met by the short side of a panorama far too late.
+    The requested size has the image's aspect ratio: a square, as in `Image.thumbnail`, would
+    limit the scaling of a panorama to that of its short side.
     """
     width, height = fit_inside(*image.size, size_px)
     wanted = math.ceil(width * REDUCING_GAP), math.ceil(height * REDUCING_GAP)
@@ -97,7 +97,7 @@ def _decode_reduced(image: Image.Image, size_px: int) -> bool:
 
 
 def _with_plain_pixels(image: Image.Image) -> Image.Image:
-    """In a mode that can be resized: L, LA, RGB, RGBA or CMYK."""
+    """Converted to a mode that can be resized: L, LA, RGB, RGBA or CMYK. Raises Unsupported."""
     if image.mode.startswith("I"):
         return _from_16_bit(image)
     if "transparency" in image.info or image.mode in ("PA", "La", "RGBa"):
@@ -114,7 +114,7 @@ def _with_plain_pixels(image: Image.Image) -> Image.Image:
 def _from_16_bit(image: Image.Image) -> Image.Image:
     """16-bit grey to 8 bits; Pillow's own conversion clips everything over 255 to white.
 
-    One of its greys may stand for transparency (PNG's tRNS).
+    One of its greys may mean transparency (PNG's tRNS).
     """
     wide = image.convert("I")
     grey = wide.point(TO_8_BIT, "L")
@@ -126,9 +126,9 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """Converted from its colour profile: to L or RGB, with its alpha if it had one.
+    """Converted from its colour profile to L or RGB, with its alpha channel if it has one.
 
-    A profile that cannot be used, or none, means that grey is grey and RGB is sRGB.
+    Without a usable profile, grey is taken as it is and RGB as sRGB.
     """
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     opaque = image if alpha is None else image.convert(image.mode.removesuffix("A"))
@@ -145,8 +145,8 @@ def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
-    # Built once for a camera's many pictures: building costs more than applying it to a
-    # thumbnail. Applying one is safe in several threads at once (lcms2 copies its cache).
+    # Cached, since building it costs more than applying it to a thumbnail. Threads may share it
+    # (lcms2 copies its cache).
     return ImageCms.buildTransform(
         ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB"
     )

@@ -14,11 +14,11 @@ _kept: list[int] = []
 
 
 class Spool:
-    """A file without a name, in memory where the system has such files (Linux).
+    """An anonymous file, in memory where the system supports that (Linux).
 
-    Reading an original comes before decoding it, so a storage that hangs is not the picture's
-    fault. What is read goes here, and a render process is given the descriptor. A spool of
-    ordinary size is used again with its memory: to fill a new one costs three times as much.
+    An original is read into it before it is decoded, so that a hanging storage is not blamed on
+    the image; a render process gets the descriptor. Spools of ordinary size are reused with their
+    memory: filling a new one costs three times as much.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Spool:
 
     @classmethod
     def of(cls, content: bytes) -> Self:
-        """A spool with these bytes in it."""
+        """Returns a spool with these bytes."""
         spool = cls()
         spool.write([content])
         return spool
@@ -45,8 +45,8 @@ class Spool:
                 rest = rest[written:]
 
     def copy_from(self, file: int, size_bytes: int) -> None:
-        """Append an open file from its beginning, up to that size."""
-        if sys.platform != "linux":  # elsewhere sendfile knows sockets alone
+        """Append the first `size_bytes` bytes of an open file."""
+        if sys.platform != "linux":  # elsewhere sendfile supports sockets only
             self.write([os.pread(file, size_bytes, 0)])
             return
         os.lseek(self._fd, self.size_bytes, os.SEEK_SET)
@@ -59,11 +59,11 @@ class Spool:
         self.size_bytes += copied
 
     def clear(self) -> None:
-        """Empty it, to be filled again."""
+        """Empty it for reuse."""
         self.size_bytes = 0
 
     def fileno(self) -> int:
-        """The descriptor of a file with what was written, and nothing of a picture before it."""
+        """Returns the descriptor, truncated to what was written: no rest of an earlier original."""
         os.ftruncate(self._fd, self.size_bytes)
         return self._fd
 

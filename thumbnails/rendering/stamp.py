@@ -8,22 +8,22 @@ START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 
 
 def make_stamp(fingerprint: str) -> bytes:
-    """The comment to write into the JPEG."""
+    """Returns the comment to write into the JPEG."""
     return PREFIX + fingerprint.encode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
 class Stamped:
-    """What a file in the cache is by its first segments and its last two bytes."""
+    """What a cached file's first segments and last two bytes say."""
 
     fingerprint: str | None
-    """Its stamp; None where it has none."""
+    """Its stamp; None if it has none."""
     is_whole: bool
-    """It has a JPEG's beginning and its end. Says nothing about what is between."""
+    """Whether it has a JPEG's start and end markers, whatever is between them."""
 
 
 def look_at(content: bytes) -> Stamped:
-    """Reads the segments before the picture's data and the last two bytes, decodes nothing."""
+    """Read the segments before the image data and the last two bytes, without decoding."""
     is_whole = content.startswith(START_OF_IMAGE) and content.endswith(END_OF_IMAGE)
     position = len(START_OF_IMAGE)
     while is_whole:
@@ -43,5 +43,5 @@ def look_at(content: bytes) -> Stamped:
 
 
 def read_stamp(content: bytes) -> str | None:
-    """The fingerprint in a thumbnail; None for a file that has none or is not whole."""
+    """Returns the fingerprint in a thumbnail; None if it has none or is not whole."""
     return look_at(content).fingerprint
