@@ -1,1 +1,1 @@
-"""Where files lie: originals and thumbnails, locks, and what their storages may do wrong."""
+"""Files: originals, thumbnails and locks, with the errors and timeouts of their storages."""

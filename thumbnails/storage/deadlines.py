@@ -1,4 +1,4 @@
-"""Waiting for what may hang, but not for ever: a disk of another machine, an object storage."""
+"""Timeouts for calls that may hang, such as those to a network disk or an object storage."""
 
 import os
 import threading
@@ -10,12 +10,11 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 HANGING_AT_MOST = 32
-"""Threads that may be left behind in one place that hangs; beyond that nothing more is begun
-there, and other places are asked as ever."""
+"""Abandoned threads per place; beyond that no more calls are started there."""
 
 
 class _Helper(threading.Thread):
-    """A thread that does one thing after the other, and never keeps its process alive."""
+    """A reusable daemon thread that runs one task at a time."""
 
     def __init__(self) -> None:
         super().__init__(name="thumbnails-deadline", daemon=True)
@@ -36,7 +35,7 @@ class _Task(Generic[T]):
     def run(self) -> None:
         try:
             result = self._act()
-        except BaseException as error:  # noqa: BLE001  for the caller to see
+        except BaseException as error:  # noqa: BLE001  raised again in the caller
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
@@ -58,7 +57,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def begin(act: Callable[[], T], *, place: str) -> "Future[T]":
-    """Do it in another thread. Raises TimeoutError where too many hang in that place already."""
+    """Call `act` in another thread. Raises TimeoutError if HANGING_AT_MOST hang in that place."""
     if len(_hanging.get(place, ())) >= HANGING_AT_MOST:
         raise TimeoutError
     task = _Task(act)
@@ -77,16 +76,16 @@ def within(
     place: str,
     discard: Callable[[T], None] | None = None,
 ) -> T:
-    """What `act` returns or raises, if it comes to an end in that time.
+    """Returns or raises what `act` does, if it ends within that time.
 
-    Raises TimeoutError otherwise: then `act` is left alone in its thread, and what it returns
-    after all is given to `discard`.
+    Raises TimeoutError otherwise: `act` goes on in its thread, and a late result is passed to
+    `discard`.
     """
     future = begin(act, place=place)
     try:
         return future.result(seconds)
     except TimeoutError:
-        if future.done():  # it is the act's own, or came at the very last moment
+        if future.done():  # raised by `act` itself, or done at the last moment
             return future.result()
         _leave(future, place, discard)
         raise

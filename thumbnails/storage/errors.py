@@ -1,8 +1,8 @@
-"""What storages raise, told apart: it is not there, or nobody can tell.
+"""Errors of storages, translated: either the file is absent, or the storage failed.
 
-Django's own storages raise OSErrors. Those of object storages raise what their client library
-does, which shares no base class: botocore's errors carry the answer's status in `response`,
-Google's in `code`, Azure's in `status_code`.
+Django's own storages raise OSErrors. Those of object storages raise the errors of their client
+library, which share no base class: botocore's have the response's status in `response`, Google's
+in `code`, Azure's in `status_code`.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from thumbnails.exceptions import StorageFailure, ThumbnailError
 
 ABSENT_CODES = {"404", "NoSuchKey", "NotFound"}
 ABSENT = (FileNotFoundError, NotADirectoryError, SuspiciousOperation)
-"""A name that leads out of the storage, or through a file, names nothing in it."""
+"""A name that leads out of the storage, or through a file, names no file in it."""
 
 
 class Absent(Exception):
@@ -29,7 +29,7 @@ def is_absent(error: Exception) -> bool:
         return True
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):
-        # A bucket that is not there is 404, too, and says nothing about a file.
+        # A missing bucket is 404, too, but says nothing about the file.
         return str(response.get("Error", {}).get("Code")) in ABSENT_CODES
     status = getattr(error, "status_code", getattr(error, "code", None))
     return bool(status == HTTPStatus.NOT_FOUND)
@@ -37,10 +37,10 @@ def is_absent(error: Exception) -> bool:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Inside, a storage may raise anything.
+    """Translate whatever a storage raises inside the block.
 
-    `what` begins the sentence: "The original a.jpg cannot be read". Raises Absent where there is
-    no such file, StorageFailure for everything else.
+    `what` begins the message: "The original a.jpg cannot be read". Raises Absent if there is no
+    such file, StorageFailure for everything else.
     """
     try:
         yield
@@ -56,7 +56,7 @@ def translated(what: str) -> Iterator[None]:
 
 @contextmanager
 def translated_writing(what: str) -> Iterator[None]:
-    """As `translated`, for writing: a place that is not there is a failure, too."""
+    """As `translated`, for writing: a missing folder is a StorageFailure, too."""
     try:
         with translated(what):
             yield

@@ -1,9 +1,9 @@
-"""The cache's folder on a machine that other users share.
+"""The cache's folder on a machine with other users.
 
-A user who may write there, or put another folder in its place, can have this process serve,
-overwrite and delete files of that user's choice. So every access opens the folder, checks who may
-change it, and goes on from its descriptor without following links: what was checked cannot be
-exchanged afterwards.
+A user who may write there, or replace the folder, can make this process serve, overwrite and
+delete files of that user's choice. So every access opens the folder, checks who may change it,
+and continues from its descriptor without following links: what was checked cannot be replaced
+afterwards.
 """
 
 import errno
@@ -22,14 +22,14 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LINK_ERRORS = {errno.ELOOP, errno.EMLINK}
 """What O_NOFOLLOW fails with; EMLINK on FreeBSD."""
 _COMPONENTS_AT_MOST = 1000
-"""Of a path with the links in it: a guard against links that lead in a circle."""
+"""Of a path with its links resolved: a guard against circular links."""
 
 _checked: dict[str, tuple[int, int]] = {}
-"""By location: device and inode of the folder whose parents were found to be safe."""
+"""By location: device and inode of the folder whose parents are known to be safe."""
 
 
 class UnsafePath(PermissionError):
-    """Another user may change what lies there, or put something else in its place."""
+    """Another user may change or replace the folder."""
 
     def __init__(self, fault: str, remedy: str) -> None:
         super().__init__(errno.EPERM, f"its folder is not safe, {fault}")
@@ -43,9 +43,10 @@ class UnsafePath(PermissionError):
 
 
 def open_folder(location: str, inside: str = "") -> int:
-    """A descriptor of the folder at `location`, or of the one `inside` it, which is no link.
+    """Returns a descriptor of the folder at `location`, or of the subfolder `inside`.
 
-    Raises UnsafePath where other users may write to one of them, and other OSErrors.
+    Raises UnsafePath if other users may write to one of them, NotADirectoryError for a subfolder
+    that is a link, and other OSErrors.
     """
     root = os.open(location, _DIRECTORY)
     try:
@@ -65,7 +66,7 @@ def open_folder(location: str, inside: str = "") -> int:
 
 @contextmanager
 def opened(location: str, inside: str = "") -> Iterator[int]:
-    """As `open_folder`, for the block."""
+    """As `open_folder`, and closes the descriptor at the end of the block."""
     folder = open_folder(location, inside)
     try:
         yield folder
@@ -74,13 +75,13 @@ def opened(location: str, inside: str = "") -> Iterator[int]:
 
 
 def open_file(name: str, folder: int) -> int:
-    """A descriptor to read the file in an opened folder. NotADirectoryError for a link."""
-    # Not to wait for the other end of a pipe that lies in a thumbnail's place.
+    """Returns a descriptor for reading a file. Raises NotADirectoryError for a link."""
+    # O_NONBLOCK: opening a pipe in a thumbnail's place would wait for its other end.
     return _open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, folder)
 
 
 def create_file(name: str, folder: int) -> int:
-    """A descriptor to write a file that was not there before."""
+    """Returns a descriptor for writing a new file. Raises FileExistsError."""
     return _open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, folder)
 
 
@@ -97,10 +98,10 @@ def _open(name: str, flags: int, folder: int) -> int:
 
 
 def make(location: str, inside: str = "", *, mode: int = FOLDER_MODE) -> None:
-    """Make the folder at `location` and the one `inside` it, where they are missing.
+    """Make the folder at `location` and the subfolder `inside`, unless they exist.
 
-    Only their user may write there, whatever the umask is, and their group by choice.
-    `mode` is that of the last one.
+    Only their owner may write there, whatever the umask is, and their group if
+    THUMBNAIL_DIR_GROUP_WRITABLE is on. `mode` is that of the last one.
     """
     try:
         root = open_folder(location)
@@ -134,7 +135,7 @@ def _mkdir(name: str, mode: int, folder: int | None = None) -> None:
 
 
 def share_with_group(descriptor: int, mode: int) -> None:
-    """Give the group what the owner may do."""
+    """Grant the group the owner's permissions."""
     os.fchmod(descriptor, stat.S_IMODE(mode) | (mode & stat.S_IRWXU) >> 3)
 
 
@@ -142,7 +143,7 @@ def share_with_group(descriptor: int, mode: int) -> None:
 
 
 def check(location: str) -> None:
-    """Raises UnsafePath where the folder is not safe or, before it is made, would not be."""
+    """Raises UnsafePath if the folder is not safe or, before it exists, would not be."""
     try:
         os.close(open_folder(location))
     except FileNotFoundError:
@@ -150,16 +151,17 @@ def check(location: str) -> None:
 
 
 def is_trusted(found: os.stat_result) -> bool:
-    """Whether it belongs to this process's user, to root or, by choice, to its group."""
+    """Whether it belongs to this process's user, to root or, if the cache is shared by a group,
+    to one of this process's groups."""
     if found.st_uid in (os.geteuid(), 0):
         return True
     return conf.current().dir_group_writable and _is_of_our_group(found)
 
 
 def keep_private(file: int) -> os.stat_result:
-    """The file's status. Raises UnsafePath where another user may open it.
+    """Returns the lock file's status. Raises UnsafePath if other users may open it.
 
-    To lock a file against its owner it is enough to open it for reading.
+    Opening a file for reading is enough to lock it against its owner.
     """
     found = os.fstat(file)
     others = stat.S_IRWXO
@@ -179,7 +181,7 @@ def _is_of_our_group(found: os.stat_result) -> bool:
 def _check_root(location: str, found: os.stat_result) -> None:
     identity = (found.st_dev, found.st_ino)
     _check(location, found)
-    if _checked.get(location) != identity:  # the first one, or another one than before
+    if _checked.get(location) != identity:  # first access, or the folder was replaced
         _check_parents(location)
         _checked[location] = identity
 
@@ -211,12 +213,12 @@ def _remedy(path: str, command: str) -> str:
 
 
 def _check_parents(location: str) -> None:
-    """Raises UnsafePath where another user may replace a folder or link on the path.
+    """Raises UnsafePath if another user may replace a folder or link on the path.
 
-    Less strict than OpenSSH's StrictModes, which accepts no owner but root and the user: where
-    not everyone may write, the administrator has let the folder's owner and group in.
+    Less strict than OpenSSH's StrictModes, which accepts no owner but root and the user: a folder
+    that is not world-writable is trusted with its owner and group.
     """
-    with suppress(FileNotFoundError):  # from there on they are made by this process
+    with suppress(FileNotFoundError):  # this process makes the rest of the path
         for folder, entry in islice(_steps_to(Path(location)), _COMPONENTS_AT_MOST):
             _check_step(folder, entry)
 
@@ -230,7 +232,7 @@ def _check_step(folder: Path, entry: Path) -> None:
             "everyone may replace a folder above it",
             f"Set the sticky bit (chmod +t {folder}), or name another folder in THUMBNAIL_DIR.",
         )
-    # As in /tmp: everyone may add, and the sticky bit keeps everyone off what belongs to others.
+    # As in /tmp: everyone may add entries, but with the sticky bit replace only their own.
     found = entry.lstat()
     if not is_trusted(found):
         raise UnsafePath(
@@ -240,7 +242,7 @@ def _check_step(folder: Path, entry: Path) -> None:
 
 
 def _steps_to(location: Path) -> Iterator[tuple[Path, Path]]:
-    """Each folder that resolving the path passes, with the entry looked up there, links too."""
+    """Yields each folder passed when resolving the path, with the entry looked up in it."""
     folder = Path("/")
     names = [*reversed(location.parts)]
     while names:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 
 def make_folders(folder: Path, mode: int) -> None:
-    """Make the folder and those above it that are missing, each with exactly this mode.
+    """Make the folder and its missing parents, each with exactly this mode.
 
-    A folder that is there keeps its mode. Raises OSError.
+    An existing folder keeps its mode. Raises OSError.
     """
     if folder.is_dir():
         return

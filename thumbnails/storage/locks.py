@@ -14,16 +14,16 @@ from thumbnails.storage import folder
 from thumbnails.storage.thumbnails import LOCKS_FOLDER, ThumbnailStorage, storage
 
 LOOK_SECONDS = 0.01
-"""How often the lock is tried again. The kernel's own waiting has no time limit."""
+"""Poll interval; the kernel's own blocking lock has no timeout."""
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class _LockFile:
     """An open file of which each byte is the lock of the asset with that id.
 
-    The kernel holds a lock and drops it with its process, however that ends: there is nothing to
-    expire, nothing to clean up, and no file for each asset. It drops all of a process's locks
-    when that closes the file anywhere, so the file is opened once.
+    The kernel releases a lock when its process ends, however it ends: nothing has to expire or to
+    be cleaned up, and no asset needs a file of its own. It releases all locks of a process that
+    closes the file anywhere, so the file is opened once.
     """
 
     def __init__(self, name: str, opened: int) -> None:
@@ -49,12 +49,12 @@ class _LockFile:
 
 _guard = threading.Lock()
 _held: set[int] = set()
-"""The ids that threads of this process have locked: the kernel's locks are the process's."""
+"""Ids locked by threads of this process: the kernel's locks are per process."""
 _file: _LockFile | None = None
 
 
 def _forget() -> None:
-    """After a fork: the parent keeps its locks, and the child has none."""
+    """After a fork: the child does not inherit its parent's locks."""
     global _file, _guard  # noqa: PLW0603
     _guard = threading.Lock()
     _held.clear()
@@ -66,11 +66,11 @@ os.register_at_fork(after_in_child=_forget)
 
 @contextmanager
 def render_lock(asset_id: int, *, patience_seconds: float) -> Iterator[bool]:
-    """Waits until no other thread or process of this host is inside for the same asset.
+    """Wait until no other thread or process of this host holds the asset's lock, and hold it.
 
-    Yields False if the lock is still taken after that time. Where no lock file can be made, only
-    this process's own threads are kept apart: another process does the work twice at worst.
-    May be left in another thread than it was entered in.
+    Yields False if the lock is still taken after that time. If no lock file can be made, only the
+    threads of this process exclude each other: at worst another process does the work as well.
+    May be exited in another thread than it was entered in.
     """
     give_up_at = time.monotonic() + patience_seconds
     while not (taken := _acquire(asset_id)):
@@ -85,7 +85,7 @@ def render_lock(asset_id: int, *, patience_seconds: float) -> Iterator[bool]:
 
 
 def _acquire(asset_id: int) -> tuple[_LockFile | None] | None:
-    """The file that the lock is in, if there is one; None where the lock is taken."""
+    """A tuple of the file that has the lock, if there is one; None if the lock is taken."""
     with _guard:
         if asset_id in _held:
             return None
@@ -104,7 +104,7 @@ def _release(asset_id: int, file: _LockFile | None) -> None:
 
 
 def _current_file() -> _LockFile | None:
-    """The lock file, opened anew where another one lies there now: a cache may be removed."""
+    """The lock file, opened again if it was replaced: the cache may be deleted at any time."""
     global _file  # noqa: PLW0603
     for location, inside, name in _places():
         try:
@@ -129,10 +129,10 @@ def _identity(name: str, opened: int) -> tuple[int, int] | None:
 
 
 def _places() -> Iterator[tuple[str, str, str]]:
-    """Location, folder inside and name of the lock file, the same for all who share a cache.
+    """Location, subfolder and name of the lock file, the same for all processes of a cache.
 
-    Hidden inside it or, where that cannot be used, in a folder of the user's own in the temporary
-    folder.
+    In the cache's `.locks` or, if that cannot be used, in a private folder of the user below the
+    temporary folder.
     """
     store = storage()
     name = "object-storage"

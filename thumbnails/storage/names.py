@@ -1,4 +1,4 @@
-"""Names in the cache, and back. Pure: no storage, no settings."""
+"""Names of thumbnails in the cache. Pure functions: no storage, no settings."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ def name_for(asset_id: int) -> str:
 
 
 def asset_id_of(name: str) -> int | None:
-    """The asset whose thumbnail has this name; None for a name that no thumbnail has."""
+    """The id of the asset whose thumbnail has this name; None for any other name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""The originals' storage (`STORAGES["originals"]`), read and never written to by rendering."""
+"""The originals' storage (`STORAGES["originals"]`); rendering never writes to it."""
 
 import os
 import stat
@@ -20,10 +20,10 @@ from thumbnails.storage.errors import Absent, translated
 PLACE = "originals"
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 TRIES = 5
-"""To read an original that changes while it is read."""
+"""How often an original that changes meanwhile is read."""
 YOUNG_SECONDS = 0.02
-"""Linux takes a file's time from a clock that ticks every 4 to 10 ms: a file that was written
-within this time may be written again and keep its time."""
+"""Linux takes modification times from a clock that ticks every 4 to 10 ms: a file as recent as
+this may be written again without a new time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ def storage() -> Storage:
 
 
 def modes() -> tuple[int, int]:
-    """The modes of an original's file and of its folders, where they lie in a folder.
+    """The modes of an original's file and of its folders, in a storage on disk.
 
     They are the storage's own or Django's FILE_UPLOAD_PERMISSIONS and
-    FILE_UPLOAD_DIRECTORY_PERMISSIONS. Without any, others of the machine may not read them.
+    FILE_UPLOAD_DIRECTORY_PERMISSIONS. By default other users of the machine cannot read them.
     """
     store = storage()
     file_mode = getattr(store, "file_permissions_mode", None)
@@ -51,11 +51,10 @@ def modes() -> tuple[int, int]:
 
 
 def source_version(name: str, *, patience_seconds: float | None = None) -> str:
-    """What identifies the original's bytes without reading them: size and modification time.
+    """Identifies the original's bytes without reading them: `{bytes}-{microseconds since 1970}`.
 
-    That is rsync's quick check: `{bytes}-{microseconds since 1970}`. Raises SourceMissing, or
-    StorageFailure where the storage errs or does not answer in that time, by default in
-    THUMBNAIL_RENDER_SECONDS.
+    Size and modification time, as in rsync's quick check. Raises SourceMissing, or StorageFailure
+    if the storage fails or does not answer in that time, by default THUMBNAIL_RENDER_SECONDS.
     """
     seconds = patience_seconds or conf.current().render_seconds
     with _translated(name):
@@ -63,14 +62,14 @@ def source_version(name: str, *, patience_seconds: float | None = None) -> str:
 
 
 def version_of(path: Path) -> str:
-    """The version that a file will have as an original, wherever it lies now."""
+    """The source version that a file anywhere on disk has as an original."""
     with _translated(path.name):
         return version_from(path.stat())
 
 
 @contextmanager
 def read(name: str) -> Iterator[Original]:
-    """The original's bytes and their version, for the block.
+    """Yields the original's bytes and their version.
 
     Raises as `source_version`, and TooLarge for a file of more than THUMBNAIL_MAX_BYTES.
     """
@@ -87,7 +86,7 @@ def read(name: str) -> Iterator[Original]:
 
 
 def _read(store: Storage, name: str, max_bytes: int) -> Original:
-    """Read it until it has not changed meanwhile."""
+    """Read it again if it changes meanwhile, up to TRIES times."""
     spool = Spool()
     try:
         for _ in range(TRIES):
@@ -108,8 +107,8 @@ def _read(store: Storage, name: str, max_bytes: int) -> Original:
 
 
 def _copy_file(path: str, spool: Spool, max_bytes: int) -> str | None:
-    """The version of what was copied; None where it changed meanwhile, or may yet."""
-    # Not to wait for the other end of a pipe.
+    """The version of what was copied; None if it changed meanwhile, or may have."""
+    # O_NONBLOCK: opening a pipe would wait for its other end.
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         before = os.fstat(file)
@@ -141,13 +140,13 @@ def check_size(size_bytes: int, max_bytes: int) -> None:
 
 def _version_in(store: Storage, name: str) -> str:
     if isinstance(store, FileSystemStorage):
-        return version_from(os.stat(store.path(name)))  # noqa: PTH116  what it costs counts
+        return version_from(os.stat(store.path(name)))  # noqa: PTH116  faster than pathlib
     modified = store.get_modified_time(name).timestamp()
     return f"{store.size(name)}-{int(modified * 1e6)}"
 
 
 def version_from(found: os.stat_result) -> str:
-    """The version of the file that this was told of."""
+    """The source version of a file with this status."""
     return f"{found.st_size}-{found.st_mtime_ns // 1000}"
 
 

@@ -1,8 +1,8 @@
-"""Files that are imported: opened once, inspected and copied through that one descriptor.
+"""Files to import: opened once, inspected and copied through that one descriptor.
 
-Whoever owns a folder may exchange what lies in it while it is imported: a file for a link to
-another user's picture, a folder for a link, a checked file for another one. So a path is walked
-part by part without following a link, and nothing is looked up by its name a second time.
+The owner of a folder may replace its contents during the import: a file by a link to another
+user's image, a folder by a link, a checked file by another one. So a path is opened component by
+component without following links, and no name is looked up twice.
 """
 
 import errno
@@ -20,17 +20,17 @@ from thumbnails.storage.errors import Absent, translated, translated_writing
 from thumbnails.storage.folders import make_folders
 
 FOLDER: int = (
-    # Where the system can: passing through a folder needs no right to list it.
+    # Where supported: passing through a folder needs no permission to list it.
     getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 )
-# Not to wait for the other end of a pipe, nor to be given a terminal.
+# Neither waits for the other end of a pipe nor acquires a controlling terminal.
 FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 LINK_IN_THE_WAY = {errno.ELOOP, errno.ENOTDIR}
-"""What opening says of a link that it does not follow: for a file, for a folder."""
+"""What opening a link fails with under O_NOFOLLOW: for a file, for a folder."""
 PIECE_BYTES = 2**20
 PART_NAME = re.compile(r"\.import-[0-9a-f]{16}\.part")
-"""Half of a copy: an import is at work on it, or died."""
+"""An incomplete copy: its import is running, or died."""
 
 
 class Source:
@@ -50,17 +50,17 @@ class Source:
         return self._fd
 
     def check_unchanged(self) -> None:
-        """Raises StorageFailure where the file is no longer what it was when it was opened."""
+        """Raises StorageFailure if the file has changed since it was opened."""
         if originals.version_from(os.fstat(self._fd)) != self.version:
             raise StorageFailure(
                 f"{self._path.name} changes while it is read; import it again once it is complete."
             )
 
     def copy_to(self, target: Path) -> None:
-        """Make or replace an original: the bytes and the modification time, nothing else.
+        """Make or replace an original: bytes and modification time, nothing else.
 
-        File and folders have the modes of the originals' storage. Raises StorageFailure, also
-        where the file changes meanwhile; then there is no copy.
+        File and folders get the modes of the originals' storage. Raises StorageFailure, also if
+        the file changes meanwhile; then nothing is copied.
         """
         file_mode, folder_mode = originals.modes()
         part = target.with_name(f".import-{secrets.token_hex(8)}.part")
@@ -74,24 +74,24 @@ class Source:
 
     def _write(self, part: Path, mode: int) -> None:
         with os.fdopen(os.open(part, NEW, 0o600), "wb") as copy:
-            # By offsets: the render process that inspected it shares the descriptor's position.
+            # By offset: the render process that inspected it shares the descriptor's position.
             copied = 0
             while piece := os.pread(self._fd, min(PIECE_BYTES, self.size_bytes - copied), copied):
                 copied += copy.write(piece)
             copy.flush()
             self.check_unchanged()
             os.fchmod(copy.fileno(), mode)
-            # It is half of what tells on the next import whether the file changed.
+            # Part of the source version, by which the next import sees whether the file changed.
             os.utime(copy.fileno(), ns=(self._modified_ns, self._modified_ns))
 
 
 @contextmanager
 def opened(path: Path, *, within: Path | None) -> Iterator[Source]:
-    """The file, open for the block.
+    """Yields the open file.
 
-    A link is followed where its target lies at or below `within`, which is a resolved path; None
-    follows every link. Raises SourceMissing, Unsupported for a link that leads out and for what
-    is not a regular file, and StorageFailure for what cannot be opened.
+    A link is followed if its target is at or below `within`, a resolved path; None follows every
+    link. Raises SourceMissing, Unsupported for a link that leads out and for anything but a
+    regular file, and StorageFailure if it cannot be opened.
     """
     try:
         with translated(f"{path.name} cannot be read"):
@@ -110,7 +110,7 @@ def _open_within(path: Path, within: Path) -> int:
     except OSError as error:
         if error.errno not in LINK_IN_THE_WAY:
             raise
-    path.stat()  # the system gives up after 40 links; `realpath` would exhaust Python's stack
+    path.stat()  # fails after 40 links, where `realpath` would exhaust Python's stack
     target = Path(os.path.realpath(path, strict=True))
     if not target.is_relative_to(within):
         raise Unsupported(f"A link leads out of {within}; name its target to import that.")
@@ -118,7 +118,7 @@ def _open_within(path: Path, within: Path) -> int:
 
 
 def _open_without_links(path: Path) -> int:
-    """Opens an absolute path part by part, so that no part can be exchanged for a link."""
+    """Open an absolute path component by component: none can be replaced by a link."""
     root, *folders, name = path.parts
     here = os.open(root, FOLDER)
     try:

@@ -1,4 +1,4 @@
-"""The cache's storage (`STORAGES["thumbnails"]`): whole files or none."""
+"""The cache's storage (`STORAGES["thumbnails"]`); files are replaced atomically."""
 
 import errno
 import os
@@ -32,28 +32,28 @@ T = TypeVar("T")
 TEMPORARY_NAME = re.compile(r"\.(?P<thumbnail>[0-9]+\.jpg)\.[0-9a-f]{16}\.tmp")
 LOCKS_FOLDER = ".locks"
 OURS = {*SHARDS, LOCKS_FOLDER}
-"""What may lie in the cache's folder."""
+"""The entries that belong in the cache's folder."""
 _SHARDS = frozenset(SHARDS)
 
 
 class ThumbnailStorage(FileSystemStorage):
     """Files on disk that are replaced atomically: a reader sees the old bytes or the new ones.
 
-    Other users of the machine cannot have it read, replace or delete files elsewhere: see
+    Other users of the machine cannot make it read, replace or delete files elsewhere: see
     `thumbnails.storage.folder`. Names are `{shard}/{file}`; others raise SuspiciousFileOperation.
     """
 
     @property
     def directory(self) -> str:
-        """`location`, which is a str here but in its type."""
+        """`location`, typed as the str that it is."""
         return os.fspath(self.location)
 
     def get_available_name(self, name: str, max_length: int | None = None) -> str:
-        """The name itself: a thumbnail replaces the one that was there."""
+        """Returns the name unchanged: a thumbnail replaces the existing one."""
         return name
 
     def load(self, name: str) -> "Cached":
-        """The file as it is now. Raises OSError; a folder, link or another user's file is none."""
+        """Returns the file. Raises OSError, also for a folder, a link or another user's file."""
         file = self._opened(name)
         try:
             found = os.fstat(file)
@@ -86,14 +86,14 @@ class ThumbnailStorage(FileSystemStorage):
         shard, base = _split(name)
         try:
             self._replace(shard, base, content)
-        except FileNotFoundError:  # the shard is new, or was removed just now
+        except FileNotFoundError:  # the shard does not exist
             folder.make(self.directory, shard)
             self._replace(shard, base, content)
         return name
 
     def _replace(self, shard: str, base: str, content: "File[Any]") -> None:
-        # Hidden and beside its target: on the same file system, so that the rename is atomic,
-        # and never taken for a thumbnail.
+        # Beside its target, so that the rename is atomic, and hidden, so that it never passes for
+        # a thumbnail.
         temporary = f".{base}.{secrets.token_hex(8)}.tmp"
         with folder.opened(self.directory, shard) as opened:
             try:
@@ -103,7 +103,7 @@ class ThumbnailStorage(FileSystemStorage):
                     file.flush()
                     if self.file_permissions_mode is not None:
                         os.fchmod(file.fileno(), self.file_permissions_mode)
-                    # Without it a power cut may leave the new name on a file of 0 bytes.
+                    # Without it a power failure may leave an empty file under the new name.
                     os.fsync(file.fileno())
                 os.replace(temporary, base, src_dir_fd=opened, dst_dir_fd=opened)
             except BaseException:
@@ -132,7 +132,7 @@ class ThumbnailStorage(FileSystemStorage):
 
 def _check_file(found: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(found.st_mode) or not folder.is_trusted(found):
-        raise FileNotFoundError(errno.ENOENT, "there is no regular file of ours", name)
+        raise FileNotFoundError(errno.ENOENT, "not a regular file of the site", name)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -143,13 +143,13 @@ def _split(name: str) -> tuple[str, str]:
 
 
 class Kind(StrEnum):
-    """What a file in the cache's folder is, by its name and nature."""
+    """What a file in the cache's folder is, by its name and type."""
 
     THUMBNAIL = "thumbnail"
     TEMPORARY = "temporary"
-    """Half of a thumbnail: its writer is at work on it, or died."""
+    """An incomplete thumbnail: its writer is running, or died."""
     FOREIGN = "foreign"
-    """None of ours: other names, folders and links. Never touched."""
+    """Anything else: other names, folders and links. Never touched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,31 +177,31 @@ class Cached:
 
     @property
     def stamp(self) -> str | None:
-        """None for one that has none or is not whole."""
+        """The file's fingerprint; None if it has none or is not whole."""
         return read_stamp(self.content)
 
     @property
     def is_whole(self) -> bool:
-        """It has a JPEG's beginning and its end."""
+        """Whether it has a JPEG's start and end markers."""
         return look_at(self.content).is_whole
 
 
 def write(name: str, content: bytes) -> None:
-    """Put a thumbnail into the cache, in place of the old one. Raises StorageFailure."""
+    """Write a thumbnail to the cache, replacing the old one. Raises StorageFailure."""
     with translated_writing(f"The thumbnail {name} cannot be written"):
         _within_limit(lambda: storage().save(name, ContentFile(content)))
 
 
 def read(name: str) -> bytes | None:
-    """The thumbnail's bytes; None where there is none. Raises StorageFailure."""
+    """Returns the thumbnail's bytes, None if there is none. Raises StorageFailure."""
     found = load(name)
     return None if found is None else found.content
 
 
 def load(name: str) -> Cached | None:
-    """The thumbnail's file; None where there is none. Raises StorageFailure.
+    """Returns the thumbnail's file, None if there is none. Raises StorageFailure.
 
-    From a local disk at once: a hit's cost is here. Other storages have a limit of time.
+    Without a timeout on a local disk, where a thread would dominate the cost of a hit.
     """
     try:
         with _translated("read", name):
@@ -219,7 +219,7 @@ def _load_object(store: Storage, name: str) -> Cached:
 
 
 def size_bytes(name: str) -> int | None:
-    """The file's size; None where there is none. Raises StorageFailure."""
+    """Returns the file's size, None if there is none. Raises StorageFailure."""
     try:
         with _translated("read", name):
             store = storage()
@@ -231,7 +231,7 @@ def size_bytes(name: str) -> int | None:
 
 
 def modified_at(name: str) -> datetime | None:
-    """When the file was written; None where there is none. Raises StorageFailure."""
+    """Returns when the file was written, None if there is none. Raises StorageFailure."""
     try:
         with _translated("read", name):
             return _within_limit(lambda: storage().get_modified_time(name))
@@ -240,7 +240,7 @@ def modified_at(name: str) -> datetime | None:
 
 
 def delete(name: str) -> None:
-    """Remove a thumbnail; one that is not there is no error. Raises StorageFailure."""
+    """Delete a thumbnail if it exists. Raises StorageFailure."""
     with suppress(Absent), _translated("deleted", name):
         _within_limit(lambda: storage().delete(name))
 
@@ -250,12 +250,12 @@ def _within_limit(act: Callable[[], T]) -> T:
 
 
 def walk(shard: str) -> Iterator[CachedFile]:
-    """The thumbnails of one shard. Raises StorageFailure."""
+    """Yields the thumbnails of one shard. Raises StorageFailure."""
     return (file for file in survey(shard) if file.kind == Kind.THUMBNAIL)
 
 
 def survey(shard: str) -> Iterator[CachedFile]:
-    """Everything that lies in one shard; links are not followed. Raises StorageFailure."""
+    """Yields every entry of one shard; links are not followed. Raises StorageFailure."""
     if shard not in SHARDS:
         raise ValueError(f"{shard!r} is not a shard")
     store = storage()
@@ -269,7 +269,7 @@ def survey(shard: str) -> Iterator[CachedFile]:
 
 
 def check_reachable() -> None:
-    """Raises StorageFailure where the cache cannot be read, or its folder not be written to."""
+    """Raises StorageFailure if the cache cannot be read, or its folder cannot be written to."""
     store = storage()
     if not isinstance(store, ThumbnailStorage):
         size_bytes(f"{SHARDS[0]}/0.jpg")
@@ -281,10 +281,10 @@ def check_reachable() -> None:
 
 
 def check_folder() -> None:
-    """To be called where a process starts that uses the cache.
+    """To be called at the start of a process that uses the cache.
 
-    Raises ImproperlyConfigured, with a remedy, where other users may write to the cache's folder
-    or put another one in its place. A disk that is away does not stop the start.
+    Raises ImproperlyConfigured, with a remedy, if other users may write to the cache's folder or
+    replace it. An unavailable disk does not prevent the start.
     """
     store = storage()
     if not isinstance(store, ThumbnailStorage):
@@ -300,14 +300,14 @@ def check_folder() -> None:
 
 
 def existing_folder(path: Path) -> Path:
-    """The folder or, before the first thumbnail, the nearest one above it: on the same disk."""
+    """The folder itself or, if it does not exist yet, its nearest existing parent."""
     while not path.exists():
         path = path.parent
     return path
 
 
 def foreign_beside_shards() -> list[CachedFile]:
-    """What lies in the cache's folder and is no shard. Raises StorageFailure."""
+    """Returns the foreign entries of the cache's folder itself. Raises StorageFailure."""
     store = storage()
     if not isinstance(store, ThumbnailStorage):
         return []
@@ -344,16 +344,16 @@ def _file(name: str, size_bytes: int) -> CachedFile:
 
 
 def _is_temporary(name: str) -> bool:
-    """As `ThumbnailStorage` names its own: `.12345.jpg.0123456789abcdef.tmp`."""
+    """Whether `ThumbnailStorage` names files so: `.12345.jpg.0123456789abcdef.tmp`."""
     shard, _, base = name.partition("/")
     match = TEMPORARY_NAME.fullmatch(base)
     return match is not None and asset_id_of(f"{shard}/{match['thumbnail']}") is not None
 
 
 def path_on_disk(name: str) -> str | None:
-    """Where the file lies, for names that the layout made; None for a storage without paths.
+    """The path of a file with a name from `name_for`; None for a storage without paths.
 
-    Django's own `path` guards against names from outside and costs more than opening the file.
+    Django's own `path` guards against untrusted names and costs more than opening the file.
     """
     store = storage()
     return f"{store.location}/{name}" if isinstance(store, FileSystemStorage) else None
