@@ -1,1 +1,1 @@
-"""Makes thumbnails and keeps them true."""
+"""Renders thumbnails and keeps them up to date."""

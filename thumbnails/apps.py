@@ -14,10 +14,8 @@ class ThumbnailsConfig(AppConfig):
         from thumbnails.models import ImageAsset, recipes, tokens  # noqa: PLC0415  models come after apps
         from thumbnails.upkeep.images.deletion import asset_deleted  # noqa: PLC0415
 
-        # A wrong setting stops every process at its start, whatever it would have done first.
-        conf.current()
-        # A process that serves pages says with its first one which recipe it was started with.
+        conf.current()  # an invalid setting stops every process at startup
         request_started.connect(recipes.announce_with_first_request)
         post_delete.connect(asset_deleted, sender=ImageAsset)
-        # Without a sender: a proxy of the user model is one of its own.
+        # Without a sender: a proxy of the user model is a sender of its own.
         pre_save.connect(tokens.revoke_before_reset)

@@ -1,4 +1,4 @@
-"""The app's settings as one typed, validated value, read when asked for and not at import."""
+"""The app's settings as one typed, validated value, read on first use and not at import."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,12 +10,12 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 RENDER_MEMORY_AT_LEAST = 256 * 2**20
-"""Python and Pillow with all their libraries take half of that before they see a picture."""
+"""Python and Pillow with all their libraries take half of that before they open an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThumbnailSettings:
-    """Each field is read from the Django setting that `current` names beside it."""
+    """Each field is read from the Django setting that its docstring names."""
 
     size_px: int
     """THUMBNAIL_SIZE: the side of the square that a thumbnail fits in."""
@@ -26,15 +26,15 @@ class ThumbnailSettings:
     max_bytes: int
     """THUMBNAIL_MAX_BYTES: an original of a larger file is refused before it is read."""
     render_seconds: int
-    """THUMBNAIL_RENDER_SECONDS: to read an original, and to decode it; then it has failed."""
+    """THUMBNAIL_RENDER_SECONDS: time limit for reading an original, and for decoding it."""
     render_memory_bytes: int
     """THUMBNAIL_RENDER_MEMORY: address space of a process that decodes."""
     web_renders: int
-    """THUMBNAIL_WEB_RENDERS: pictures that one web process decodes at once."""
+    """THUMBNAIL_WEB_RENDERS: images that one web process decodes at once."""
     web_waiting: int
-    """THUMBNAIL_WEB_WAITING: requests of one web process that may wait for these at once."""
+    """THUMBNAIL_WEB_WAITING: requests that may wait for one of these, per web process."""
     renders_per_minute: int
-    """THUMBNAIL_RENDERS_PER_MINUTE: that one user may ask for to be made at once."""
+    """THUMBNAIL_RENDERS_PER_MINUTE: synchronous renders over the API, per user."""
     dir_group_writable: bool
     """THUMBNAIL_DIR_GROUP_WRITABLE: the cache's folder is shared by the users of its group."""
 
@@ -57,7 +57,7 @@ def _flag(name: str, *, default: bool) -> bool:
 
 @lru_cache(maxsize=1)
 def current() -> ThumbnailSettings:
-    """The settings in force. Raises ImproperlyConfigured, which names the setting."""
+    """Returns the current settings. Raises ImproperlyConfigured, which names the setting."""
     for alias in ("originals", "thumbnails"):
         if alias not in settings.STORAGES:
             raise ImproperlyConfigured(f"STORAGES has no {alias!r}: thumbnails needs one.")

@@ -1,4 +1,4 @@
-"""What can go wrong with a thumbnail, each with the reason that the database keeps."""
+"""The app's exceptions; those of thumbnails carry the reason that the database stores."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -23,19 +23,19 @@ class Reason(StrEnum):
 
 
 class ThumbnailError(Exception):
-    """A thumbnail cannot be had; the message is one sentence for people."""
+    """A thumbnail cannot be made; the message is one sentence for users."""
 
     reason: Reason
 
 
 class SourceMissing(ThumbnailError):
-    """The original is gone."""
+    """The original does not exist."""
 
     reason = Reason.SOURCE_MISSING
 
 
 class Unreadable(ThumbnailError):
-    """The original is damaged: its decoder gave up."""
+    """The original is damaged and cannot be decoded."""
 
     reason = Reason.UNREADABLE
 
@@ -47,50 +47,50 @@ class TooLarge(ThumbnailError):
 
 
 class Unsupported(ThumbnailError):
-    """The original is in no format, or no colour mode, that the site decodes."""
+    """The original's format or colour mode is not supported."""
 
     reason = Reason.UNSUPPORTED
 
 
 class StorageFailure(ThumbnailError):
-    """A storage did not read or write: a full disk, a lost mount, missing rights."""
+    """Reading from or writing to a storage failed: full disk, lost mount, missing permission."""
 
     reason = Reason.STORAGE_ERROR
 
 
 class Crashed(ThumbnailError):
-    """The original killed, hung or burst the process that decoded it, twice, alone in it."""
+    """The render process crashed, hung or ran out of memory on this original, twice."""
 
     reason = Reason.CRASHED
 
 
 class UsageError(Exception):
-    """Somebody asked for what cannot be done; the message says so in one sentence."""
+    """The request cannot be fulfilled as it stands; the message says why in one sentence."""
 
     def __init__(self, message: str, *, about: str = "") -> None:
         super().__init__(message)
         self.about = about
-        """The field of a Selection that is at fault, where it is one."""
+        """The invalid field of a Selection, if it is one."""
 
 
 class Busy(Exception):
-    """It cannot be done at this moment, and soon it can; the message says why in one sentence."""
+    """Temporarily impossible: try again soon. The message says why in one sentence."""
 
 
 class NoThumbnail(Exception):
-    """There is none to be had; the reason stands in the database."""
+    """The asset has no thumbnail and none can be rendered; the database has the reason."""
 
 
 class NotNow(UsageError):
-    """What was asked for is right, but not in the state that things are in."""
+    """The request is valid, but not in the current state."""
 
 
 class NoSpace(NotNow):
-    """The cache has plainly no room for what a run would render."""
+    """The cache clearly lacks the space for what a run would render."""
 
 
 class AlreadyUnderWay(NotNow):
-    """A run over the same selection is not over yet: no second one is started."""
+    """A run over the same selection has not ended: no second one is started."""
 
     def __init__(self, run: "Run") -> None:
         by = f", started by {run.started_by}," if run.started_by else ""
@@ -100,7 +100,7 @@ class AlreadyUnderWay(NotNow):
 
 
 class KeyReused(UsageError):
-    """A request has the idempotency key of a different one."""
+    """The idempotency key was used for a different request."""
 
 
 class QueueDown(Exception):
@@ -108,7 +108,7 @@ class QueueDown(Exception):
 
 
 class NotDispatched(Exception):
-    """The run is saved, but the queue cannot be reached: the workers find it later."""
+    """The run is saved, but the queue cannot be reached: workers pick it up later."""
 
     def __init__(self, run: "Run") -> None:
         super().__init__(
@@ -119,11 +119,11 @@ class NotDispatched(Exception):
 
 
 class NotFinished(Exception):
-    """A command stops working on its run, which is paused; the message says why."""
+    """A command stopped before its run ended and paused it; the message says why."""
 
 
 class Interrupted(Exception):
-    """The process was asked to stop by a signal; the message says what was left."""
+    """The process was asked to stop by a signal; the message says what is left to do."""
 
 
 class TooMany(Exception):

@@ -1,4 +1,4 @@
-"""The queue's entry point: what workers are told to do, by ids only."""
+"""RQ job functions; they take ids only."""
 
 from thumbnails.upkeep.runs import execute
 

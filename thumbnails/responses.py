@@ -1,4 +1,4 @@
-"""An asset's thumbnail as an HTTP response, for the entry points that hand it out."""
+"""An asset's thumbnail as an HTTP response, for the entry points that serve it."""
 
 import logging
 import re
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 YEAR_SECONDS = 31_536_000
 NOT_FOUND_SECONDS = 60
-"""How long "there is none" may be remembered: a mended original should soon be seen."""
+"""How long a 404 may be cached: a repaired original should soon be seen."""
 RETRY_SECONDS = 5
-"""When to come back for a picture that cannot be rendered at once, or is rendered just now."""
+"""`Retry-After` of a thumbnail that cannot be rendered immediately or is being rendered."""
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 ONLY_FINGERPRINT = re.compile("v=([0-9a-f]{16})")
 FOR_EVER = f"public, max-age={YEAR_SECONDS}, immutable"
@@ -35,7 +35,7 @@ CONDITIONS = {
 
 
 class Unavailable(Exception):
-    """The thumbnail cannot be had at this moment; the message says why in one sentence."""
+    """The thumbnail is temporarily unavailable; the message says why in one sentence."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -43,10 +43,10 @@ class Unavailable(Exception):
 
 
 def thumbnail_response(request: HttpRequest, asset_id: int) -> HttpResponseBase | None:
-    """The cached thumbnail, or one that is rendered now; 304 or 412 where the request says so.
+    """Returns the thumbnail, rendered now if missing; 304 or 412 for a conditional request.
 
-    None for an unknown asset, and for an original that is gone or broken. Raises Unavailable
-    where that cannot be told at this moment.
+    Returns None for an unknown asset and for a missing or broken original. Raises Unavailable if
+    a storage, the database or the renderer is temporarily unavailable.
     """
     wanted = _wanted(request)
     if wanted and (hit := serving.stamped(asset_id, wanted)):
@@ -59,13 +59,13 @@ def thumbnail_response(request: HttpRequest, asset_id: int) -> HttpResponseBase 
     except (Busy, StorageFailure) as error:
         raise Unavailable(str(error)) from error
     except (OperationalError, InterfaceError) as error:
-        told = (request.method, request.path, error)
-        logger.error("The database did not answer %s %s: %s", *told)  # noqa: TRY400
+        details = (request.method, request.path, error)
+        logger.error("The database did not answer %s %s: %s", *details)  # noqa: TRY400
         raise Unavailable("The database does not answer.") from error
 
 
 def unavailable_response(error: Unavailable) -> HttpResponse:
-    """503 as plain text, not to be remembered."""
+    """503 as plain text, never cached."""
     answer = HttpResponse(
         f"{error}\n",
         status=HTTPStatus.SERVICE_UNAVAILABLE,
@@ -77,7 +77,7 @@ def unavailable_response(error: Unavailable) -> HttpResponse:
 
 
 def remember_not_found(response: HttpResponseBase) -> None:
-    """Let browsers and proxies keep a 404 for a while."""
+    """Let browsers and proxies cache a 404 for NOT_FOUND_SECONDS."""
     patch_cache_control(response, public=True, max_age=NOT_FOUND_SECONDS)
 
 
@@ -85,9 +85,9 @@ _http_date = lru_cache(maxsize=4096)(http_date)
 
 
 def _wanted(request: HttpRequest) -> str | None:
-    """The fingerprint that the address names; None where it names none."""
+    """The fingerprint in the request's `v` parameter; None without a valid one."""
     query = request.META.get("QUERY_STRING", "")
-    # As our pages write it; Django's own parsing of a query costs as much as reading the file.
+    # As our pages write it; parsing the query with Django costs as much as reading the file.
     if match := ONLY_FINGERPRINT.fullmatch(query):
         return match[1]
     value = request.GET.get("v", "") if query else ""
@@ -114,7 +114,7 @@ def _respond(request: HttpRequest, served: Served, wanted: str | None) -> HttpRe
         return response
     answer.headers["ETag"] = etag
     answer.headers["Last-Modified"] = _http_date(modified_at)
-    # Named by its address it never changes what it means. Otherwise it may be kept, but is asked
-    # about each time: no reader sees yesterday's picture.
+    # A URL with the fingerprint always names these bytes. Any other has to be revalidated, so that
+    # no client shows an outdated image.
     answer.headers["Cache-Control"] = FOR_EVER if wanted == served.stamp else "public, no-cache"
     return answer

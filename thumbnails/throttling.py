@@ -21,17 +21,17 @@ class Throttle:
     """A fixed-window rate limit per caller.
 
     While the cache cannot be reached nothing is counted and every call is allowed: a limit must
-    not lock the staff out.
+    not lock out staff.
     """
 
     name: str
     seconds: int = 60
 
     def count(self, who: str, *, at_most: int) -> str | None:
-        """Count one call. Raises TooMany if it is over the limit, and does not count it then.
+        """Count one call. Raises TooMany, and does not count it, if it is over the limit.
 
-        The count and the decision are one atomic step: of any number of calls at once, exactly
-        `at_most` are allowed. Returns a receipt for `give_back`, None if nothing was counted.
+        Atomic: of any number of concurrent calls exactly `at_most` are allowed. Returns a receipt
+        for `give_back`, or None if nothing was counted.
         """
         key, wait_seconds = self._window(who)
         try:
@@ -47,9 +47,9 @@ class Throttle:
         return key
 
     def give_back(self, receipt: str | None) -> None:
-        """Take one call out of the count again, in the window that it was counted in."""
+        """Uncount one call, in the window that it was counted in."""
         if receipt is not None:
-            with suppress(RedisError, OSError, ValueError):  # ValueError: the window is forgotten
+            with suppress(RedisError, OSError, ValueError):  # ValueError: the key has expired
                 cache.decr(receipt)
 
     def _window(self, who: str) -> tuple[str, int]:
@@ -60,5 +60,5 @@ class Throttle:
 
 
 def client_address(request: HttpRequest) -> str:
-    """The client's address, past as many proxies as NINJA_NUM_PROXIES says there are."""
+    """The client's address, behind NINJA_NUM_PROXIES proxies."""
     return BaseThrottle().get_ident(request) or ""

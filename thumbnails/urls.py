@@ -4,7 +4,7 @@ from thumbnails import api, views
 
 
 class AssetIdConverter:
-    """A positive id as it is written: no leading zeros, and not more than a bigint holds."""
+    """A positive id without leading zeros that fits a bigint."""
 
     regex = "[1-9][0-9]{0,17}"
 

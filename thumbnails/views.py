@@ -1,4 +1,4 @@
-"""The public's pages: the gallery and the thumbnails themselves."""
+"""Public views: the gallery and the thumbnails."""
 
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotFound
@@ -26,10 +26,10 @@ def gallery(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def thumbnail(request: HttpRequest, shard: str, asset_id: int) -> HttpResponseBase:
-    """The cached thumbnail, or one that is rendered now.
+    """The cached thumbnail, rendered now if there is none.
 
-    404 for an unknown asset, a wrong shard, and an original that is gone or broken; 503 where it
-    cannot be had at this moment.
+    404 for an unknown asset, a wrong shard, and a missing or broken original; 503 if it is
+    temporarily unavailable.
     """
     try:
         answer = thumbnail_response(request, asset_id) if shard == shard_for(asset_id) else None

@@ -1,7 +1,6 @@
-"""The queue's worker, made to outlive what happens during a long run.
+"""The RQ worker class, for `RQ = {"WORKER_CLASS": "thumbnails.workers.ThumbnailWorker"}`.
 
-Django-rq starts it where the site's settings say `RQ = {"WORKER_CLASS":
-"thumbnails.workers.ThumbnailWorker"}`. It does other apps' jobs as rq's own worker does.
+Jobs of other apps run as in rq's own worker.
 """
 
 import logging
@@ -31,18 +30,18 @@ from thumbnails.upkeep.runs.queue import WORK_CHUNK
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5
-"""How often it looks up from waiting for a job, and from a job, to see to the runs."""
+"""How often it sends a heartbeat and recovers runs, while idle and while a job runs."""
 
 
 class ThumbnailWorker(Worker):
-    """Works on chunks in this very process, recovers runs, and stops soon.
+    """Works on chunks in its own process, recovers runs, and shuts down quickly.
 
-    - A picture can kill only the render process that decodes it. So our jobs need no forked
-      process of their own, whose start costs more than a small chunk; other apps' jobs get one.
-    - After a crash rq gives a job to another worker after 813 s. Here the chunks' leases decide,
-      and any worker enqueues again what is open.
-    - rq's worker quits when the queue's server goes away while a job runs; this one goes on.
-    - SIGTERM makes it stop after its picture, not at the end of its job.
+    - An image can kill only the render process that decodes it. So our jobs are not forked, which
+      would cost more than a small chunk; other apps' jobs are.
+    - After a crash rq reassigns a job after 813 s. Here the chunks' leases decide, and any worker
+      enqueues open chunks again.
+    - rq's worker quits if Redis goes away while a job runs; this one continues.
+    - SIGTERM stops it after the current image, not at the end of the job.
     """
 
     max_connection_wait_time = LOOK_SECONDS
@@ -57,7 +56,7 @@ class ThumbnailWorker(Worker):
         return LOOK_SECONDS
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """As rq's. Raises ImproperlyConfigured where the cache's folder is not safe."""
+        """As rq's. Raises ImproperlyConfigured if the cache's folder is not safe."""
         cache.check_folder()
         return bool(super().work(*args, **kwargs))
 
@@ -69,7 +68,7 @@ class ThumbnailWorker(Worker):
             return
         with _queue_may_be_away():
             if not self.connection.exists(self.key):
-                self.register_birth()  # the server came back without its data
+                self.register_birth()  # Redis was restarted without its data
             super().heartbeat(timeout)
             self._recover_runs()
 
@@ -89,7 +88,7 @@ class ThumbnailWorker(Worker):
         except (QueueDown, DatabaseError) as error:
             logger.warning("Runs cannot be recovered: %s", error)
         finally:
-            connections.close_all()  # a process forked later must not speak through them
+            connections.close_all()  # a process forked later must not share them
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -101,7 +100,7 @@ class ThumbnailWorker(Worker):
                 super().execute_job(job, queue)
 
     def _execute_here(self, job: Job, queue: Queue) -> None:
-        """As rq's SimpleWorker does, with heartbeats meanwhile."""
+        """As in rq's SimpleWorker, with heartbeats while the job runs."""
         execution = self.prepare_execution(job)
         done = threading.Event()
 
@@ -109,18 +108,18 @@ class ThumbnailWorker(Worker):
             while not done.wait(LOOK_SECONDS):
                 self.maintain_heartbeats(job, execution)
 
-        heart = threading.Thread(target=beat, daemon=True)
-        heart.start()
+        heartbeats = threading.Thread(target=beat, daemon=True)
+        heartbeats.start()
         try:
             self.perform_job(job, queue, execution)
         finally:
             done.set()
-            heart.join()
+            heartbeats.join()
             connections.close_all()
             self.set_state(WorkerStatus.IDLE)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        pools.close_all()  # their connections are this process's own
+        pools.close_all()  # the fork must not share their connections
         super().fork_work_horse(job, queue)
 
     def handle_warm_shutdown_request(self) -> None:
@@ -144,7 +143,7 @@ class ThumbnailWorker(Worker):
 
 @contextmanager
 def _queue_may_be_away() -> Iterator[None]:
-    """rq's own loop waits for it to come back; elsewhere rq would quit."""
+    """Log that the queue is down instead of quitting; rq's main loop waits for it to return."""
     try:
         yield
     except RedisError as error:
