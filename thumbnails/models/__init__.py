@@ -1,4 +1,4 @@
-"""What the site knows of its images, their thumbnails, and the runs over them."""
+"""Assets and their thumbnails, runs over them, known recipes, cached counts and API tokens."""
 
 from thumbnails.models.assets import ImageAsset, Outcome, State, TrainingSession
 from thumbnails.models.counts import Cache, CachedCount

@@ -1,4 +1,4 @@
-"""Assets, and the state of their thumbnails as conditions on columns."""
+"""Assets, with the state of their thumbnails as conditions on columns."""
 
 from datetime import date, datetime, time
 from pathlib import PurePath
@@ -24,7 +24,7 @@ HISTORY_LENGTH = 8
 
 
 class State(models.TextChoices):
-    """Of an asset's thumbnail, by recipe in force and original."""
+    """State of an asset's thumbnail with respect to the recipe in force and the original."""
 
     MISSING = "missing"
     FRESH = "fresh"
@@ -33,7 +33,7 @@ class State(models.TextChoices):
 
 
 class Outcome(models.TextChoices):
-    """What became of one asset in a run."""
+    """Result for one asset of a run."""
 
     RENDERED = "rendered"
     FRESH = "fresh"
@@ -65,14 +65,14 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         return Q(thumbnail_recipe=recipe_in_force().digest, thumbnail_source=F("source_version"))
 
     def failed_now(self) -> Q:
-        """The last try failed, for the recipe in force and the original as it is."""
+        """The last attempt failed, with the recipe in force and the current original."""
         return ~Q(thumbnail_error="") & Q(
             thumbnail_error_recipe=recipe_in_force().digest,
             thumbnail_error_source=F("source_version"),
         )
 
     def _in_state(self) -> dict[State, Q]:
-        """The four states; each asset is in exactly one."""
+        """The condition of each state; an asset is in exactly one."""
         failed = self.failed_now()
         has_file = ~Q(thumbnail_path="")
         return {
@@ -102,14 +102,14 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         return self.in_state(State.FAILED)
 
     def not_fresh(self) -> Self:
-        """What a regeneration has to do: missing, stale and failed."""
+        """Those that a regeneration renders: missing, stale and failed."""
         return self.in_state(State.MISSING, State.STALE, State.FAILED)
 
     def recipes(self) -> list[str]:
-        """The digests of the recipes that any thumbnail was made by. A query for each."""
+        """Returns the digests of all recipes of thumbnails. One query per recipe."""
         found: list[str] = []
         last = ""
-        while True:  # what PostgreSQL calls a loose index scan; it has none for DISTINCT
+        while True:  # a loose index scan, which PostgreSQL does not do for DISTINCT
             later = self.filter(thumbnail_recipe__gt=last).order_by("thumbnail_recipe")
             last = later.values_list("thumbnail_recipe", flat=True).first() or ""
             if not last:
@@ -117,19 +117,19 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
             found.append(last)
 
     def count_by_state(self) -> dict[State, int]:
-        """How many there are in each of the four states."""
+        """Returns the number of assets in each state."""
         counted = self.aggregate(
             **{state.value: models.Count("pk", filter=q) for state, q in self._in_state().items()}
         )
         return {state: counted[state.value] for state in State}
 
     def count_by_reason(self) -> dict[str, int]:
-        """How many failed for which reason."""
+        """Returns the number of failed assets by reason."""
         rows = self.failed().order_by().values_list("thumbnail_error")
         return dict(rows.annotate(models.Count("pk")))
 
     def count_by_recipe(self, *, besides: str) -> dict[str, int]:
-        """How many thumbnails other recipes than that one made."""
+        """Returns the number of thumbnails by recipe, without that one."""
         made = self.exclude(thumbnail_path="").exclude(thumbnail_recipe=besides)
         rows = made.order_by().values_list("thumbnail_recipe")
         return dict(rows.annotate(models.Count("pk")))
@@ -138,7 +138,7 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         return self.filter(created_at__gte=timezone.make_aware(datetime.combine(day, time.min)))
 
     def created_to(self, day: date) -> Self:
-        """Created on that day or before."""
+        """Created on or before that day."""
         return self.filter(created_at__lte=timezone.make_aware(datetime.combine(day, time.max)))
 
     def generated_before(self, day: date) -> Self:
@@ -147,11 +147,11 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         return self.filter(thumbnail_generated_at__lt=begin)
 
     def with_megapixels(self, at_least: float | None, below: float | None) -> Self:
-        """Whose original has so many million pixels."""
+        """Whose original has a number of megapixels in that range."""
         return self.filter(self.of_megapixels(at_least, below))
 
     def of_megapixels(self, at_least: float | None, below: float | None) -> Q:
-        """As `with_megapixels`, as a condition."""
+        """The condition of `with_megapixels`."""
         size = models.BigIntegerField()
         pixels = Cast("width", size) * Cast("height", size)
         found = Q()
@@ -163,7 +163,7 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
 
 
 class ImageAsset(models.Model):
-    """An image that the site knows."""
+    """An image of the site."""
 
     original = models.FileField(
         storage=originals_storage, upload_to="uploads/%Y/%m", unique=True, max_length=NAME_LENGTH
@@ -174,11 +174,11 @@ class ImageAsset(models.Model):
         null=True,
         blank=True,
         related_name="assets",
-        db_index=False,  # image_by_session serves it
+        db_index=False,  # image_by_session covers it
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
-    # The original, as its header describes it: stored pixels, before the orientation is applied.
+    # The original by its header: pixels as stored, before the orientation is applied.
     width = models.PositiveIntegerField(null=True, editable=False)
     height = models.PositiveIntegerField(null=True, editable=False)
     format = models.CharField(max_length=8, blank=True, editable=False)
@@ -186,7 +186,7 @@ class ImageAsset(models.Model):
     orientation = models.PositiveSmallIntegerField(default=1, editable=False)
     source_version = models.CharField(max_length=48, blank=True, editable=False)
 
-    # The thumbnail: what is in the cache and what it was made with.
+    # The thumbnail in the cache and what it was made with.
     thumbnail_path = models.CharField(max_length=64, blank=True, editable=False)
     thumbnail_width = models.PositiveIntegerField(null=True, editable=False)
     thumbnail_height = models.PositiveIntegerField(null=True, editable=False)
@@ -204,24 +204,24 @@ class ImageAsset(models.Model):
     thumbnail_error_recipe = models.CharField(
         max_length=16, blank=True, editable=False, default="", db_default=""
     )
-    """The recipe that failed, and in `thumbnail_error_source` the original's version: with
-    another one of either, the failure says nothing any more."""
+    """The recipe that failed, and in `thumbnail_error_source` the original's version: the failure
+    is void as soon as either changes."""
     thumbnail_error_source = models.CharField(
         max_length=48, blank=True, editable=False, default="", db_default=""
     )
     thumbnail_revision = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
-    """Grows with each result that is saved: of two at once, the later one is void."""
+    """Grows with each saved result (optimistic locking): the later of two at once is void."""
     thumbnail_history = models.JSONField(default=list, editable=False)
-    """What came of the last HISTORY_LENGTH tries, the newest first: `at`, `outcome`, and where
-    there is one the `reason` and the `run`."""
+    """The last HISTORY_LENGTH attempts, newest first: `at`, `outcome`, and if any the `reason`
+    and the `run`."""
 
     objects = ImageAssetQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["pk"]
-        # Each serves one way of narrowing a list that is in order of creation: a page of a list
-        # of millions is then read off an index, however few of them it means. Where one value is
-        # common the index leaves it out: any page is full of it.
+        # Each serves one filter of lists in order of creation, so that a page of a list of
+        # millions is read from an index, however few images match. Partial indexes leave out the
+        # common value, which fills any page without an index.
         indexes: ClassVar = [
             models.Index(fields=["created_at", "id"], name="image_by_creation"),
             models.Index(fields=["session", "created_at", "id"], name="image_by_session"),
@@ -266,19 +266,19 @@ class ImageAsset(models.Model):
 
     @property
     def title(self) -> str:
-        """What people may call it: the file's name without folders, ending and separators."""
+        """For people: the file's name without folders, extension and separators."""
         stem = PurePath(str(self.original.name)).stem
         return stem.replace("-", " ").replace("_", " ").strip() or str(self)
 
     @property
     def thumbnail_name(self) -> str:
-        """Where its thumbnail lies in the cache, whether there is one or not."""
+        """Its thumbnail's name in the cache, whether it exists or not."""
         return name_for(self.pk)
 
     def history_with(
         self, outcome: Outcome, *, reason: Reason | None = None, run_id: int | None = None
     ) -> list[dict[str, Any]]:
-        """Its history and this on top."""
+        """Returns its history with this entry on top."""
         entry: dict[str, Any] = {
             "at": timezone.now().isoformat(timespec="seconds"),
             "outcome": outcome.value,
@@ -291,25 +291,25 @@ class ImageAsset(models.Model):
 
     @property
     def fingerprint(self) -> str:
-        """Of the thumbnail that it should have."""
+        """Fingerprint of a fresh thumbnail."""
         return recipe_in_force().fingerprint(self.source_version)
 
     @property
     def thumbnail_url(self) -> str:
-        """Its public URL. Costs no query and no look at the cache; names exactly these bytes."""
+        """The public URL of its fresh thumbnail. Takes no query and no access to the cache."""
         url = reverse("thumbnails:thumbnail", args=[shard_for(self.pk), self.pk])
         return f"{url}?v={self.fingerprint}"
 
     @property
     def recorded_fingerprint(self) -> str | None:
-        """Of the thumbnail that the database records as there; None where there is none."""
+        """Fingerprint of the recorded thumbnail; None if there is none."""
         if not self.thumbnail_path:
             return None
         return fingerprint_of(self.thumbnail_recipe, self.thumbnail_source)
 
     @property
     def state(self) -> State:
-        """The same as the QuerySet's conditions, for a row at hand."""
+        """As the QuerySet's conditions, for this instance."""
         now = (recipe_in_force().digest, self.source_version)
         if self.thumbnail_error and now == (
             self.thumbnail_error_recipe,
@@ -323,7 +323,7 @@ class ImageAsset(models.Model):
 
     @property
     def display_size(self) -> tuple[int, int] | None:
-        """Width and height in pixels that its thumbnail has or will have; None if unknown."""
+        """Width and height of its fresh thumbnail in pixels; None if unknown."""
         if self.thumbnail_width and self.thumbnail_height and self.state == State.FRESH:
             return self.thumbnail_width, self.thumbnail_height
         if not self.width or not self.height:

@@ -1,4 +1,4 @@
-"""The database's time, for what hosts with different clocks compare."""
+"""The database's clock, for times that hosts with different clocks compare."""
 
 import time
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ _looked_at = float("-inf")
 
 
 def now() -> datetime:
-    """This host's time, set right by the database's as it was seen in the last minute."""
+    """Returns this host's time, corrected by the database's at most LOOK_SECONDS ago."""
     global _offset, _looked_at  # noqa: PLW0603
     if time.monotonic() - _looked_at > LOOK_SECONDS:
         _looked_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Numbers about all assets, counted now and then and kept: counting them takes a while."""
+"""Cached counts of all assets, which take a while to count."""
 
 from datetime import timedelta
 from typing import ClassVar
@@ -10,7 +10,7 @@ from thumbnails.models.assets import ImageAsset
 
 
 class CachedCount(models.Model):
-    """Some numbers that belong together, as they were when they were counted."""
+    """Some related numbers as they were last counted."""
 
     name = models.CharField(max_length=30, unique=True)
     value = models.JSONField()
@@ -30,7 +30,7 @@ class CachedCount(models.Model):
 
 
 class Cache(ImageAsset):
-    """All thumbnails as one thing that staff look at: a place in the admin, and no table."""
+    """The cache as a whole: a model for the admin's overview, without a table."""
 
     class Meta:
         proxy = True

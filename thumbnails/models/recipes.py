@@ -1,8 +1,8 @@
 """The recipes that processes of the site were started with, and the one in force.
 
-While a new version is rolled out, processes of two recipes run side by side. The one whose
-process was started last is in force for all of them: what it makes is fresh, and no process makes
-anything by another one. After a rollback the old recipe is the one that was started last.
+During a deployment, processes with two recipes run side by side. The recipe of the process
+started last is in force for all of them: its thumbnails are fresh, and no process renders with
+another one. After a rollback the old recipe is the one started last.
 """
 
 import logging
@@ -25,21 +25,21 @@ from thumbnails.storage import deadlines
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-"""How long a process may go by what it knew: a process of another recipe may have been started."""
+"""How long a process caches the recipe in force."""
 AGAIN_SECONDS = 5.0
-"""How long it waits before it tries again to say that it was started."""
+"""How long it waits before it tries again to record its own recipe."""
 
 _started_at = time.monotonic()
 
 
 def own_recipe() -> Recipe:
-    """How this process makes thumbnails, by its settings and its renderer."""
+    """Returns the recipe of this process's settings and renderer."""
     return _recipe_of(conf.current())
 
 
 @lru_cache(maxsize=4)
 def _recipe_of(settings: conf.ThumbnailSettings) -> Recipe:
-    # One value for all who ask, so that its digest is computed once and not for each request.
+    # One shared instance, so that its digest is computed once and not for each request.
     return Recipe(size_px=settings.size_px, quality=settings.quality)
 
 
@@ -52,7 +52,7 @@ class KnownRecipe(models.Model):
     background = models.JSONField(default=list)
     renderer = models.PositiveIntegerField()
     started_at = models.DateTimeField(db_index=True)
-    """When the latest of its processes was started, by the database's clock."""
+    """When the most recent of its processes was started, by the database's clock."""
 
     class Meta:
         default_permissions: ClassVar = ()
@@ -82,11 +82,11 @@ def label_of(recipe: Recipe) -> str:
 
 
 class _Known:
-    """What this process knows of the table."""
+    """This process's cache of the table."""
 
     def __init__(self) -> None:
         self.in_force: Recipe | None = None
-        """None where no process has said anything."""
+        """None if no process has recorded one."""
         self.looked_at = float("-inf")
         self.announced = ""
         self.announce_at = float("-inf")
@@ -96,13 +96,13 @@ _known = _Known()
 
 
 def recipe_in_force() -> Recipe:
-    """The recipe whose process was started last, as known for at most LOOK_SECONDS.
+    """Returns the recipe of the process started last, cached for LOOK_SECONDS.
 
-    This process's own where no process has said that it was started, or the database is away.
+    This process's own recipe if none is recorded, or the database is unavailable.
     """
     if time.monotonic() - _known.looked_at > LOOK_SECONDS:
         try:
-            # A failed query must not spoil the transaction that it happens to be in.
+            # A savepoint: a failed query must not break the caller's transaction.
             with transaction.atomic():
                 look()
         except DatabaseError:
@@ -111,7 +111,7 @@ def recipe_in_force() -> Recipe:
 
 
 def look() -> Recipe:
-    """The recipe in force, as the database says now."""
+    """Returns the recipe in force, read from the database."""
     latest = KnownRecipe.objects.order_by("-started_at", "digest").first()
     _known.in_force = None if latest is None else latest.recipe
     _known.looked_at = time.monotonic()
@@ -119,15 +119,15 @@ def look() -> Recipe:
 
 
 def is_own_in_force() -> bool:
-    """Whether this process may make thumbnails, as the database says now."""
+    """Whether this process may render, read from the database."""
     announce()
     return look().digest == own_recipe().digest
 
 
 def announce() -> None:
-    """Record, once a process, that one with this recipe was started. For processes that render.
+    """Record, once per process, that it was started with this recipe. For processes that render.
 
-    Does nothing where the database is away; the next call tries again.
+    If the database is unavailable, a later call tries again.
     """
     own = own_recipe()
     now = time.monotonic()
@@ -151,9 +151,9 @@ def announce() -> None:
 
 
 def announce_with_first_request(**_: object) -> None:
-    """As `announce`, for processes that serve pages (Django's `request_started`).
+    """As `announce`, for web processes: a receiver of `request_started`.
 
-    In a thread: a hit needs no database, and does not wait for one.
+    In a thread: a hit needs no database and must not wait for it.
     """
     if _known.announced:
         request_started.disconnect(announce_with_first_request)
@@ -170,14 +170,14 @@ def _announce_in_thread() -> None:
 
 
 def labels() -> dict[str, str]:
-    """The names for people of all known recipes, by digest. One query."""
+    """Returns the labels of all known recipes, by digest. One query."""
     own = own_recipe()
     known = {known.digest: known.label for known in KnownRecipe.objects.all()}
     return {own.digest: label_of(own), **known}
 
 
 def _forget(**_: object) -> None:
-    """With other settings it is another process, as it were."""
+    """After a change of settings, as in a new process."""
     global _known, _started_at  # noqa: PLW0603
     _known = _Known()
     _started_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Results of work on assets, and how they are saved."""
+"""Results of work on assets, and saving them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -15,7 +15,7 @@ from thumbnails.rendering import Facts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What the database says of an asset's thumbnail, whole: the columns that change together."""
+    """The columns of an asset's thumbnail, which change together."""
 
     thumbnail_path: str = ""
     thumbnail_width: int | None = None
@@ -31,7 +31,7 @@ NO_THUMBNAIL = Record()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why the last try failed, and for which recipe and original. The thumbnail stays."""
+    """Why the last attempt failed, and with which recipe and original. The thumbnail is kept."""
 
     thumbnail_error: str = ""
     thumbnail_error_detail: str = ""
@@ -44,7 +44,7 @@ NO_FAILURE = Failure()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """A row as it was when the work on its asset began; it may have changed since."""
+    """An asset's row as it was when the work on it began."""
 
     original: str
     source_version: str
@@ -52,7 +52,7 @@ class Read:
 
     @classmethod
     def of(cls, asset: ImageAsset) -> Self:
-        """The row as it was when the asset was loaded."""
+        """The row as loaded."""
         return cls(
             original=str(asset.original.name),
             source_version=asset.source_version,
@@ -62,42 +62,40 @@ class Read:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The result of one try at an asset's thumbnail, to be saved."""
+    """The result of one attempt at an asset's thumbnail, to be saved."""
 
     asset_id: int
     outcome: Outcome
     reason: Reason | None = None
-    """Why it failed; None where it did not."""
+    """Why it failed; None if it did not."""
     read: Read | None = None
-    """The row that it is of: the result is void where that has changed since. None where there
-    is nothing to save."""
+    """The row it is based on: void if that has changed. None if there is nothing to save."""
     record: Record | None = None
-    """The new record; None leaves it as it is."""
+    """The new record; None keeps the old one."""
     failure: Failure | None = None
-    """The new failure, or none any more; None leaves it as it is."""
+    """The new failure, or NO_FAILURE; None keeps the old one."""
     facts: Facts | None = None
-    """What the original's header says now, where the original has changed."""
+    """The facts of the original if it has changed."""
     source_version: str | None = None
-    """The original's version now, where it has changed."""
+    """The version of the original if it has changed."""
     history: list[dict[str, Any]] | None = None
-    """The asset's history with this in it; None leaves it as it is."""
+    """The new history; None keeps the old one."""
     content: bytes | None = None
-    """The thumbnail that was rendered."""
+    """The rendered thumbnail."""
     is_stored: bool = True
-    """False: the cache did not take it, so it is good for this one answer."""
+    """False if the thumbnail is not in the cache: it can only be sent in this response."""
 
 
 def save_results(results: Iterable[Result]) -> list[int]:
-    """Save the results, in one transaction and one statement per kind.
+    """Save the results, in one transaction and one statement per set of columns.
 
-    Returns the ids of those that are void and were not saved: the asset was deleted, got
-    another original or another version of it, or was written by another process, since
-    the work on it began.
+    Returns the ids of void results, which are not saved: since the work on the asset began it
+    was deleted, got another original or another version of it, or was written by another process.
 
-    Django's own bulk_update grows a CASE per row and column and costs more than rendering a
-    small picture; an executemany over a prepared UPDATE costs a tenth.
+    Django's bulk_update builds a CASE per row and column and costs more than rendering a small
+    image; an executemany with a prepared UPDATE costs a tenth.
     """
-    # In the order of ids, so that two writers lock rows in the same order.
+    # In order of ids, so that concurrent writers lock rows in the same order.
     wanted = sorted((r for r in results if r.read is not None), key=lambda r: r.asset_id)
     if not wanted:
         return []

@@ -1,4 +1,4 @@
-"""Waiting for a database that is away for a while: restarted, failed over, or locked."""
+"""Retrying while the database is unavailable: restarted, failed over, or locked."""
 
 import logging
 import time
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 def retry_while_database_is_down(act: Callable[[], T]) -> T:
-    """What `act` returns, tried again while the database is away, for up to PATIENCE_SECONDS.
+    """Returns what `act` does; retries it for up to PATIENCE_SECONDS.
 
-    `act` must be good to be done twice: its commit may have result though its answer did not.
-    Inside a transaction of the caller nothing is tried again.
+    `act` must be idempotent: a commit may succeed although its answer is lost. Within a
+    transaction of the caller it is not retried.
     """
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""Runs and their chunks: what was asked for, who does it, and what became of each asset."""
+"""Runs and their chunks: scope, state, leases and outcomes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,20 +22,17 @@ if TYPE_CHECKING:
 
 LEASE = timedelta(seconds=15)
 """How long a chunk belongs to the process that claimed it, and a run to the command that works on
-it, from the last heartbeat. Four times as long as a living process is ever silent. Leases go by
-the database's clock alone: those of hosts differ."""
+it, from the last heartbeat: four heartbeat intervals. Leases use the database's clock only, since
+those of hosts differ."""
 
 
 LATELY = timedelta(seconds=60)
-"""Over so long a time the rate of a run is taken."""
+"""The period over which a run's rate is measured."""
 
 
 class RunQuerySet(models.QuerySet["Run"]):
     def move(self, run_id: int, to: "Run.State", *, by: "User | None" = None, **also: Any) -> bool:
-        """Go to a state from where that is legal; False where it is not, and nothing changed.
-
-        Also written into the run's log, as done by that user.
-        """
+        """Change the state and log that. Returns False, changing nothing, if that is illegal."""
         if to in (Run.State.DONE, Run.State.CANCELLED):
             also |= {"finished_at": timezone.now(), "resume_at": None}
         elif to == Run.State.RUNNING:
@@ -44,7 +41,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         with transaction.atomic():
             moved = bool(legal.update(state=to, **also))
             if moved and to == Run.State.RUNNING:
-                # What failed for the place, and not for the picture, may go well now.
+                # What failed because of the storage, not the image, may succeed now.
                 self._chunks_of(run_id).undo_failures(Reason.STORAGE_ERROR, Reason.SOURCE_MISSING)
             if moved:
                 RunEvent.objects.create(
@@ -62,34 +59,34 @@ class RunQuerySet(models.QuerySet["Run"]):
         return self.filter(state=Run.State.RUNNING)
 
     def unleased(self) -> Self:
-        """Running, and the workers' business: no command is at work on them, or none any more."""
+        """Running and left to the workers: no command has a lease on them."""
         return self.running().exclude(lease_until__gte=Now())
 
     def leased(self) -> Self:
-        """A command works on them, by its last heartbeat."""
+        """Those that a command works on."""
         return self.filter(lease_until__gte=Now())
 
     def of_recipe(self, digest: str) -> Self:
-        """Those that a process of that recipe may work on: a purge makes nothing."""
+        """Those that a process with that recipe may work on, which includes all purges."""
         return self.filter(Q(recipe=digest) | Q(kind=Run.Kind.PURGE))
 
     def due_again(self) -> Self:
-        """Paused by themselves a while ago."""
+        """Paused by themselves, and due to be resumed."""
         return self.filter(state=Run.State.PAUSED, resume_at__lte=Now())
 
     def renew_lease(self, run_id: int) -> bool:
-        """A command's heartbeat. False: the run is not running any more."""
+        """A command's heartbeat. Returns False if the run is not running any more."""
         return bool(self.running().filter(pk=run_id).update(lease_until=Now() + LEASE))
 
     def settle(self, run_id: int) -> bool:
-        """Call the run done if its last chunk is. True for the one caller who made it so."""
+        """Mark the run done if all its chunks are. Returns True for the one caller that did."""
         if Chunk.objects.filter(run=run_id, finished_at=None).exists():
             return False
         return self.move(run_id, Run.State.DONE)
 
 
 class Run(models.Model):
-    """One recorded regeneration or purge of many assets, its scope frozen in chunks."""
+    """A recorded regeneration or purge of many assets, with its scope frozen in chunks."""
 
     class Kind(models.TextChoices):
         REGENERATE = "regenerate"
@@ -97,11 +94,11 @@ class Run(models.Model):
 
         @property
         def permission(self) -> str:
-            """What somebody needs who starts a run of this kind, or does the same to one image."""
+            """The permission to start such a run, or to do the same to one image."""
             return f"thumbnails.{self.value}_thumbnails"
 
     class Origin(models.TextChoices):
-        """The door that it came through."""
+        """The entry point that started it."""
 
         ADMIN = "admin"
         COMMAND = "command"
@@ -113,7 +110,7 @@ class Run(models.Model):
         CANCELLED = "cancelled"
         DONE = "done"
 
-    # From which states each state may be reached. Done is final: its counts are the report.
+    # The states that each state can be reached from. Done is final: its counts are the report.
     TRANSITIONS: ClassVar[dict[State, tuple[State, ...]]] = {
         State.RUNNING: (State.PAUSED, State.CANCELLED),
         State.PAUSED: (State.RUNNING,),
@@ -125,7 +122,7 @@ class Run(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
     force = models.BooleanField("render fresh ones too", default=False)
     scope = models.JSONField(default=dict)
-    """The selection as it was asked for; the assets themselves stand in the chunks."""
+    """The selection as requested; the assets themselves are in the chunks."""
     scope_text = models.CharField("scope", max_length=300)
     total = models.PositiveIntegerField(default=0)
     recipe = models.CharField(max_length=16)
@@ -137,18 +134,18 @@ class Run(models.Model):
     origin = models.CharField(max_length=10, choices=Origin.choices)
     # The column has its name of the first version.
     lease_until = models.DateTimeField(db_column="attended_until", null=True)
-    """A command works on it itself, by its last sign of life; otherwise the queue's workers do."""
+    """The lease of a command that works on it; without one the queue's workers do."""
     rate = models.FloatField("images a second at most", null=True)
     next_slot_at = models.DateTimeField(null=True)
-    """With a rate: when the next image may be begun, by whichever worker."""
+    """With a rate: when any worker may begin the next image."""
     storage_errors = models.PositiveIntegerField(default=0)
-    """In a row, up to now."""
+    """Current number of consecutive storage errors."""
     missing_in_a_row = models.PositiveIntegerField(default=0, db_default=0)
-    """Originals, up to now."""
+    """Current number of consecutive missing originals."""
     ignores_missing = models.BooleanField(default=False, db_default=False)
-    """Resumed regardless of them: it does not pause for them again."""
+    """Resumed in spite of missing originals: it does not pause for them again."""
     resume_at = models.DateTimeField(null=True)
-    """Paused by itself: when the workers try again."""
+    """When the workers resume a run that paused itself."""
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -161,11 +158,11 @@ class Run(models.Model):
         return f"Run {self.pk}"
 
     LARGE = 500
-    """With more assets a run lets smaller ones overtake it and gives way to the site's requests."""
+    """With more assets a run has the lower priority: smaller runs overtake it, and it is niced."""
 
     @property
     def permission(self) -> str:
-        """What somebody needs who starts such a run, or acts on it."""
+        """The permission to start such a run, or to act on it."""
         return self.Kind(self.kind).permission
 
     @property
@@ -174,20 +171,21 @@ class Run(models.Model):
 
     @property
     def is_leased(self) -> bool:
-        """A command is at work on it, by its last heartbeat. A query, where one ever was."""
+        """Whether a command works on it. A query, if one ever did."""
         return self.lease_until is not None and Run.objects.leased().filter(pk=self.pk).exists()
 
     @property
     def is_over(self) -> bool:
-        """Nothing will happen any more unless somebody resumes it."""
+        """Whether it is done or cancelled."""
         return self.state in (self.State.DONE, self.State.CANCELLED)
 
     def progress(self) -> "Progress":
-        """What became of its assets so far: the sum over its chunks. Two queries."""
+        """Returns the sum of its chunks so far. Two queries."""
         return progress_of([self])[self.pk]
 
     def rate_of(self, done: int, lately: int) -> float | None:
-        """Images a second, of so many done in all and in the last minute; None if not known."""
+        """Returns images per second, from the numbers done in total and within LATELY; None if
+        unknown."""
         if self.state not in (self.State.RUNNING, self.State.DONE):
             return None
         seconds = ((self.finished_at or timezone.now()) - self.created_at).total_seconds()
@@ -208,7 +206,7 @@ class Progress:
     failures: dict[str, list[int]] = field(default_factory=dict)
     """The failed assets' ids by reason."""
     rate: float | None = None
-    """Images a second: lately while it runs, on the whole once it is done; None if not known."""
+    """Images per second: within LATELY while it runs, overall once it is done; None if unknown."""
 
     @property
     def done(self) -> int:
@@ -216,19 +214,19 @@ class Progress:
 
     @property
     def percent(self) -> int:
-        """Of the whole, rounded down: 100 means all."""
+        """Rounded down: 100 means all."""
         return 100 if self.total == 0 else self.done * 100 // self.total
 
     @property
     def seconds_left(self) -> float | None:
-        """At this rate; None if not known."""
+        """At this rate; None if unknown."""
         return (self.total - self.done) / self.rate if self.rate else None
 
 
 def progress_of(runs: Sequence[Run], *, with_ids: bool = True) -> dict[int, Progress]:
-    """What became of the assets of these runs so far, by the run's id.
+    """Returns the progress of these runs by the run's id.
 
-    Two queries for all of them; one without the ids of what failed, which may be many.
+    Two queries in total; one without the failed ids, which may be many.
     """
     lately = Q(finished_at__gte=timezone.now() - LATELY)
     sums = {outcome.value: Sum(outcome.value) for outcome in Outcome}
@@ -258,17 +256,16 @@ def _progress(run: Run, counted: dict[str, int], failures: dict[str, list[int]])
 
 class ChunkQuerySet(models.QuerySet["Chunk"]):
     def open(self) -> Self:
-        """Not finished, and no process is at work on them."""
+        """Not finished, and not leased by a process."""
         return self.filter(finished_at=None).filter(Q(lease_until=None) | Q(lease_until__lt=Now()))
 
     def claim(self, chunk_id: int, token: UUID, *, recipe: str) -> "Chunk | None":
-        """Take the chunk for LEASE; None where it is finished, taken, or its run is not running
-        or of another recipe.
+        """Lease the chunk. Returns None if it is finished or taken, or if its run is not running
+        or has another recipe.
 
-        One guarded UPDATE, which may be tried again with the same token: the commit may have
-        result though its answer did not. The run is looked up in a subquery of its own: were the
-        chunk's own condition inside one, PostgreSQL would check it against the state before
-        another claim.
+        One conditional UPDATE, which may be retried with the same token if the answer to its
+        commit was lost. Only the run's condition is in a subquery: PostgreSQL would check the
+        chunk's own there against the state before a concurrent claim.
         """
         running = Run.objects.running().of_recipe(recipe).values("pk")
         free = Q(lease_until=None) | Q(lease_until__lt=Now()) | Q(lease_token=token)
@@ -280,14 +277,14 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         return self.select_related("run").get(pk=chunk_id) if claimed else None
 
     def undo_failures(self, *reasons: Reason, own: UUID | None = None) -> None:
-        """Leave to do again what failed for these reasons in those of the chunks that no other
-        process works on; `own` is the lease of the process that asks."""
+        """Reset the assets that failed for these reasons, in chunks that no other process works
+        on; `own` is the caller's lease token."""
         idle = Q(lease_until=None) | Q(lease_until__lt=Now()) | Q(lease_token=own)
         for chunk in self.filter(idle, failed__gt=0).select_for_update():
             ids = {i for reason in reasons for i in chunk.failures.pop(reason.value, [])}
             if not ids:
                 continue
-            # Those that are done come first: `position` counts them.
+            # Finished ones come first: `position` counts them.
             done = [i for i in chunk.asset_ids[: chunk.position] if i not in ids]
             left = chunk.asset_ids[chunk.position :]
             chunk.asset_ids = [*done, *left, *sorted(ids)]
@@ -297,7 +294,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
             chunk.save(update_fields=["asset_ids", "position", "failed", "failures", "finished_at"])
 
     def open_abandoned(self) -> int:
-        """Open those whose lease has run out; returns how many. Each run's log names them."""
+        """Open and log the chunks whose lease has expired. Returns how many."""
         opened = 0
         for chunk in self.filter(finished_at=None, lease_until__lt=Now()):
             with transaction.atomic():
@@ -319,9 +316,9 @@ class Chunk(models.Model):
     run = models.ForeignKey(Run, models.CASCADE, related_name="chunks")
     number = models.PositiveIntegerField()
     asset_ids = models.JSONField()
-    """The slice of the frozen scope: ids in ascending order, but for those that are done again."""
+    """The slice of the frozen scope: ids in ascending order, except for those that are retried."""
     position = models.PositiveIntegerField(default=0)
-    """How many of `asset_ids`, from the first, are done and counted."""
+    """How many of `asset_ids` are done and counted, from the start."""
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
     claims = models.PositiveIntegerField(default=0)
@@ -351,14 +348,13 @@ class Chunk(models.Model):
         return f"chunk {self.number} of run {self.run_id}"
 
     def lock(self) -> "Chunk | None":
-        """The row as it is now, locked for the transaction; None where the lease is lost."""
+        """Returns the current row, locked for the transaction; None if the lease is lost."""
         return self._mine().select_for_update().first()
 
     def record(self, results: Sequence[Result]) -> None:
-        """Count what the next assets of the slice came to, and keep the lease a while longer.
+        """Count the results of the next assets of the slice, and renew the lease.
 
-        To be called on what `lock` returned, in the same transaction: what it adds to is what is
-        in the database now.
+        To be called on the row that `lock` returned, in the same transaction.
         """
         for outcome, number in Counter(result.outcome for result in results).items():
             setattr(self, outcome.value, getattr(self, outcome.value) + number)
@@ -376,33 +372,33 @@ class Chunk(models.Model):
         )
 
     def renew(self) -> bool:
-        """Keep the lease a while longer. False: it is lost."""
+        """Renew the lease. Returns False if it is lost."""
         return bool(self._mine().update(lease_until=Now() + LEASE))
 
     def release(self) -> None:
-        """Let another process go on with it at once."""
+        """End the lease, so that another process can continue."""
         self._mine().update(lease_until=None)
 
     def _mine(self) -> "ChunkQuerySet":
-        """This chunk, if its lease was neither given to another process nor called lost."""
+        """This chunk, if it is still leased to this process."""
         return Chunk.objects.filter(
             pk=self.pk, lease_token=self.lease_token, finished_at=None
         ).exclude(lease_until=None)
 
 
 class RunRequest(models.Model):
-    """A request that bore a key so that it may be repeated, and the run that it led to.
+    """A request with an idempotency key, and its run.
 
-    The header is that of the IETF's draft, draft-ietf-httpapi-idempotency-key-header.
+    See draft-ietf-httpapi-idempotency-key-header.
     """
 
     KEPT = timedelta(days=7)
-    """A repetition after that is a new request."""
+    """After that, the key counts as new."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64)
-    """Of what was asked for: the same key for something else is a mistake."""
+    """Of the request: the same key for a different one is an error."""
     run = models.ForeignKey(Run, models.CASCADE, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
 
@@ -416,7 +412,7 @@ class RunRequest(models.Model):
 
 
 class RunEvent(models.Model):
-    """A line in the log of a run."""
+    """An entry in a run's log."""
 
     class Kind(models.TextChoices):
         STARTED = "started"

@@ -1,4 +1,4 @@
-"""Tokens of the API: keys that scripts show instead of logging in."""
+"""API tokens, by which scripts authenticate."""
 
 import hashlib
 import logging
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PREFIX = "thumb_"
-"""Lets people, and scanners for leaked secrets, tell what it is."""
+"""Makes a token recognizable, also to scanners for leaked secrets."""
 HINT_LENGTH = len(PREFIX) + 4
 USE_NOTED_EVERY = timedelta(minutes=1)
-"""A token that is used all the time costs no write each time."""
+"""Minimum interval between updates of `last_used_at`."""
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
     def issue(
         self, user: "User", name: str, *, expires_at: datetime | None = None
     ) -> "tuple[ApiToken, str]":
-        """A new token and its secret, which nobody can look up again."""
+        """Returns a new token and its secret, which cannot be retrieved later."""
         token = self.model(user=user, name=name, expires_at=expires_at)
         secret = token.make_secret()
         token.save()
@@ -48,7 +48,7 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
         return token if token is not None and token.user.is_active else None
 
     def revoke(self) -> int:
-        """From now on they open nothing; gives how many did until now."""
+        """Revoke them. Returns how many were not revoked before."""
         return self.filter(revoked_at=None).update(revoked_at=timezone.now())
 
 
@@ -57,7 +57,7 @@ def _digest(secret: str) -> str:
 
 
 class ApiToken(models.Model):
-    """Lets whoever shows its secret do over the API what its user may."""
+    """Grants the bearer of its secret the user's permissions in the API."""
 
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="thumbnail_tokens"
@@ -84,15 +84,15 @@ class ApiToken(models.Model):
         return self.expires_at is not None and self.expires_at <= timezone.now()
 
     def make_secret(self) -> str:
-        """A new secret, kept only as its digest: whoever calls this shows it to its owner."""
-        # 256 random bits cannot be guessed, so that one round of SHA-256 protects them.
+        """Returns a new secret and sets its digest and hint; the secret itself is not stored."""
+        # 256 random bits cannot be guessed, so one round of SHA-256 is enough.
         secret = PREFIX + secrets.token_urlsafe(32)
         self.digest = _digest(secret)
         self.hint = secret[:HINT_LENGTH]
         return secret
 
     def note_use(self) -> None:
-        """Write down that it was used, once in USE_NOTED_EVERY."""
+        """Record that it was used, at most once in USE_NOTED_EVERY."""
         now = timezone.now()
         if self.last_used_at is None or now - self.last_used_at >= USE_NOTED_EVERY:
             ApiToken.objects.filter(pk=self.pk).update(last_used_at=now)
@@ -106,15 +106,15 @@ _REVOKED = "revoked_api_tokens"
 
 
 def keep_tokens(user: Any) -> None:
-    """Keep the user's tokens when this user object saves a new password.
+    """Keep the user's tokens when this instance saves a new password.
 
-    Only for a password that the users choose for themselves.
+    Only for users who change their own password.
     """
     setattr(user, _KEPT, True)
 
 
 def number_revoked(user: Any) -> int:
-    """How many tokens were revoked when this user object saved a new password."""
+    """How many tokens were revoked when this instance saved a new password."""
     return int(getattr(user, _REVOKED, 0))
 
 
@@ -123,9 +123,9 @@ def revoke_before_reset(
 ) -> None:
     """Revoke a user's tokens before a new password is saved: a receiver of `pre_save`.
 
-    A password is reset to end all access that was gained with the old one, and a token may have
-    been made with it. This holds wherever a user object is saved, but not for QuerySet.update and
-    bulk_update, which send no signal. `keep_tokens` makes an exception.
+    Resetting a password is to end all access gained with the old one, which may include tokens.
+    QuerySet.update and bulk_update send no signal and revoke nothing. `keep_tokens` makes an
+    exception.
     """
     User = get_user_model()  # noqa: N806  it is a class
     if not isinstance(instance, User) or getattr(instance, _KEPT, False):
@@ -146,6 +146,6 @@ def revoke_before_reset(
 
 def _is_rehashed(user: AbstractBaseUser, update_fields: Collection[str] | None) -> bool:
     """Whether it is the same password with a newer hash, as Django saves it at a login."""
-    # Django itself tells by `_password` whether a new one was set.
+    # Django sets `_password` with a new password.
     was_set = getattr(user, "_password", None) is not None
     return set(update_fields or ()) == {"password"} and not was_set and user.has_usable_password()
