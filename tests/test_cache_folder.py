@@ -452,7 +452,7 @@ def assert_explained(said: str, folder: Path) -> None:
     (line,) = said.strip().splitlines()
     assert line.removeprefix("CommandError: ") == (
         f"{folder} cannot be the cache's folder: everyone may write to it. Remove it or, if you "
-        f"trust all that lies in it, chmod -R go-w {folder}; or name another folder in "
+        f"trust everything in it, chmod -R go-w {folder}; or name another folder in "
         "THUMBNAIL_DIR."
     )
 

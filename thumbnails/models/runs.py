@@ -305,7 +305,7 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
                 RunEvent.objects.create(
                     run_id=chunk.run_id,
                     kind=RunEvent.Kind.WORKER_LOST,
-                    detail=f"It was at chunk {chunk.number}, with which another one goes on.",
+                    detail=f"It worked on chunk {chunk.number}; another worker continues with it.",
                 )
         return opened
 

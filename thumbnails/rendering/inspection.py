@@ -21,7 +21,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")
 UPRIGHT = 1
 TURNED = range(5, 9)
-"""Orientations whose stored pixels lie on their side."""
+"""Orientations that rotate the stored pixels by 90 degrees."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

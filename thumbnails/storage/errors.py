@@ -62,7 +62,7 @@ def translated_writing(what: str) -> Iterator[None]:
             yield
     except Absent as error:
         cause = error.__cause__
-        reason = _reason(cause) if isinstance(cause, Exception) else "there is no such place"
+        reason = _reason(cause) if isinstance(cause, Exception) else "it does not exist"
         raise StorageFailure(f"{what}: {reason}.") from error
 
 

@@ -207,8 +207,8 @@ def _check(path: str, found: os.stat_result) -> None:
 
 def _remedy(path: str, command: str) -> str:
     return (
-        f"Remove it or, if you trust all that lies in it, {command} {path}; or name another "
-        "folder in THUMBNAIL_DIR."
+        f"Remove it or, if you trust everything in it, {command} {path}; or name another folder "
+        "in THUMBNAIL_DIR."
     )
 
 
