@@ -1,1 +1,1 @@
-"""The verbs: what may be done with assets and their thumbnails. Every door calls one of them."""
+"""The rules: what can be done with assets and thumbnails. All entry points call this package."""

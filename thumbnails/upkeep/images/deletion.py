@@ -1,4 +1,4 @@
-"""When an asset goes, its thumbnail goes too."""
+"""Deleting an asset deletes its thumbnail."""
 
 from functools import partial
 
@@ -9,8 +9,8 @@ from thumbnails.upkeep.images.freshness import delete_orphan
 
 
 def asset_deleted(instance: ImageAsset, **_: object) -> None:
-    """Delete the thumbnail once the deletion is certain (Django's `post_delete`).
+    """Delete the thumbnail on commit: a receiver of `post_delete`.
 
-    One that is rendered just now is deleted by its renderer, which finds no row to write into.
+    A thumbnail that is being rendered is deleted by its renderer, which finds no row to update.
     """
     transaction.on_commit(partial(delete_orphan, instance.pk))

@@ -1,4 +1,4 @@
-"""One asset: make its thumbnail true, or take it away."""
+"""Refreshing and purging the thumbnail of one asset."""
 
 import time
 from collections.abc import Callable
@@ -32,12 +32,12 @@ from thumbnails.storage.names import name_for
 from thumbnails.storage.thumbnails import Cached
 
 TRANSIENT = (Reason.SOURCE_MISSING, Reason.STORAGE_ERROR)
-"""The place failed, not the picture: trying again costs little and may well succeed."""
+"""The storage failed, not the image: trying again costs little and may well succeed."""
 LOOK_AGAIN_SECONDS = 5.0
-"""After so long the row is looked at again before the file is replaced or deleted: a process that
-was stopped for a while would put an old picture in place of a newer one, or delete that."""
-TRIES = 5
-"""To save a result of an asset that others change at the same time."""
+"""After that long the row is read again before the file is replaced or deleted: a process that
+was suspended could otherwise replace or delete a newer thumbnail."""
+ATTEMPTS = 5
+"""To save a result of an asset that other processes change at the same time."""
 
 
 def refresh(
@@ -50,38 +50,37 @@ def refresh(
     looked_at: float | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Result:
-    """Make the asset's thumbnail true, for one of many: the caller saves the result.
+    """Refresh the thumbnail of one of many assets; the caller saves the result.
 
-    A fresh one is left alone, unless `rendered_since` asks for one made since then; so is one
-    that crashed, unless `try_crashed`. Raises nothing over a bad original or a storage that errs:
-    the result says so. `run_id` goes into the asset's history; `looked_at` is when the asset was
-    read from the database, by the monotonic clock, and now by default. Raises NotDecoded where the
-    pool was closed, or `should_stop` says so when it is the picture's turn.
+    Skips a fresh thumbnail unless it is older than `rendered_since`, and a crashed one unless
+    `try_crashed`. A bad original or a failing storage raises nothing, but is in the result.
+    `run_id` is for the asset's history; `looked_at` is when the asset was loaded, by the monotonic
+    clock, by default now. Raises NotDecoded if the pool is closed or `should_stop` returns True.
     """
     if asset.thumbnail_error == Reason.CRASHED and not try_crashed and not is_worth_a_try(asset):
         return Result(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
     with render_lock(asset.pk, patience_seconds=2 * conf.current().render_seconds):
-        # Also where another process keeps the lock for that long: then it hangs.
-        result = make_true(
+        # Also without the lock: a process that holds it that long hangs.
+        result = refresh_locked(
             asset,
             pool,
             rendered_since=rendered_since,
             looked_at=looked_at,
             should_stop=should_stop,
         )
-    return replace(noted(asset, result, run_id), content=None)
+    return replace(with_history(asset, result, run_id), content=None)
 
 
 def purge(
     asset: ImageAsset, *, run_id: int | None = None, looked_at: float | None = None
 ) -> Result:
-    """Delete the asset's thumbnail, for one of many: the caller saves the result.
+    """Delete the thumbnail of one of many assets; the caller saves the result.
 
     `looked_at` as for `refresh`.
     """
     looked_at = looked_at or time.monotonic()
     with render_lock(asset.pk, patience_seconds=2 * conf.current().render_seconds):
-        return noted(asset, _purged(asset, looked_at), run_id)
+        return with_history(asset, _purged(asset, looked_at), run_id)
 
 
 def _purged(asset: ImageAsset, looked_at: float) -> Result:
@@ -89,7 +88,7 @@ def _purged(asset: ImageAsset, looked_at: float) -> Result:
         _look_again(asset, looked_at)
         cache.delete(asset.thumbnail_name)
     except _Changed:
-        # Void when it is saved, so that it is tried again with the row as it is now.
+        # Void when it is saved, and so retried with the current row.
         return Result(asset_id=asset.pk, outcome=Outcome.PURGED, read=Read.of(asset))
     except StorageFailure as error:
         return Result(asset_id=asset.pk, outcome=Outcome.FAILED, reason=error.reason)
@@ -103,7 +102,7 @@ def _purged(asset: ImageAsset, looked_at: float) -> Result:
 
 
 def purge_now(asset_id: int, *, run_id: int | None = None) -> Result | None:
-    """Delete the thumbnail and save that; None where there is no such asset any more."""
+    """Delete the thumbnail and save the result. Returns None if the asset was deleted."""
     return _now(asset_id, lambda asset: _purged(asset, time.monotonic()), run_id=run_id)
 
 
@@ -114,24 +113,26 @@ def refresh_now(
     rendered_since: datetime | None = None,
     run_id: int | None = None,
 ) -> Result | None:
-    """As `refresh`, and saves the result; None where there is no such asset any more."""
+    """As `refresh`, and saves the result. Returns None if the asset was deleted."""
     return _now(
-        asset_id, lambda asset: make_true(asset, pool, rendered_since=rendered_since), run_id=run_id
+        asset_id,
+        lambda asset: refresh_locked(asset, pool, rendered_since=rendered_since),
+        run_id=run_id,
     )
 
 
 def _now(
     asset_id: int, act: Callable[[ImageAsset], Result], *, run_id: int | None
 ) -> Result | None:
-    """Act on the asset and save the result under its lock, so that no other act comes between."""
+    """Act on the asset and save the result, both under its lock."""
     result = None
     with render_lock(asset_id, patience_seconds=2 * conf.current().render_seconds):
-        for _ in range(TRIES):
+        for _ in range(ATTEMPTS):
             asset = retry_while_database_is_down(ImageAsset.objects.filter(pk=asset_id).first)
             if asset is None:
                 delete_orphan(asset_id)
                 return None
-            result = noted(asset, act(asset), run_id)
+            result = with_history(asset, act(asset), run_id)
             save = partial(save_results, [result])
             if not retry_while_database_is_down(save):
                 break
@@ -139,13 +140,13 @@ def _now(
 
 
 def delete_orphan(asset_id: int) -> None:
-    """Delete the file of an asset that is not there any more."""
-    with suppress(StorageFailure):  # an audit will find it
+    """Delete the file of a deleted asset."""
+    with suppress(StorageFailure):  # an audit finds it later
         cache.delete(name_for(asset_id))
 
 
 def delete_unrecorded(asset_id: int) -> None:
-    """Delete the file of an asset that has no thumbnail by the database."""
+    """Delete the file of an asset without a recorded thumbnail."""
     with (
         suppress(StorageFailure),
         render_lock(asset_id, patience_seconds=conf.current().render_seconds),
@@ -154,8 +155,8 @@ def delete_unrecorded(asset_id: int) -> None:
             cache.delete(name_for(asset_id))
 
 
-def noted(asset: ImageAsset, result: Result, run_id: int | None = None) -> Result:
-    """The result with the asset's history, where something has changed."""
+def with_history(asset: ImageAsset, result: Result, run_id: int | None = None) -> Result:
+    """Returns the result with the asset's new history, if it changes anything."""
     if result.record is None and result.failure is None:
         return result
     history = asset.history_with(result.outcome, reason=result.reason, run_id=run_id)
@@ -163,9 +164,9 @@ def noted(asset: ImageAsset, result: Result, run_id: int | None = None) -> Resul
 
 
 def is_worth_a_try(asset: ImageAsset, *, patience_seconds: float | None = None) -> bool:
-    """Whether a failed one may go better now; what has not failed always may.
+    """Whether an attempt may succeed: False after a permanent failure with the same original.
 
-    Looks at the original, for so long at most.
+    Looks at the original, for at most `patience_seconds`.
     """
     if asset.state != State.FAILED or asset.thumbnail_error in TRANSIENT:
         return True
@@ -173,32 +174,32 @@ def is_worth_a_try(asset: ImageAsset, *, patience_seconds: float | None = None) 
         name = str(asset.original.name)
         version = originals.source_version(name, patience_seconds=patience_seconds)
     except ThumbnailError:
-        return True  # and then the try finds its reason
+        return True  # the attempt records the reason
     return version != asset.source_version
 
 
-# --- making it true ---------------------------------------------------------------------------
+# --- one attempt ------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
-class _Try:
-    """What is found out on the way, also to say how far it came."""
+class _Attempt:
+    """The intermediate results of an attempt, also of one that fails."""
 
     asset: ImageAsset
     recipe: Recipe
     version: str
-    """The original's, as it was read."""
+    """Of the original as read."""
     cached: Cached | None = None
-    """What lies in the cache."""
+    """The file in the cache."""
     rendering: Rendering | None = None
     facts: Facts | None = None
 
 
 class _Changed(Exception):
-    """The row is not any more what it was."""
+    """The row has changed since it was read."""
 
 
-def make_true(
+def refresh_locked(
     asset: ImageAsset,
     pool: RenderPool,
     *,
@@ -206,14 +207,14 @@ def make_true(
     looked_at: float | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Result:
-    """Render the thumbnail unless it is true already. The file is in place when this returns.
+    """Render the thumbnail unless it is fresh, and write the file. Arguments as for `refresh`.
 
-    To be called under the asset's lock. The file comes first and the row after it: a crash
-    between the two leaves a fresh file that the database calls stale, which the next try finds by
-    its stamp; never the contrary.
+    To be called under the asset's lock. The file is written before the row: a crash in between
+    leaves a fresh file whose row is stale, which the next attempt detects by its stamp; never the
+    opposite.
     """
     looked_at = looked_at or time.monotonic()
-    this = _Try(asset, own_recipe(), asset.source_version)
+    this = _Attempt(asset, own_recipe(), asset.source_version)
     try:
         this.cached = cache.load(asset.thumbnail_name)
         if (found := _found_fresh(this, rendered_since)) is not None:
@@ -225,12 +226,12 @@ def make_true(
     except ThumbnailError as error:
         return _failed(this, error)
     except _Changed:
-        # Void when it is saved, so that it is tried again with the row as it is now.
+        # Void when it is saved, and so retried with the current row.
         return Result(asset_id=asset.pk, outcome=Outcome.RENDERED, read=Read.of(asset))
     return _rendered(this)
 
 
-def _render(this: _Try, pool: RenderPool, should_stop: Callable[[], bool]) -> None:
+def _render(this: _Attempt, pool: RenderPool, should_stop: Callable[[], bool]) -> None:
     name = str(this.asset.original.name)
     with originals.read(name) as original:
         this.version = original.version
@@ -246,7 +247,7 @@ def _render(this: _Try, pool: RenderPool, should_stop: Callable[[], bool]) -> No
 
 
 def _look_again(asset: ImageAsset, looked_at: float) -> None:
-    """Raises _Changed where the row was read a while ago and is another one now."""
+    """Raises _Changed if the row was read a while ago and has changed since."""
     if time.monotonic() - looked_at < LOOK_AGAIN_SECONDS:
         return
     now = retry_while_database_is_down(ImageAsset.objects.filter(pk=asset.pk).first)
@@ -254,11 +255,11 @@ def _look_again(asset: ImageAsset, looked_at: float) -> None:
         raise _Changed
 
 
-def _found_fresh(this: _Try, rendered_since: datetime | None) -> Result | None:
-    """The result where the cache's file is true already; None where it is not.
+def _found_fresh(this: _Attempt, rendered_since: datetime | None) -> Result | None:
+    """The result if the file in the cache is fresh already, else None.
 
-    It may be so though the row does not know: another process made it a moment ago, or a crash
-    came between the file and the row.
+    The row may not say so: another process has just written the file, or a crash came between
+    file and row.
     """
     asset, cached = this.asset, this.cached
     if cached is None or cached.stamp != this.recipe.fingerprint(asset.source_version):
@@ -271,14 +272,14 @@ def _found_fresh(this: _Try, rendered_since: datetime | None) -> Result | None:
     )
     if rendered_since is not None and (made_at is None or made_at < rendered_since):
         return None
-    # Also where it then proves to be gone: its thumbnail is kept, and the failure recorded.
+    # Raises if the original is gone: the thumbnail is kept and the failure recorded.
     if originals.source_version(str(asset.original.name)) != asset.source_version:
         return None
     if is_recorded:
         return Result(asset_id=asset.pk, outcome=Outcome.FRESH, content=cached.content)
     try:
         facts = inspect(BytesIO(cached.content), max_pixels=conf.current().max_pixels)
-    except ThumbnailError:  # damaged in spite of its stamp
+    except ThumbnailError:  # damaged despite its stamp
         return None
     this.rendering = Rendering(content=cached.content, width=facts.width, height=facts.height)
     return replace(
@@ -286,7 +287,7 @@ def _found_fresh(this: _Try, rendered_since: datetime | None) -> Result | None:
     )
 
 
-def _rendered(this: _Try) -> Result:
+def _rendered(this: _Attempt) -> Result:
     return Result(
         asset_id=this.asset.pk,
         outcome=Outcome.RENDERED,
@@ -299,7 +300,7 @@ def _rendered(this: _Try) -> Result:
     )
 
 
-def _record(this: _Try, generated_at: datetime) -> Record | None:
+def _record(this: _Attempt, generated_at: datetime) -> Record | None:
     if this.rendering is None:
         return None
     return Record(
@@ -313,8 +314,8 @@ def _record(this: _Try, generated_at: datetime) -> Record | None:
     )
 
 
-def _failed(this: _Try, error: ThumbnailError) -> Result:
-    """The failure, recorded beside the thumbnail that there is: it stays and is served."""
+def _failed(this: _Attempt, error: ThumbnailError) -> Result:
+    """The failure; an existing thumbnail is kept and served."""
     is_lost = this.cached is None and bool(this.asset.thumbnail_path) and not _is_cache(error)
     return Result(
         asset_id=this.asset.pk,
@@ -336,5 +337,5 @@ def _failed(this: _Try, error: ThumbnailError) -> Result:
 
 
 def _is_cache(error: ThumbnailError) -> bool:
-    """A storage erred: whether the cache has the file is not known."""
+    """Whether a storage failed: then it is unknown whether the cache has the file."""
     return error.reason == Reason.STORAGE_ERROR

@@ -1,4 +1,4 @@
-"""How originals come to be known: recorded by what their header says, never decoded."""
+"""Importing originals: recording what their headers say, without decoding them."""
 
 import hashlib
 import os
@@ -31,28 +31,28 @@ from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.freshness import delete_unrecorded
 
 BATCH = 500
-"""Files that share one question to the database and one transaction."""
+"""Files that share one query and one transaction."""
 
 
 class ImportOutcome(StrEnum):
-    """What became of one file."""
+    """Result for one file."""
 
     ADDED = "added"
     UPDATED = "updated"
     KNOWN = "known"
     REFUSED = "refused"
     HIDDEN = "hidden"
-    """Passed over; a hidden folder with all that is in it counts once."""
+    """Skipped; a hidden folder with everything in it counts once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportResult:
-    """One file of an import."""
+    """The result for one file of an import."""
 
     path: Path
     outcome: ImportOutcome
     reason: Reason | None = None
-    """Why it was refused, and `detail` in words; None where it was not."""
+    """Why it was refused, and `detail` in words; None if it was not."""
     detail: str = ""
 
 
@@ -62,13 +62,13 @@ class Found:
 
     path: Path
     name: str
-    """What it is or will be called in the originals' storage."""
+    """Its name in the originals' storage."""
     target: Path
-    """Where the original lies or will lie."""
+    """The path of the original."""
     named: Path
-    """The path that was named, resolved: no link leads out of it."""
+    """The path given by the caller, resolved: no link may lead out of it."""
     is_hidden: bool = False
-    """It is to be passed over."""
+    """It is to be skipped."""
 
     @property
     def is_in_place(self) -> bool:
@@ -76,11 +76,11 @@ class Found:
 
 
 def find_files(paths: Iterable[Path], *, with_hidden: bool = False) -> Iterator[Found]:
-    """All files at or below the paths, in the order of their names.
+    """Yields all files at or below the paths, in order of their names.
 
-    Links to folders are not followed, and the cache is passed over. Below a path, what is hidden
-    (its name begins with a dot) is found as such, and nothing in a hidden folder is found at all;
-    with `with_hidden` both are as any other. Raises UsageError for a path that does not exist.
+    Links to folders are not followed, and the cache is skipped. Below a path, hidden files and
+    folders (whose name begins with a dot) are marked `is_hidden`, and hidden folders are not
+    entered, unless `with_hidden`. Raises UsageError for a path that does not exist.
     """
     root = _originals_root()
     cache_root = _cache_root()
@@ -98,10 +98,10 @@ def find_files(paths: Iterable[Path], *, with_hidden: bool = False) -> Iterator[
 
 
 def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[ImportResult]:
-    """Record each file once, under the session of that name if one is given.
+    """Record each file once, in the session of that name if one is given. Yields the results.
 
-    A file outside the originals' folder is copied there. Nothing is decoded. Raises UsageError
-    for what is asked wrongly, and nothing over a bad file: it is refused.
+    A file outside the originals' folder is copied there. Nothing is decoded. A bad file is
+    refused; raises UsageError for a bad session name.
     """
     group = _session(session) if session else None
     remaining = iter(files)
@@ -110,7 +110,7 @@ def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[Impor
 
 
 def import_file(path: Path, *, session: str = "") -> ImageAsset:
-    """Import one file and give its asset. Raises Unsupported and the like where it is refused."""
+    """Import one file. Returns its asset. Raises Unsupported if it is refused."""
     found = next(find_files([path]))
     (result,) = import_files([found], session=session)
     if result.reason is not None:
@@ -119,20 +119,20 @@ def import_file(path: Path, *, session: str = "") -> ImageAsset:
 
 
 def record_facts(asset: ImageAsset, facts: Facts) -> None:
-    """Record what the header of a new original says, and the version that it was stored as."""
+    """Record the facts of a new original, and its source version as stored."""
     version = ""
-    with suppress(ThumbnailError):  # the first render will find it out, or say why not
+    with suppress(ThumbnailError):  # the first render records the version, or why it fails
         version = originals.source_version(str(asset.original.name))
     _set(asset, facts, version)
     asset.save(update_fields=[*asdict(facts), "source_version"])
 
 
 def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: str) -> None:
-    """Put another picture, of which these are the facts, in place of the asset's original.
+    """Replace the asset's original by the image in `file`, which has these facts.
 
-    The thumbnail shows another picture from then on, so it goes. The new file is stored under a
-    name of its own and the old one is kept. Raises StorageFailure, and ImageAsset.DoesNotExist
-    where the asset was deleted meanwhile; both change nothing.
+    The thumbnail of the old one is deleted. The new file is stored under a new name and the old
+    one is kept. Raises StorageFailure, or ImageAsset.DoesNotExist if the asset was deleted
+    meanwhile; neither changes anything.
     """
     file.seek(0)
     with translated_writing("The original cannot be stored"):
@@ -170,7 +170,7 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[I
     new = [asset for asset in changed.values() if not asset.pk]
     updated = [asset for asset in changed.values() if asset.pk]
     with transaction.atomic():
-        # Another import may have recorded the same file meanwhile, from the same header.
+        # Another import may have recorded the same file meanwhile, with the same facts.
         ImageAsset.objects.bulk_create(new, ignore_conflicts=True)
         if updated:
             ImageAsset.objects.bulk_update(updated, [*Facts.__slots__, "source_version"])
@@ -189,11 +189,11 @@ def _import_one(found: Found, asset: ImageAsset) -> ImportResult:
 
 
 def _take(found: Found, asset: ImageAsset) -> ImportOutcome:
-    """Give the asset what the file's header says; the original is in its place afterwards."""
+    """Set the asset's facts from the file, and copy the file if necessary."""
     is_new = not asset.pk
     if is_new:
         _check_name(found.name)
-    # A link among the originals that is recorded already is the site's own.
+    # An original that is recorded already may be a link: it is the site's own.
     within = None if found.is_in_place and not is_new else found.named
     with sources.opened(found.path, within=within) as source:
         if asset.source_version == source.version and _is_stored(found):
@@ -217,12 +217,12 @@ def _check_name(name: str) -> None:
     if len(name) > NAME_LENGTH:
         raise Unsupported(f"The file's name has more than {NAME_LENGTH} characters.")
     if any(unicodedata.category(character) == "Cc" for character in name):
-        # In a terminal or a log it could pass for lines and commands of its own.
+        # In a terminal or a log they could forge lines and commands.
         raise Unsupported("The file's name has control characters.")
 
 
 def _is_stored(found: Found) -> bool:
-    """Whether the original is there: a copy may have been lost."""
+    """Whether the original exists: a copy may have been lost."""
     with suppress(OSError):
         return found.target.exists()
     return False
@@ -239,7 +239,7 @@ def _existing(given: Path) -> Path:
         path = given.resolve()
         if path.exists():
             return path
-    except (OSError, RuntimeError):  # too long a name, links in a circle
+    except (OSError, RuntimeError):  # name too long, circular links
         pass
     raise UsageError(f"There is no file or folder {given}.")
 
@@ -249,10 +249,9 @@ def _is_hidden(name: str) -> bool:
 
 
 def _files_below(named: Path, skipped: Path | None, *, with_hidden: bool) -> Iterator[Path]:
-    """In the order of their names, and hidden folders unless they are walked through.
+    """Yields files in order of their names, and folders that are hidden or cannot be listed.
 
-    Folders that cannot be listed are among them: they cannot be read either. Python's own walk is
-    recursive, and a folder may be deeper than its stack.
+    Not recursive, as Python's own walk: folders may be nested deeper than its stack allows.
     """
     waiting = [named]
     while waiting:
@@ -260,7 +259,7 @@ def _files_below(named: Path, skipped: Path | None, *, with_hidden: bool) -> Ite
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=attrgetter("name"))
-        except OSError:  # also where it is a file
+        except OSError:  # a file, or it cannot be listed
             yield folder
             continue
         below = []
@@ -276,7 +275,7 @@ def _files_below(named: Path, skipped: Path | None, *, with_hidden: bool) -> Ite
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle
+    except OSError:  # circular links
         return False
 
 
@@ -288,7 +287,7 @@ def _session(name: str) -> TrainingSession:
 
 
 def _copied_name(file: Path, given: Path) -> str:
-    """The same on every import of that folder, and another for a folder of the same name."""
+    """The same on every import of a folder, and unlike that of another folder of its name."""
     base = given if given.is_dir() else given.parent
     digest = hashlib.sha256(os.fsencode(base)).hexdigest()[:8]
     return f"{base.name or 'root'}-{digest}/{file.relative_to(base).as_posix()}"

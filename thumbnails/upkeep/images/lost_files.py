@@ -1,4 +1,4 @@
-"""Thumbnails that the database calls fresh while their files are gone."""
+"""Thumbnails that are fresh in the database but missing or cut short in the cache."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ BATCH = 1000
 
 
 def lost_files(assets: ImageAssetQuerySet) -> Iterator[int]:
-    """The ids whose thumbnail the database calls fresh while its file is gone or cut short."""
+    """Yields the ids of the assets whose fresh thumbnail's file is missing or cut short."""
     rows = assets.fresh().order_by("pk").values_list("pk", "thumbnail_path", "thumbnail_bytes")
     for asset_id, path, size_bytes in rows.iterator(chunk_size=10_000):
         if cache.size_bytes(path) != size_bytes:
@@ -19,7 +19,7 @@ def lost_files(assets: ImageAssetQuerySet) -> Iterator[int]:
 
 
 def record_lost_files(assets: ImageAssetQuerySet) -> int:
-    """Record as missing what is missing in the cache. Returns how many there were."""
+    """Record lost files as missing. Returns how many were recorded."""
     lost = list(lost_files(assets))
     recorded = 0
     for begin in range(0, len(lost), BATCH):
@@ -30,7 +30,7 @@ def record_lost_files(assets: ImageAssetQuerySet) -> int:
 
 
 def as_missing(asset: ImageAsset) -> Result:
-    """Call the thumbnail missing, for the next regeneration to render."""
+    """Returns the result that records the thumbnail as missing, to be regenerated."""
     return Result(
         asset_id=asset.pk, outcome=Outcome.PURGED, read=Read.of(asset), record=NO_THUMBNAIL
     )

@@ -1,4 +1,4 @@
-"""The render processes that belong to this process of the site, started when first needed."""
+"""This process's render pools, made on first use."""
 
 import atexit
 import os
@@ -9,7 +9,7 @@ from thumbnails import conf
 from thumbnails.rendering.pool import Limits, RenderPool
 
 NICENESS = 10
-"""Of processes that render for a large run: the site's own requests come first."""
+"""Of processes that render for a large run: requests have priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +24,22 @@ _guard = threading.Lock()
 
 
 def new_pool(processes: int, *, nice: int = 0) -> RenderPool:
-    """A pool of the caller's own, who closes it."""
+    """Returns a new pool, which the caller has to close."""
     return RenderPool(processes, _limits(), nice=nice)
 
 
 def web_pool() -> RenderPool:
-    """For requests."""
+    """Returns the shared pool for requests."""
     return _shared(_Kind(conf.current().web_renders, _limits(), nice=0))
 
 
 def worker_pool(*, large: bool) -> RenderPool:
-    """For a worker's jobs: one process, and a niced one for large runs."""
+    """Returns the shared pool for a worker's jobs: one process, niced for large runs."""
     return _shared(_Kind(1, _limits(), nice=NICENESS if large else 0))
 
 
 def close_all() -> None:
-    """End all shared render processes; those that are asked later are new ones."""
+    """Close the shared pools; later calls make new ones."""
     with _guard:
         closing = list(_pools.values())
         _pools.clear()
@@ -60,7 +60,7 @@ def _shared(kind: _Kind) -> RenderPool:
 
 
 def _forget() -> None:
-    """After a fork: the processes are the parent's."""
+    """After a fork: the pools belong to the parent."""
     global _guard  # noqa: PLW0603
     _guard = threading.Lock()
     _pools.clear()

@@ -1,4 +1,4 @@
-"""Originals that changed or went behind the site's back: overwritten in place, moved, deleted."""
+"""Originals that were changed without the site: overwritten in place, moved or deleted."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,31 +11,31 @@ from thumbnails.models.assets import DETAIL_LENGTH, ImageAssetQuerySet
 from thumbnails.models.results import Failure, Read, Result, save_results
 from thumbnails.storage import originals
 from thumbnails.upkeep.images import pools
-from thumbnails.upkeep.images.freshness import noted
+from thumbnails.upkeep.images.freshness import with_history
 
 BATCH = 500
 ERRORS_AT_MOST = 5
-"""Then the storage is away, and the rest is not looked at."""
+"""After that many the storage is taken to be unavailable, and the rest is skipped."""
 SHARE_AT_MOST = 0.1
-"""Of the originals: if more are gone, a disk is rather not mounted."""
+"""Of the originals: if more are gone, a disk is probably not mounted."""
 FEW = 20
-"""Of which any share may be gone."""
+"""Fewer than that may be gone whatever their share."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Rescan:
-    """What was found."""
+    """The findings of a rescan."""
 
     looked_at: int = 0
     changed: list[int] = field(default_factory=list)
-    """Ids of images whose original is not the one that was imported."""
+    """Ids of assets whose original has changed since it was imported."""
     gone: list[int] = field(default_factory=list)
-    """Ids of images whose original is not there."""
+    """Ids of assets whose original is gone."""
     errors: list[str] = field(default_factory=list)
-    """Of the storage; then what comes after was not looked at."""
+    """Of the storage; ERRORS_AT_MOST end the rescan."""
 
     def refusal(self, allow_share: float = SHARE_AT_MOST) -> str:
-        """Why not to record those that are gone; empty where nothing speaks against it."""
+        """Returns why `gone` must not be recorded; empty if it may be."""
         if len(self.gone) <= max(FEW - 1, allow_share * self.looked_at):
             return ""
         return (
@@ -47,10 +47,10 @@ class Rescan:
 def rescan(
     assets: ImageAssetQuerySet, *, save: bool, on_progress: Callable[[int], None] = lambda _: None
 ) -> Rescan:
-    """Look at each original's size and modification time, and read none but those that changed.
+    """Compare each original's size and modification time; only changed ones are read.
 
-    `save` records those that changed, so that their thumbnails are stale; those that are gone are
-    recorded by `record_gone`, when it is known how many they are.
+    `save` records those that changed, which makes their thumbnails stale. `record_gone` records
+    those that are gone, once their number is known.
     """
     found = Rescan()
     for batch in _batches(assets):
@@ -64,14 +64,14 @@ def rescan(
                 changed.append((asset, version))
         found.looked_at += len(batch)
         if save:
-            # One that somebody else changed meanwhile is as good as recorded.
+            # A void result needs no retry: the row was just written by another process.
             save_results(_changed(*one) for one in changed)
         on_progress(found.looked_at)
     return found
 
 
 def record_gone(found: Rescan) -> None:
-    """Record the failure of those that are gone. Their thumbnails stay and are served."""
+    """Record the failure of those that are gone. Their thumbnails are kept and served."""
     ids = iter(found.gone)
     while part := list(islice(ids, BATCH)):
         save_results(map(_gone, ImageAsset.objects.filter(pk__in=part)))
@@ -106,7 +106,7 @@ def _changed(asset: ImageAsset, version: str) -> Result:
                 original.spool, name=name, max_pixels=conf.current().max_pixels
             )
     except ThumbnailError:
-        pass  # the render finds its reason
+        pass  # the render records the reason
     return Result(
         asset_id=asset.pk,
         outcome=Outcome.FRESH,
@@ -130,4 +130,4 @@ def _gone(asset: ImageAsset) -> Result:
             thumbnail_error_source=asset.source_version,
         ),
     )
-    return noted(asset, result)
+    return with_history(asset, result)

@@ -1,7 +1,7 @@
-"""Requests: hand out the cached thumbnail, and render at most a few at a time where there is none.
+"""Serving requests: the cached thumbnail, or one that is rendered now.
 
-A web process renders THUMBNAIL_WEB_RENDERS pictures at once, and THUMBNAIL_WEB_WAITING requests
-may wait for that, briefly: its other threads are free for hits and pages, whatever a picture does.
+A web process renders THUMBNAIL_WEB_RENDERS images at once, and THUMBNAIL_WEB_WAITING requests may
+wait for that briefly, so that its other threads stay free for hits and pages.
 """
 
 import threading
@@ -28,7 +28,12 @@ from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import name_for
 from thumbnails.storage.thumbnails import Cached
-from thumbnails.upkeep.images.freshness import delete_orphan, is_worth_a_try, make_true, noted
+from thumbnails.upkeep.images.freshness import (
+    delete_orphan,
+    is_worth_a_try,
+    refresh_locked,
+    with_history,
+)
 from thumbnails.upkeep.images.pools import web_pool
 
 T = TypeVar("T")
@@ -36,30 +41,30 @@ T = TypeVar("T")
 WAIT_SECONDS = 2.0
 """How long a request waits for its turn to render."""
 SLOW_SECONDS, LOOK_SECONDS = 1.0, 0.05
-"""Behind a picture that takes longer than that it does not wait."""
+"""It does not wait for a render that has taken longer than SLOW_SECONDS."""
 PATIENCE_SECONDS = 10.0
-"""How long it then waits for the picture, which is rendered to its end all the same: less than
-the time after which servers give up on a request, 30 seconds for gunicorn."""
+"""How long it waits for its own render, which goes on after that: less than a server's timeout,
+30 seconds for gunicorn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """A thumbnail ready to be sent."""
+    """A thumbnail to be sent."""
 
     content: bytes
     stamp: str | None
-    """Names the bytes; None for a file without our stamp."""
+    """Its fingerprint; None for a file without a stamp."""
     modified_at: float
     """Seconds since 1970."""
     is_stored: bool = True
-    """False: the cache did not take it, so the next request renders it again."""
+    """False if it is not in the cache, so that the next request renders it again."""
 
 
 # --- hits -------------------------------------------------------------------------------------
 
 
 def stamped(asset_id: int, stamp: str) -> Served | None:
-    """The cached thumbnail if it bears that stamp. Needs no database, and raises nothing."""
+    """Returns the cached thumbnail if it has that stamp. Needs no database, raises nothing."""
     try:
         found = cache.load(name_for(asset_id))
     except StorageFailure:
@@ -70,12 +75,11 @@ def stamped(asset_id: int, stamp: str) -> Served | None:
 
 
 def serve(asset: ImageAsset) -> Served:
-    """The asset's thumbnail, rendered now where it is missing or stale.
+    """Returns the asset's thumbnail, rendered now if it is missing or stale.
 
-    Many requests for the same one render it once. Where it cannot be rendered at once, or not at
-    all, the older one is served that is there. Raises NoThumbnail where there is none and the
-    original is gone or broken, Busy where there is none and it cannot be rendered at once,
-    StorageFailure where a storage erred.
+    Concurrent requests render it once. If it cannot be rendered now, an older one is served.
+    Without one, raises NoThumbnail if the original is missing or broken, Busy if it cannot be
+    rendered now, StorageFailure if a storage failed.
     """
     found = _cached(asset)
     if found is not None and asset.state == State.FRESH and found.stamp == asset.fingerprint:
@@ -98,12 +102,12 @@ def serve(asset: ImageAsset) -> Served:
 def _cached(asset: ImageAsset) -> Cached | None:
     try:
         return cache.load(asset.thumbnail_name)
-    except StorageFailure:  # rendering it will find out what is wrong
+    except StorageFailure:  # rendering it records the error
         return None
 
 
 def _old(asset: ImageAsset, found: Cached | None) -> Served | None:
-    """What is in the cache, if the database knows of a thumbnail there and the file is whole."""
+    """The file in the cache, if it is recorded and whole."""
     if found is None or not asset.thumbnail_path or not found.is_whole:
         return None
     return _served(found, found.stamp)
@@ -114,7 +118,7 @@ def _served(found: Cached, stamp: str | None) -> Served:
 
 
 def _may_render() -> bool:
-    """Whether this process makes what is in force: it may be of a version that is replaced."""
+    """Whether this process has the recipe in force, and not that of a replaced version."""
     return recipe_in_force().digest == own_recipe().digest
 
 
@@ -139,32 +143,32 @@ def _detail(result: Result) -> str:
 
 
 def render_now(asset_id: int) -> Result | None:
-    """Render the asset's thumbnail anew, even if it is fresh or crashed, and save the result.
+    """Render the asset's thumbnail, even if it is fresh or crashed, and save the result.
 
-    None where there is no such asset any more. Raises Busy.
+    Returns None if the asset was deleted. Raises Busy.
     """
     if not is_own_in_force():
         raise Busy("A newer version of the site renders now; this process no longer does.")
-    return _render(asset_id, anew=True)
+    return _render(asset_id, force=True)
 
 
 # --- rendering in a request -------------------------------------------------------------------
 
 
-class Gate:
-    """Lets so many in at once, so many wait, and turns others away.
+class RenderLimiter:
+    """Limits the requests that render, and those that wait to do so; others raise Busy.
 
-    Behind a picture that takes long none waits: its place is worth more to a hit.
+    None waits for a slow render: its thread is worth more to a hit.
     """
 
-    def __init__(self, inside: int, waiting: int) -> None:
-        self._inside = threading.BoundedSemaphore(inside)
-        self._waiting = threading.BoundedSemaphore(inside + waiting)
-        self._entered_at = 0.0
+    def __init__(self, rendering: int, waiting: int) -> None:
+        self._rendering = threading.BoundedSemaphore(rendering)
+        self._waiting = threading.BoundedSemaphore(rendering + waiting)
+        self._last_started_at = 0.0
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Raises Busy. May be left in another thread than it was entered in."""
+    def slot(self) -> Iterator[None]:
+        """Wait for a slot and hold it. Raises Busy. May be exited in another thread."""
         if not self._waiting.acquire(blocking=False):
             raise Busy("Too many pictures are waiting to be rendered.")
         try:
@@ -172,39 +176,39 @@ class Gate:
             try:
                 yield
             finally:
-                self._inside.release()
+                self._rendering.release()
         finally:
             self._waiting.release()
 
     def _wait(self) -> None:
         give_up_at = time.monotonic() + WAIT_SECONDS
-        while not self._inside.acquire(timeout=LOOK_SECONDS):
+        while not self._rendering.acquire(timeout=LOOK_SECONDS):
             now = time.monotonic()
-            if now > give_up_at or now - self._entered_at > SLOW_SECONDS:
+            if now > give_up_at or now - self._last_started_at > SLOW_SECONDS:
                 raise Busy("Other pictures are being rendered.")
-        self._entered_at = time.monotonic()
+        self._last_started_at = time.monotonic()
 
 
-_gates: dict[tuple[int, int], Gate] = {}
+_limiters: dict[tuple[int, int], RenderLimiter] = {}
 _guard = threading.Lock()
 
 
-def _gate() -> Gate:
+def _limiter() -> RenderLimiter:
     settings = conf.current()
     key = (settings.web_renders, settings.web_waiting)
     with _guard:
-        return _gates.setdefault(key, Gate(*key))
+        return _limiters.setdefault(key, RenderLimiter(*key))
 
 
-def _render(asset_id: int, *, anew: bool = False) -> Result | None:
-    """The saved result, or None where the asset was deleted meanwhile. Raises Busy.
+def _render(asset_id: int, *, force: bool = False) -> Result | None:
+    """Returns the saved result, None if the asset was deleted meanwhile. Raises Busy.
 
-    A picture that takes longer than PATIENCE_SECONDS is rendered to its end in another thread,
-    which saves the result.
+    A render that takes longer than PATIENCE_SECONDS goes on in another thread, which saves the
+    result.
     """
-    asked_at = clock.now() if anew else None
+    requested_at = clock.now() if force else None
     with ExitStack() as held:
-        held.enter_context(_gate().entered())
+        held.enter_context(_limiter().slot())
         if not held.enter_context(render_lock(asset_id, patience_seconds=WAIT_SECONDS)):
             raise Busy("Another process is rendering this thumbnail.")
         asset = ImageAsset.objects.filter(pk=asset_id).first()  # as it is under the lock
@@ -212,7 +216,7 @@ def _render(asset_id: int, *, anew: bool = False) -> Result | None:
             return None
         if not is_own_in_force():
             raise Busy("A newer version of the site is about to render it.")
-        act = partial(make_true, asset, web_pool(), rendered_since=asked_at)
+        act = partial(refresh_locked, asset, web_pool(), rendered_since=requested_at)
         future = _begin(act)
         try:
             result = future.result(PATIENCE_SECONDS)
@@ -238,7 +242,7 @@ def _begin(act: Callable[[], T]) -> "Future[T]":
 
 
 def _finish(asset: ImageAsset, held: ExitStack, future: "Future[Result]") -> None:
-    """Save what came late, in the thread that rendered it, and let others in."""
+    """Save a late result, in the thread that rendered it, and free the slot."""
     with held:
         try:
             if future.exception() is None:
@@ -249,8 +253,8 @@ def _finish(asset: ImageAsset, held: ExitStack, future: "Future[Result]") -> Non
 
 
 def _saved(asset: ImageAsset, result: Result) -> Result:
-    """The result, saved. Where it is void, what was rendered is good for this one answer."""
-    done = noted(asset, result)
+    """Save the result. If it is void, its thumbnail can only be sent in this response."""
+    done = with_history(asset, result)
     if save_results([done]):
         if not ImageAsset.objects.filter(pk=asset.pk).exists():
             delete_orphan(asset.pk)
@@ -262,9 +266,9 @@ def _saved(asset: ImageAsset, result: Result) -> Result:
 
 
 def preview(asset: ImageAsset, *, patience_seconds: float) -> Rendering:
-    """The thumbnail that this process makes of the original as it is now, and no more.
+    """Render the original as it is now, without storing or saving anything.
 
-    Nothing is replaced and nothing saved. Raises ThumbnailError and Busy.
+    Raises ThumbnailError and Busy.
     """
     name = str(asset.original.name)
     recipe = own_recipe()
@@ -284,7 +288,7 @@ def preview(asset: ImageAsset, *, patience_seconds: float) -> Rendering:
 
 
 def compare(old: bytes, new: bytes) -> Difference:
-    """Two thumbnails held against each other. Raises ThumbnailError and Busy."""
+    """Compare two thumbnails. Raises ThumbnailError and Busy."""
 
     def act(pool: RenderPool) -> Difference:
         return pool.compare(old, new, max_pixels=conf.current().max_pixels)
@@ -293,7 +297,7 @@ def compare(old: bytes, new: bytes) -> Difference:
 
 
 def inspect_upload(file: BinaryIO) -> Facts:
-    """What the header of an uploaded picture says. Raises ThumbnailError and Busy."""
+    """Returns the facts of an uploaded image's header. Raises ThumbnailError and Busy."""
 
     def act(pool: RenderPool) -> Facts:
         with _spooled(file) as spool:
@@ -303,8 +307,8 @@ def inspect_upload(file: BinaryIO) -> Facts:
 
 
 def render_upload(file: BinaryIO) -> Facts:
-    """The facts of an uploaded picture that can be rendered: one that broke off on its way here
-    has a header as good as any. Raises ThumbnailError for one that cannot, and Busy."""
+    """Returns the facts of an uploaded image, and renders it as a check: an upload that was cut
+    short has an intact header. Raises ThumbnailError and Busy."""
 
     def act(pool: RenderPool) -> Facts:
         with _spooled(file) as spool:
@@ -317,7 +321,7 @@ def render_upload(file: BinaryIO) -> Facts:
                 with_facts=True,
             )
         if facts is None:
-            raise AssertionError("they were asked for")
+            raise AssertionError("with_facts was set")
         return facts
 
     return _decode(act)
@@ -339,9 +343,9 @@ def _spooled(file: BinaryIO) -> Spool:
 
 
 def _decode(act: Callable[[RenderPool], T], *, patience_seconds: float = PATIENCE_SECONDS) -> T:
-    """What `act` returns, if it comes to an end in that time. Raises Busy otherwise."""
+    """Returns what `act` does, if it ends within that time. Raises Busy otherwise."""
     with ExitStack() as held:
-        held.enter_context(_gate().entered())
+        held.enter_context(_limiter().slot())
         future = _begin(partial(act, web_pool()))
         try:
             return future.result(patience_seconds)
