@@ -65,7 +65,7 @@ def test_start__freezes_the_scope(make_asset: MakeAsset) -> None:
 
 
 def test_start__over_nothing_is_refused_and_leaves_nothing() -> None:
-    with pytest.raises(UsageError, match="nothing to do"):
+    with pytest.raises(UsageError, match="Nothing to do"):
         start()
     assert not Run.objects.exists()
 

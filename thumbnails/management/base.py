@@ -131,7 +131,7 @@ class RunCommand(ThumbnailCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         self.stop = Stop()
-        with self.stop.heeded():
+        with self.stop.on_signals():
             try:
                 return super().execute(*args, **options)
             except Interrupted as error:

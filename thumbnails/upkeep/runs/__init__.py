@@ -1,1 +1,1 @@
-"""Many images: what a run will do, and starting, working on, stopping and recovering it."""
+"""Runs: planning, starting, working on, stopping and recovering them."""

@@ -1,4 +1,4 @@
-"""Runs that are stopped and go on."""
+"""Pausing, cancelling and resuming runs."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 RETRY_AFTER = timedelta(seconds=60)
-"""How long a run stays paused that paused itself, before the workers try it again."""
+"""When the workers resume a run that paused itself."""
 
 
 def pause(run: Run, reason: str) -> None:
-    """Stop it where it is; `resume` goes on. Raises NotNow where it is not running."""
+    """Pause the run, to be resumed. Raises NotNow if it is not running."""
     _move(run, Run.State.PAUSED, "paused", pause_reason=reason[:300], resume_at=None)
 
 
 def pause_if_running(run: Run, reason: str) -> None:
-    """As `pause`, where it may be over already."""
+    """As `pause`, but does nothing if it is not running."""
     Run.objects.move(run.pk, Run.State.PAUSED, pause_reason=reason[:300])
 
 
 def cancel(run: Run, *, by: "User | None" = None) -> None:
-    """Stop it within one picture per worker and keep what was done. Raises NotNow."""
+    """Stop after the current image of each worker and keep what is done. Raises NotNow."""
     _move(run, Run.State.CANCELLED, "cancelled", by=by)
 
 
 def resume(run: Run, *, by: "User | None" = None) -> None:
-    """Let the workers go on with what is left, also of a running run that no process works on.
+    """Hand the rest of the run to the workers, also of a stalled run.
 
-    Raises NotNow where it is done or a command works on it, NotDispatched.
+    Raises NotNow if it is done or a command works on it, NotDispatched if the queue is down.
     """
     if run.state == Run.State.RUNNING and not run.is_leased:
         try:
@@ -46,7 +46,7 @@ def resume(run: Run, *, by: "User | None" = None) -> None:
             raise NotDispatched(run) from error
         return
     _check_recipe(run)
-    # Who resumes it by hand has read why it paused.
+    # Resuming it by hand accepts the reason for the pause.
     ignores_missing = run.ignores_missing or run.missing_in_a_row > 0
     _move(
         run,
@@ -60,7 +60,7 @@ def resume(run: Run, *, by: "User | None" = None) -> None:
 
 
 def take_over(run: Run) -> None:
-    """Go on with a run oneself. Raises NotNow where it is done or cancelled."""
+    """Resume a run under the caller's lease. Raises NotNow if that is illegal."""
     if run.state != Run.State.RUNNING:
         _check_recipe(run)
         _move(run, Run.State.RUNNING, "resumed", lease_until=Now() + LEASE)
@@ -76,7 +76,7 @@ def _move(run: Run, to: Run.State, participle: str, **also: Any) -> None:
 
 
 def _check_recipe(run: Run) -> None:
-    """Raises NotNow where no process could go on with it: it would stand still."""
+    """Raises NotNow if its recipe is not in force: no process would work on it."""
     in_force = recipe_in_force()
     if run.kind == Run.Kind.REGENERATE and run.recipe != in_force.digest:
         raise NotNow(
@@ -86,7 +86,7 @@ def _check_recipe(run: Run) -> None:
 
 
 def dispatch(run: Run) -> None:
-    """Give the run's open chunks to the workers, once the transaction around us is through."""
+    """Enqueue the run's open chunks on commit. Raises NotDispatched if the queue is down."""
 
     def enqueue() -> None:
         ids = run.chunks.open().order_by("number").values_list("pk", flat=True)

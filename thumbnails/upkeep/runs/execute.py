@@ -1,4 +1,4 @@
-"""Working on runs: chunk after chunk, in a worker of the queue or in a command."""
+"""Working on the chunks of runs, in a worker of the queue or in a command."""
 
 import logging
 import os
@@ -33,53 +33,53 @@ from thumbnails.upkeep.runs.stopping import Stop
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 2.0
-"""How often a chunk's results are saved: what a crash can make to be looked at again."""
+"""How often a chunk's results are saved: a crash repeats at most the work of that time."""
 LOOK_SECONDS = 0.5
-"""How often at most it is looked whether the run was paused or cancelled: the question costs as
-much as a small picture."""
-NAP_SECONDS = 0.05
+"""Minimum interval between checks whether the run was paused or cancelled: the query costs as
+much as a small image."""
+POLL_SECONDS = 0.05
 RENEW_SECONDS = LEASE.total_seconds() / 4
 OTHERS_JOB_SECONDS = 1.0
-"""How long a worker keeps a job that is for a worker of another recipe."""
+"""How long a worker holds a job for workers with another recipe before it requeues it."""
 STORAGE_ERRORS_AT_MOST = 5
-"""In a row: then the place is at fault and not the pictures, and the run pauses itself."""
+"""Consecutive ones: then the storage is at fault, not the images, and the run pauses itself."""
 MISSING_AT_MOST = 20
-"""Originals in a row: then it is rather a disk that is not mounted."""
+"""Consecutive originals: then a disk is probably not mounted."""
 
 AT_MOST_IN_A_ROW = {
     "storage_errors": STORAGE_ERRORS_AT_MOST,
     "missing_in_a_row": MISSING_AT_MOST,
 }
 IN_A_ROW = {"storage_errors": Reason.STORAGE_ERROR, "missing_in_a_row": Reason.SOURCE_MISSING}
-"""The columns of a run that count them."""
+"""The reason that each of these columns of a run counts."""
 
 ShouldStop = Callable[[], bool]
 
 stopping = threading.Event()
-"""Set in a worker that is asked to end: it stops after its picture."""
+"""Set in a worker that is asked to shut down: it stops after the current image."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Trouble:
-    """The place fails: so many in a row, of which the last `undone` are not saved."""
+class _FailureStreak:
+    """Consecutive failures of a storage, of which the last `unsaved` are not saved."""
 
     column: str
-    row: int
-    undone: int
+    length: int
+    unsaved: int
     detail: str
 
     @property
-    def reason(self) -> str:
+    def pause_reason(self) -> str:
         if self.column == "storage_errors":
-            return f"{self.row} storage errors in a row. {self.detail}"
+            return f"{self.length} storage errors in a row. {self.detail}"
         return (
-            f"{self.row} originals in a row are missing: is a disk not mounted? It is tried again "
-            f"every minute; resume it to go on regardless. {self.detail}"
+            f"{self.length} originals in a row are missing: is a disk not mounted? It is tried "
+            f"again every minute; resume it to go on regardless. {self.detail}"
         )
 
 
 class _Void(Exception):
-    """Results of these images are void: something changed since the work on them began."""
+    """The results of these assets are void: a row has changed since the work on it began."""
 
     def __init__(self, asset_ids: list[int]) -> None:
         super().__init__(str(asset_ids))
@@ -91,27 +91,27 @@ def work_chunk(
     pool_for: Callable[[Run], RenderPool],
     should_stop: ShouldStop = stopping.is_set,
 ) -> bool:
-    """Do what is left of a chunk. True: it was claimed and worked on here.
+    """Claim a chunk and do the rest of it. Returns False if it could not be claimed.
 
-    Claims it first, so a chunk that is finished, taken, or of a run that is not running or is of
-    another recipe is left alone. Stops between two images when told to; what was done by then
-    stays done and counted. `pool_for` returns the pool that renders for the run.
+    That is if it is finished, taken, or its run is not running or has another recipe. Stops
+    between two images when `should_stop` returns True; what is done by then stays counted.
+    `pool_for` returns the pool that renders for the run.
     """
     token = uuid4()
     own = own_recipe().digest
     chunk = retry_while_database_is_down(partial(_claim, chunk_id, token, own))
     if chunk is None:
         return False
-    with _kept(chunk) as lost:
+    with _leased(chunk) as lost:
         _Work(chunk, pool_for(chunk.run), lambda: lost.is_set() or should_stop()).do()
     retry_while_database_is_down(partial(Run.objects.settle, chunk.run_id))
     return True
 
 
 def work_job(chunk_id: int) -> None:
-    """What a worker of the queue does with a job: as `work_chunk`, by the process's own pools.
+    """As `work_chunk`, for a worker's job and by its shared pools.
 
-    The job of a run of another recipe goes back into the queue, for a worker that has it.
+    Requeues the chunk of a run with another recipe, for a worker that has it.
     """
     if work_chunk(chunk_id, lambda run: pools.worker_pool(large=run.is_large)):
         return
@@ -120,7 +120,7 @@ def work_job(chunk_id: int) -> None:
     )
     chunk = Chunk.objects.open().filter(pk=chunk_id, run__in=others).select_related("run").first()
     if chunk is not None:
-        # Not at once again: this worker would meet nothing but such jobs.
+        # Wait first: otherwise this worker would spin on such jobs.
         stopping.wait(OTHERS_JOB_SECONDS)
         queue.enqueue([chunk_id], bulk=chunk.run.is_large)
 
@@ -137,10 +137,10 @@ def _claim(chunk_id: int, token: UUID, own: str) -> Chunk | None:
 
 
 @contextmanager
-def _kept(chunk: Chunk) -> Iterator[threading.Event]:
-    """Keeps the lease, however long one picture takes, and opens the chunk at the end.
+def _leased(chunk: Chunk) -> Iterator[threading.Event]:
+    """Renew the lease in a thread, and release an unfinished chunk at the end.
 
-    Yields what tells that the lease is lost.
+    Yields an event that is set when the lease is lost.
     """
     lost, done = threading.Event(), threading.Event()
 
@@ -150,31 +150,31 @@ def _kept(chunk: Chunk) -> Iterator[threading.Event]:
                 if not chunk.renew():
                     lost.set()
             except DatabaseError:
-                # It is away for a while: the work on the chunk will notice as well.
+                # The work on the chunk retries or fails by itself.
                 logger.warning("The database did not answer while at %s", chunk)
             finally:
                 connection.close()
 
-    heart = threading.Thread(target=renew, daemon=True)
-    heart.start()
+    heartbeats = threading.Thread(target=renew, daemon=True)
+    heartbeats.start()
     try:
         yield lost
     finally:
         done.set()
-        heart.join()
+        heartbeats.join()
         if chunk.position < len(chunk.asset_ids):
             retry_while_database_is_down(chunk.release)
 
 
 class _Work:
-    """On one claimed chunk."""
+    """The work on one claimed chunk."""
 
     def __init__(self, chunk: Chunk, pool: RenderPool, should_stop: ShouldStop) -> None:
         self._chunk = chunk
         self._run = chunk.run
         self._pool = pool
-        self._told_to_stop = should_stop
-        self._look_at = time.monotonic() + LOOK_SECONDS  # it was running when it was claimed
+        self._stop_requested = should_stop
+        self._look_at = time.monotonic() + LOOK_SECONDS  # the claim has just checked
         self._assets: dict[int, ImageAsset] = {}
         self._looked_at = 0.0
 
@@ -197,19 +197,19 @@ class _Work:
                 results.append(self._do_one(asset_id))
             except NotDecoded:
                 break
-            if (trouble := self._place_fails(results)) is not None:
-                self._flush(results[: -trouble.undone])
-                retry_while_database_is_down(partial(self._pause, trouble))
+            if (streak := self._fatal_streak(results)) is not None:
+                self._flush(results[: -streak.unsaved])
+                retry_while_database_is_down(partial(self._pause, streak))
                 return
         self._flush(results)
 
     def _load(self, ids: Sequence[int]) -> None:
-        """The rows of the next images, as they are now."""
+        """Load the current rows of the next assets."""
         self._looked_at = time.monotonic()
         self._assets = retry_while_database_is_down(partial(ImageAsset.objects.in_bulk, ids))
 
     def _should_stop(self) -> bool:
-        if self._told_to_stop():
+        if self._stop_requested():
             return True
         if time.monotonic() < self._look_at:
             return False
@@ -245,26 +245,26 @@ class _Work:
     # --- saving -------------------------------------------------------------------------------
 
     def _flush(self, results: list[Result]) -> bool:
-        """Save and count. False where the lease is lost: then nothing is saved."""
+        """Save and count. Returns False, without saving anything, if the lease is lost."""
         while results:
             try:
                 if not retry_while_database_is_down(partial(self._save, results)):
                     return False
             except _Void as void:
-                results = self._with_void_ones_done_again(results, void.asset_ids)
+                results = self._with_void_ones_redone(results, void.asset_ids)
             else:
                 self._chunk.position += len(results)
-                for column, row in self._rows(results).items():
-                    setattr(self._run, column, row)
+                for column, length in self._streaks(results).items():
+                    setattr(self._run, column, length)
                 break
         return True
 
     def _save(self, results: list[Result]) -> bool:
-        """Results and counts in one transaction. May be tried again after a lost connection."""
+        """Results and counts in one transaction. May be retried after a lost connection."""
         with transaction.atomic():
             locked = self._chunk.lock()
             if locked is None:
-                # It may have been finished by the try whose answer was lost.
+                # It may be finished by an attempt whose answer was lost.
                 return self._is_counted(results)
             if locked.position != self._chunk.position:
                 return locked.position == self._chunk.position + len(results)
@@ -272,10 +272,10 @@ class _Work:
             if void:
                 raise _Void(void)
             locked.record(results)
-            rows = self._rows(results)
-            if any(getattr(self._run, column) != row for column, row in rows.items()):
-                # Kept over chunks: small ones end before they get far.
-                Run.objects.filter(pk=self._run.pk).update(**rows)
+            streaks = self._streaks(results)
+            if any(getattr(self._run, column) != length for column, length in streaks.items()):
+                # On the run: a streak may extend over many small chunks.
+                Run.objects.filter(pk=self._run.pk).update(**streaks)
         return True
 
     def _is_counted(self, results: list[Result]) -> bool:
@@ -286,18 +286,18 @@ class _Work:
             finished_at__isnull=False,
         ).exists()
 
-    def _with_void_ones_done_again(self, results: list[Result], void: set[int]) -> list[Result]:
-        """Up to where the work is told to stop: what comes after is left to do."""
+    def _with_void_ones_redone(self, results: list[Result], void: set[int]) -> list[Result]:
+        """Only up to where the work is stopped: the rest is left to do."""
         done = []
         for result in results:
             try:
-                done.append(self._done_again(result) if result.asset_id in void else result)
+                done.append(self._redone(result) if result.asset_id in void else result)
             except NotDecoded:
                 break
         return done
 
-    def _done_again(self, before: Result) -> Result:
-        """With the asset as it is now, and saved at once: only to be counted."""
+    def _redone(self, before: Result) -> Result:
+        """A result from the current row, which is saved already and only has to be counted."""
         if self._run.kind == Run.Kind.PURGE:
             again = freshness.purge_now(before.asset_id, run_id=self._run.pk)
         else:
@@ -315,45 +315,46 @@ class _Work:
 
     # --- pausing by itself --------------------------------------------------------------------
 
-    def _place_fails(self, results: list[Result]) -> "_Trouble | None":
-        """Whether the storage fails, and not a picture: too many in a row."""
+    def _fatal_streak(self, results: list[Result]) -> _FailureStreak | None:
+        """A streak of failures so long that the storage fails, not an image; else None."""
         for column, at_most in AT_MOST_IN_A_ROW.items():
             if column == "missing_in_a_row" and self._run.ignores_missing:
                 continue
-            undone = _in_a_row(results, IN_A_ROW[column])
-            row = self._rows(results)[column]
-            if undone and row >= at_most:
+            unsaved = _in_a_row(results, IN_A_ROW[column])
+            length = self._streaks(results)[column]
+            if unsaved and length >= at_most:
                 failure = results[-1].failure
                 detail = failure.thumbnail_error_detail if failure else ""
-                return _Trouble(column, row, undone, detail or "The cache cannot be written.")
+                detail = detail or "The cache cannot be written."
+                return _FailureStreak(column, length, unsaved, detail)
         return None
 
-    def _pause(self, trouble: "_Trouble") -> None:
-        """Pause the run, with the images that failed for the place left to do."""
+    def _pause(self, streak: _FailureStreak) -> None:
+        """Pause the run; the images that failed because of the storage are left to do."""
         with transaction.atomic():
-            # The next one in a row, after it went on, pauses it again at once.
-            also: dict[str, Any] = {trouble.column: AT_MOST_IN_A_ROW[trouble.column]}
+            # After the run is resumed, one more failure pauses it again.
+            also: dict[str, Any] = {streak.column: AT_MOST_IN_A_ROW[streak.column]}
             moved = Run.objects.move(
                 self._run.pk,
                 Run.State.PAUSED,
-                pause_reason=trouble.reason[:300],
+                pause_reason=streak.pause_reason[:300],
                 resume_at=Now() + RETRY_AFTER,
                 **also,
             )
             if moved:
                 chunks = Chunk.objects.filter(run=self._run.pk)
-                chunks.undo_failures(IN_A_ROW[trouble.column], own=self._chunk.lease_token)
+                chunks.undo_failures(IN_A_ROW[streak.column], own=self._chunk.lease_token)
         if moved:
-            logger.error("%s paused itself: %s", self._run, trouble.reason)
+            logger.error("%s paused itself: %s", self._run, streak.pause_reason)
 
-    def _rows(self, results: list[Result]) -> dict[str, int]:
-        """How many failed in a row because of the place, with those before these results."""
-        rows = {}
+    def _streaks(self, results: list[Result]) -> dict[str, int]:
+        """The current length of each streak, including failures before these results."""
+        lengths = {}
         for column, reason in IN_A_ROW.items():
             before = getattr(self._run, column)
-            row = _in_a_row(results, reason)
-            rows[column] = row + before if row == len(results) else row
-        return rows
+            length = _in_a_row(results, reason)
+            lengths[column] = length + before if length == len(results) else length
+        return lengths
 
 
 def _in_a_row(results: list[Result], reason: Reason) -> int:
@@ -362,47 +363,48 @@ def _in_a_row(results: list[Result], reason: Reason) -> int:
 
 # --- a command --------------------------------------------------------------------------------
 
-POLL_SECONDS = 1.0
+PROGRESS_SECONDS = 1.0
+"""How often progress is reported, and idle threads look for open chunks."""
 GRACE_SECONDS = 10.0
-"""How long pictures may take to be finished once the command is asked to end."""
+"""How long renders in progress may take once the command is asked to stop."""
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work(
     run: Run, *, processes: int, stop: Stop, on_progress: Callable[[Progress], None]
 ) -> Progress:
-    """Work on the run in this process until it is over, and tell the progress now and then.
+    """Work on the run until it is over and return its progress; `on_progress` gets it meanwhile.
 
-    This process keeps the books, and `processes` others render. Threads do chunk after chunk, as
-    workers of the queue do: one more than there are render processes, which so need not wait for
-    a disk. Where `stop` is asked the run is paused, after the pictures in work, and Interrupted
-    raised. NotFinished where the work fails or the run's recipe is not in force any more.
+    `processes` render processes decode, and threads of this process work on chunks like workers
+    of the queue: one more than there are render processes, so that these need not wait for I/O.
+    Raises Interrupted if `stop` is asked, after the current images, and NotFinished if the work
+    fails or the run's recipe is no longer in force; both leave the run paused.
     """
     with pools.new_pool(processes, nice=pools.NICENESS if run.is_large else 0) as pool:
-        lanes = _Lanes(run.pk, pool, number=processes + 1)
+        threads = _WorkerThreads(run.pk, pool, number=processes + 1)
         try:
             while retry_while_database_is_down(partial(Run.objects.renew_lease, run.pk)):
-                lanes.wait(stop)
-                if stop.is_asked() or lanes.failure:
+                threads.wait(stop)
+                if stop.is_asked() or threads.failure:
                     break
                 if run.kind == Run.Kind.REGENERATE and recipe_in_force() != own_recipe():
                     raise NotFinished("Processes with another recipe were started since.")
                 on_progress(retry_while_database_is_down(partial(_counts, run)))
-                if lanes.are_idle():
+                if threads.are_idle():
                     retry_while_database_is_down(partial(Run.objects.settle, run.pk))
-            if lanes.failure:
-                raise NotFinished(f"The work on it failed: {lanes.failure!r}")
+            if threads.failure:
+                raise NotFinished(f"The work on it failed: {threads.failure!r}")
             stop.raise_if_asked()
         except (NotFinished, Interrupted) as error:
             retry_while_database_is_down(partial(pause_if_running, run, str(error)))
             raise
         finally:
             try:
-                lanes.end(stop)
+                threads.end(stop)
             finally:
                 with suppress(DatabaseError):
                     Run.objects.filter(pk=run.pk).update(lease_until=None)
@@ -413,12 +415,12 @@ def work(
 
 
 def _counts(run: Run) -> Progress:
-    """Its progress without the failed images' ids, which may be many."""
+    """Its progress without the failed ids, which may be many."""
     return progress_of([run], with_ids=False)[run.pk]
 
 
-class _Lanes:
-    """Threads that do the chunks of a run."""
+class _WorkerThreads:
+    """Threads that work on the chunks of a run."""
 
     def __init__(self, run_id: int, pool: RenderPool, *, number: int) -> None:
         self._run_id = run_id
@@ -427,7 +429,8 @@ class _Lanes:
         self._idle: set[int] = set()
         self.failure: Exception | None = None
         self._threads = [
-            threading.Thread(target=self._work, args=[lane], daemon=True) for lane in range(number)
+            threading.Thread(target=self._work, args=[index], daemon=True)
+            for index in range(number)
         ]
         for thread in self._threads:
             thread.start()
@@ -436,17 +439,17 @@ class _Lanes:
         return len(self._idle) == len(self._threads)
 
     def wait(self, stop: Stop) -> None:
-        """Return after POLL_SECONDS, or as soon as it is asked to stop or the work runs out."""
-        give_up_at = time.monotonic() + POLL_SECONDS
+        """Wait for PROGRESS_SECONDS, or until `stop` is asked or no work is left."""
+        give_up_at = time.monotonic() + PROGRESS_SECONDS
         were_at_work = not self.are_idle()
         while time.monotonic() < give_up_at and not self.failure:
-            if stop.wait(NAP_SECONDS):
+            if stop.wait(POLL_SECONDS):
                 return
             if were_at_work and self.are_idle():
                 return
 
     def end(self, stop: Stop) -> None:
-        """Let them finish their pictures, but not for long, and no longer if asked again."""
+        """Stop after the current images; kill renders after GRACE_SECONDS or if asked again."""
         self._ended.set()
         give_up_at = time.monotonic() + GRACE_SECONDS
         asked = stop.times
@@ -454,16 +457,16 @@ class _Lanes:
             if time.monotonic() > give_up_at or stop.times > asked:
                 self._pool.close()
                 break
-            time.sleep(NAP_SECONDS)
+            time.sleep(POLL_SECONDS)
         for thread in self._threads:
             thread.join(GRACE_SECONDS)
 
-    def _work(self, lane: int) -> None:
+    def _work(self, index: int) -> None:
         while not self._ended.is_set():
             try:
-                self._work_on_next(lane)
+                self._work_on_next(index)
             except (OperationalError, InterfaceError) as error:
-                # The chunk's lease ends, and a lane that meets it goes on.
+                # The chunk's lease expires, and another thread continues with it.
                 logger.warning("The database does not answer at run %d: %s", self._run_id, error)
             except Exception as error:
                 logger.exception("The work on run %d failed", self._run_id)
@@ -473,20 +476,20 @@ class _Lanes:
                 connection.close_if_unusable_or_obsolete()
         connection.close()
 
-    def _work_on_next(self, lane: int) -> None:
+    def _work_on_next(self, index: int) -> None:
         open_chunks = retry_while_database_is_down(self._open_chunks)
         if not open_chunks:
-            self._idle.add(lane)
-            self._ended.wait(POLL_SECONDS)
+            self._idle.add(index)
+            self._ended.wait(PROGRESS_SECONDS)
             return
-        self._idle.discard(lane)
-        # Each lane another one, so that they seldom want the same.
-        chunk_id = open_chunks[lane % len(open_chunks)]
+        self._idle.discard(index)
+        # A different one for each thread, so that they rarely compete for a chunk.
+        chunk_id = open_chunks[index % len(open_chunks)]
         if not work_chunk(chunk_id, lambda _: self._pool, self._ended.is_set):
-            self._ended.wait(NAP_SECONDS)
+            self._ended.wait(POLL_SECONDS)
 
     def _open_chunks(self) -> list[int]:
-        """The first ones, as many as there are lanes."""
+        """The first ones, one per thread."""
         running = Run.objects.running().filter(pk=self._run_id).values("pk")
         chunks = Chunk.objects.open().filter(run__in=running).order_by("number")
         return list(chunks.values_list("pk", flat=True)[: len(self._threads)])

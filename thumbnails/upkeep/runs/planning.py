@@ -1,4 +1,4 @@
-"""What a run would do before it does it: how many, how large, how long."""
+"""The plan of a run: numbers of images, space and time."""
 
 import shutil
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from thumbnails.upkeep.images.lost_files import lost_files
 from thumbnails.upkeep.selection.conditions import Selection
 
 BYTES_GUESSED = 12_000
-"""Of a thumbnail, while none is there to measure: a photo's at 256 pixels and quality 85."""
+"""Per thumbnail, while there is none to measure: a photo's at 256 pixels and quality 85."""
 RUNS_MEASURED = 5
 
 
@@ -25,13 +25,13 @@ class Plan:
     """What a run would do."""
 
     states: dict[State, int]
-    """Assets that it would work on, by state."""
+    """Numbers of assets that it would work on, by state."""
     skipped: int
-    """Fresh ones that it would leave alone."""
+    """Number of fresh ones that it would skip."""
     size_bytes: int
-    """A regeneration: of the thumbnails when it is done. A purge: of those it deletes."""
+    """Of the thumbnails: for a regeneration those it leaves, for a purge those it deletes."""
     seconds: float | None
-    """By the rate of the last runs; None where nothing was measured yet."""
+    """By the rate of the last runs; None if there is none."""
 
     @property
     def total(self) -> int:
@@ -39,12 +39,12 @@ class Plan:
 
 
 def skips_fresh(kind: Run.Kind, *, force: bool) -> bool:
-    """Whether a run leaves images alone whose thumbnails are fresh."""
+    """Whether a run skips assets whose thumbnails are fresh."""
     return kind == Run.Kind.REGENERATE and not force
 
 
 def to_do(kind: Run.Kind, assets: ImageAssetQuerySet, *, force: bool) -> ImageAssetQuerySet:
-    """Those of the assets that a run has to work on."""
+    """Returns those of the assets that a run has to work on."""
     return assets.not_fresh() if skips_fresh(kind, force=force) else assets
 
 
@@ -55,10 +55,10 @@ def plan(
     force: bool = False,
     look_at_files_up_to: int | None = None,
 ) -> Plan:
-    """What a run would do. Changes nothing.
+    """Returns the plan of a run. Changes nothing.
 
-    Of a regeneration, looks for files that are gone though the database has them, unless the
-    selection is larger than `look_at_files_up_to`. Raises UsageError as the selection.
+    For a regeneration, checks for lost files, unless the selection is larger than
+    `look_at_files_up_to`. Raises UsageError as the selection.
     """
     assets = selection.assets()
     states = assets.count_by_state()
@@ -83,13 +83,13 @@ def plan(
 
 
 def mean_bytes() -> int:
-    """Of the thumbnails that there are."""
+    """Returns the mean size of a thumbnail."""
     mean = ImageAsset.objects.aggregate(mean=Avg("thumbnail_bytes"))["mean"]
     return round(mean) if mean else BYTES_GUESSED
 
 
 def free_bytes() -> int | None:
-    """Room in the cache; None where the storage does not tell."""
+    """Returns the free space of the cache's disk; None for other storages. Raises OSError."""
     store = cache.storage()
     if not isinstance(store, FileSystemStorage):
         return None
@@ -97,7 +97,7 @@ def free_bytes() -> int | None:
 
 
 def check_space(assets: ImageAssetQuerySet) -> None:
-    """Raises NoSpace where the missing thumbnails of these assets plainly find no room."""
+    """Raises NoSpace if the missing thumbnails of these assets clearly do not fit."""
     free = free_bytes()
     if free is None:
         return
@@ -110,7 +110,7 @@ def check_space(assets: ImageAssetQuerySet) -> None:
 
 
 def _seconds(kind: Run.Kind, total: int) -> float | None:
-    """By what the last runs of the kind took for each asset that they did not skip."""
+    """By the mean time of the last runs of the kind per asset that was not skipped."""
     done = Run.objects.filter(kind=kind, state=Run.State.DONE, rate=None)
     assets = seconds = 0.0
     for run in done.order_by("-finished_at")[:RUNS_MEASURED]:

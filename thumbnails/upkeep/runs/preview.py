@@ -1,4 +1,4 @@
-"""A preview of a run: what the recipe in force makes of a few images. Nothing is replaced."""
+"""A preview of a run: a few images rendered with the recipe in force. Nothing is replaced."""
 
 import time
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from thumbnails.upkeep.images import serving
 
 PREVIEWED = 12
 SECONDS_AT_MOST = 10.0
-"""A user waits for the page: after that no further image is begun."""
+"""A user is waiting for the page: after that no further image is begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,16 +21,16 @@ class Preview:
 
     asset: ImageAsset
     old: bytes | None
-    """The thumbnail in the cache; None where there is none."""
+    """The thumbnail in the cache; None if there is none."""
     new: bytes | None
-    """What the recipe in force makes; None where it fails, and `failure` says why."""
+    """The new thumbnail; None if rendering fails, and `failure` says why."""
     failure: str = ""
     difference: Difference | None = None
-    """None where one of the two is missing."""
+    """None if one of the two is missing or damaged."""
 
 
 def preview(assets: ImageAssetQuerySet) -> list[Preview]:
-    """Render up to PREVIEWED of the assets, from all over them. Replaces and records nothing."""
+    """Render up to PREVIEWED of the assets, evenly spread. Replaces and records nothing."""
     give_up_at = time.monotonic() + SECONDS_AT_MOST
     previews: list[Preview] = []
     for asset in sample(assets, PREVIEWED):
@@ -43,7 +43,7 @@ def preview(assets: ImageAssetQuerySet) -> list[Preview]:
 
 
 def sample(assets: ImageAssetQuerySet, size: int) -> list[ImageAsset]:
-    """So many of the assets, spread evenly over their ids; all of them where they are fewer."""
+    """Returns up to `size` of the assets, spread evenly over their ids."""
     few = list(assets.order_by("pk")[: size + 1])
     if len(few) <= size:
         return few
@@ -55,7 +55,7 @@ def sample(assets: ImageAssetQuerySet, size: int) -> list[ImageAsset]:
         asset = assets.filter(pk__gte=at_least).order_by("pk").first()
         if asset is not None:
             found[asset.pk] = asset
-    for asset in few:  # where they lie in a crowd, several steps met the same one
+    for asset in few:  # several steps find the same one if the ids are clustered
         if len(found) < size:
             found.setdefault(asset.pk, asset)
     return [found[asset_id] for asset_id in sorted(found)]

@@ -1,4 +1,4 @@
-"""The queue: it carries the chunks of runs to the workers, and nothing is lost with it."""
+"""The queue of chunks. It can be lost without harm: the database has the state of all runs."""
 
 import secrets
 from collections.abc import Iterable
@@ -15,25 +15,25 @@ from rq.worker import Worker
 from thumbnails.exceptions import QueueDown
 
 NOW, BULK = "thumbnails-now", "thumbnails-bulk"
-"""Workers serve them in this order, so that a click on a few overtakes a rebuild."""
+"""Workers serve them in this order, so that small runs overtake large ones."""
 
 WORK_CHUNK = "thumbnails.jobs.work_chunk"
-"""By its dotted path: jobs are above us, and nothing imports upward."""
+"""By its dotted path: `jobs` is a layer above this one, so it cannot be imported."""
 
 SILENT_AT_MOST = timedelta(seconds=30)
-"""A worker gives a sign of life every five. A killed one stays on rq's list for eight minutes."""
+"""Heartbeats come every five. A killed worker stays on rq's list for eight minutes."""
 
 
 def enqueue(chunk_ids: Iterable[int], *, bulk: bool) -> None:
-    """One job a chunk. Raises QueueDown; then some of them may be enqueued, which harms nothing."""
+    """Enqueue one job per chunk. Raises QueueDown; some may be enqueued then, which is harmless."""
     queue: Queue = django_rq.get_queue(BULK if bulk else NOW)
     jobs = [
         Queue.prepare_data(
             WORK_CHUNK,
             (chunk_id,),
-            # Tells the chunk, and is another one each time: rq keeps what it knows of a dead job.
+            # Names the chunk, and is unique: rq keeps the data of a dead job.
             job_id=f"chunk-{chunk_id}-{secrets.token_hex(4)}",
-            # The lease decides when a chunk is lost, and the ledger keeps what came of it.
+            # The lease decides when a chunk is lost, and the database has its result.
             timeout=-1,
             result_ttl=0,
             failure_ttl=86_400,
@@ -47,7 +47,7 @@ def enqueue(chunk_ids: Iterable[int], *, bulk: bool) -> None:
 
 
 def enqueued_chunks() -> set[int]:
-    """The ids of the chunks that wait in the queue. Raises QueueDown."""
+    """Returns the ids of the chunks that wait in the queue. Raises QueueDown."""
     try:
         return {
             int(job_id.split("-")[1])
@@ -60,7 +60,7 @@ def enqueued_chunks() -> set[int]:
 
 
 def is_my_turn(at: str, seconds: float) -> bool:
-    """True for one of all who ask for that within so many seconds. Raises QueueDown."""
+    """Returns True for one of all callers within `seconds`. Raises QueueDown."""
     try:
         connection = django_rq.get_connection(NOW)
         return bool(connection.set(f"thumbnails:{at}", "1", nx=True, px=int(seconds * 1000)))
@@ -69,7 +69,7 @@ def is_my_turn(at: str, seconds: float) -> bool:
 
 
 def note_worker_of(recipe: str) -> None:
-    """A worker with that recipe lives. Raises QueueDown."""
+    """Record that a worker with that recipe is running. Raises QueueDown."""
     try:
         django_rq.get_connection(NOW).set(_recipe_key(recipe), "1", ex=SILENT_AT_MOST)
     except RedisError as error:
@@ -77,7 +77,7 @@ def note_worker_of(recipe: str) -> None:
 
 
 def has_worker_of(recipe: str) -> bool:
-    """Whether a worker with that recipe lives. Raises QueueDown."""
+    """Whether a worker with that recipe is running. Raises QueueDown."""
     try:
         return bool(django_rq.get_connection(NOW).exists(_recipe_key(recipe)))
     except RedisError as error:
@@ -90,16 +90,16 @@ def _recipe_key(recipe: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueUse:
-    """Who waits and who works."""
+    """The load of the queues."""
 
     waiting: dict[str, int]
-    """Jobs by queue."""
+    """Numbers of jobs by queue."""
     workers: int
-    """Live ones that serve either of them."""
+    """Running workers that serve either of them."""
 
 
 def use() -> QueueUse:
-    """Raises QueueDown."""
+    """Returns the current load. Raises QueueDown."""
     try:
         queues = [django_rq.get_queue(name) for name in (NOW, BULK)]
         keys = {key for queue in queues for key in Worker.all_keys(queue=queue)}
@@ -112,7 +112,7 @@ def use() -> QueueUse:
 
 
 def _heartbeats(keys: Iterable[str]) -> list[bytes | None]:
-    """The workers' last signs of life, in one round trip."""
+    """The workers' last heartbeats, in one round trip."""
     with django_rq.get_connection(NOW).pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.hget(key, "last_heartbeat")
@@ -125,7 +125,7 @@ def _is_live(heartbeat: bytes | None) -> bool:
 
 
 def ping() -> None:
-    """Raises QueueDown where the queue's server does not answer."""
+    """Raises QueueDown if the queue's server does not answer."""
     try:
         django_rq.get_connection(NOW).ping()
     except RedisError as error:

@@ -1,4 +1,4 @@
-"""A run's rate, held over all processes that work on it."""
+"""A run's rate limit, shared by all processes that work on it."""
 
 import time
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from thumbnails.models import Run, clock
 from thumbnails.models.retry import retry_while_database_is_down
 
 RESERVED_SECONDS = 0.25
-"""How much of the run's time a worker takes at once: few queries, and no long burst."""
-NAP_SECONDS = 0.25
+"""How much of the run's time a worker reserves at once: few queries, and no long bursts."""
+POLL_SECONDS = 0.25
 
 
 class RateLimit:
-    """When one worker may begin the next image of its chunk."""
+    """Delays a worker's next image to keep the run's rate."""
 
     def __init__(self, run: Run, images: int, should_stop: Callable[[], bool]) -> None:
         self._run = run
@@ -25,7 +25,7 @@ class RateLimit:
         self._begin_at = 0.0
 
     def wait(self) -> None:
-        """Return when the next image may be begun, or when the worker is to stop."""
+        """Wait until the next image may be begun, or the worker is to stop."""
         rate = self._run.rate
         if rate is None:
             return
@@ -33,14 +33,14 @@ class RateLimit:
             self._reserved = max(1, min(self._images, int(rate * RESERVED_SECONDS)))
             wait_seconds = retry_while_database_is_down(self._reserve)
             self._begin_at = time.monotonic() + wait_seconds
-        while (nap := self._begin_at - time.monotonic()) > 0 and not self._should_stop():
-            time.sleep(min(nap, NAP_SECONDS))
+        while (left := self._begin_at - time.monotonic()) > 0 and not self._should_stop():
+            time.sleep(min(left, POLL_SECONDS))
         self._reserved -= 1
         self._images -= 1
         self._begin_at += 1 / rate
 
     def _reserve(self) -> float:
-        """Take the run's next slots. Returns the seconds until the first of them."""
+        """Reserve the run's next slots. Returns the seconds until the first of them."""
         rate = self._run.rate or 1.0
         now = clock.now()
         with transaction.atomic():

@@ -1,8 +1,8 @@
-"""Finding runs that stand still, and letting them go on.
+"""Finding stalled runs and resuming them.
 
-The database is the record and the queue only carries. So a chunk whose worker died, a job that
-was lost with the queue's data, a run whose command was killed or that was not called done: all of
-them are conditions on rows, and any worker of the run's recipe can see to them.
+The database has the state of all runs; the queue is only a transport. So a chunk whose worker
+died, a job lost with the queue's data, a run whose command was killed or that was not marked done
+are all found by queries, and any worker with the run's recipe can recover them.
 """
 
 import logging
@@ -13,9 +13,9 @@ from thumbnails.upkeep.runs import queue
 logger = logging.getLogger(__name__)
 
 RECOVER_SECONDS = 5.0
-"""How often. With LEASE it bounds how long a run stands still after any crash: 20 seconds."""
+"""Interval of recovery. With LEASE it bounds how long a run stalls after a crash: 20 seconds."""
 ENQUEUED_AT_MOST = 1000
-"""Of one run at a time: the rest follows while those are worked on."""
+"""Per run and recovery: the rest follows while those are worked on."""
 
 
 NO_LONGER_IN_FORCE = (
@@ -25,11 +25,10 @@ NO_LONGER_IN_FORCE = (
 
 
 def recover_runs() -> None:
-    """Enqueue what is open and not in the queue; call done what is. Raises QueueDown.
+    """Enqueue open chunks that are not queued, and mark finished runs done. Raises QueueDown.
 
-    One of all workers of a recipe that call it within RECOVER_SECONDS does it. Runs of another
-    recipe are left to its workers while that is in force, and paused when it no longer is.
-    Reading a run's progress never does any of this.
+    Of all workers with a recipe, one does so within RECOVER_SECONDS. Runs of another recipe are
+    left to its workers while it is in force, and paused when it no longer is.
     """
     own = recipes.own_recipe()
     queue.note_worker_of(own.digest)
@@ -49,7 +48,7 @@ def recover_runs() -> None:
 
 
 def _pause_runs_of_other_recipes(in_force: str) -> None:
-    """They would never end: no process makes anything by a recipe that is not in force."""
+    """They would never end: no process renders with a recipe that is not in force."""
     others = Run.objects.unleased().filter(kind=Run.Kind.REGENERATE).exclude(recipe=in_force)
     for run in others:
         if not Run.objects.settle(run.pk):
@@ -57,7 +56,7 @@ def _pause_runs_of_other_recipes(in_force: str) -> None:
 
 
 def enqueue_open(run: Run) -> None:
-    """Enqueue, at once and for this run alone, what is open and not queued. Raises QueueDown."""
+    """Enqueue this run's open chunks that are not queued. Raises QueueDown."""
     _enqueue_open(run, queue.enqueued_chunks())
 
 

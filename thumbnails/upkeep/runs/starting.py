@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 CHUNKS_AT_LEAST = 64
-"""So many chunks a run has where it can: all workers stay busy to its end."""
+"""Per run, where its size allows: all workers stay busy to its end."""
 CHUNK_AT_LEAST, CHUNK_AT_MOST = 16, 200
-"""Images. The claim of a chunk and its end cost about 10 ms of CPU, a third of a phone photo."""
+"""Assets per chunk. Claiming and finishing one costs 10 ms of CPU, a third of a phone photo."""
 LOOK_SECONDS = 0.2
 LOOKED_AT = 10_000
-"""In so large a selection the files are looked at before a run, and not the ledger alone."""
+"""Up to this size of a selection, files are checked before a run and not only the database."""
 
 
 def start(
@@ -45,17 +45,17 @@ def start(
     ignore_space: bool = False,
     even_empty: bool = False,
 ) -> Run:
-    """Record a run over these assets, as they are now, and hand it to the workers.
+    """Record a run over the current set of these assets, and hand it to the workers.
 
-    `leased`: the caller works on it and nothing is enqueued. `rate` in images a second, over
-    all who work on it. `even_empty`: a run over no assets is recorded too, and done at once.
-    Raises UsageError where there are no assets otherwise; NotNow where there is plainly no room
-    for their thumbnails, unless `ignore_space`; NotDispatched where the queue cannot be reached.
+    `leased`: the caller works on it and nothing is enqueued. `rate`: images per second, shared by
+    all processes. `even_empty`: a run over no assets is recorded, too, and done immediately.
+    Raises UsageError if there are no assets otherwise; NoSpace if their thumbnails clearly do not
+    fit, unless `ignore_space`; NotDispatched if the queue cannot be reached.
     """
     with transaction.atomic():
         total = assets.count()
         if total == 0 and not even_empty:
-            raise UsageError("There is nothing to do: no image is meant.")
+            raise UsageError("Nothing to do: no images match.")
         if kind == Run.Kind.REGENERATE and not ignore_space:
             planning.check_space(assets)
         run = Run.objects.create(
@@ -68,7 +68,7 @@ def start(
             started_by=by,
             rate=rate,
             note=note[:300],
-            # By the database's clock, as the thumbnails that it holds against it.
+            # By the database's clock, like the times of thumbnails that it is compared with.
             created_at=clock.now(),
         )
         if leased:
@@ -90,7 +90,7 @@ def _chunk_size(total: int) -> int:
 
 
 def _freeze(run: Run, assets: ImageAssetQuerySet, *, chunk_size: int) -> int:
-    """Write the run's chunks; gives the number of assets in them. Memory does not grow with it."""
+    """Save the run's chunks, in constant memory. Returns the number of assets in them."""
     ids = assets.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=10_000)
     total = 0
 
@@ -118,15 +118,15 @@ def start_on_queue(
     key: "RequestKey | None" = None,
     **how: Any,
 ) -> Run:
-    """A new run over what the selection needs to have done, handed to the workers.
+    """Start a run over what the selection needs to have done, and hand it to the workers.
 
-    It has no images and is done where there is nothing to do. With a key, a repeated request
-    returns the run of the first one. `how` and what is raised as for `start`; AlreadyUnderWay where
-    a run over the same selection is not over yet, whose log then says that it was asked for again.
+    If there is nothing to do, the run has no assets and is done. With a key, a repeated request
+    returns the run of the first one. `how` and exceptions as for `start`; also raises
+    AlreadyUnderWay if a run over the same selection has not ended, and logs that in this run.
     """
     if key is not None and (earlier := key.earlier_run()) is not None:
         return earlier
-    # Looks at files, so not while a transaction is open.
+    # Accesses files, so it runs outside the transaction.
     assets = _to_do(kind, selection, force=force, look_at_files_up_to=LOOKED_AT)
 
     def act() -> Run:
@@ -160,10 +160,10 @@ def start_on_queue(
 def start_or_continue(
     kind: Run.Kind, selection: Selection, *, force: bool = False, **how: Any
 ) -> Run | None:
-    """The run that a command has to work on itself: the one it left unfinished, or a new one.
+    """Returns the leased run that a command has to work on: its unfinished one, or a new one.
 
-    None where nothing is to do. `how` and what is raised as for `start`; NotNow also where the
-    same command's run is under way already.
+    None if there is nothing to do. `how` and exceptions as for `start`; also raises NotNow if
+    another process of the same command works on it.
     """
     unfinished = (
         _unfinished_over(kind, selection, force=force).filter(origin=Run.Origin.COMMAND).first()
@@ -174,7 +174,7 @@ def start_or_continue(
         if goes_on and unfinished.recipe == recipe_in_force().digest:
             take_over(unfinished)
             return unfinished
-        # What it rendered is fresh now: a new run over what is not goes on where it stopped.
+        # What it rendered is fresh now, so a new run over the rest continues it.
         cancel(unfinished)
     assets = _to_do(kind, selection, force=force)
     if not assets.exists():
@@ -192,7 +192,7 @@ def start_or_continue(
 
 
 def doing_the_same(kind: Run.Kind, selection: Selection, *, force: bool = False) -> Run | None:
-    """A run over the same selection that is under way or paused; None where there is none."""
+    """Returns a running or paused run over the same selection, or None."""
     same = _unfinished_over(kind, selection, force=force)
     return same.select_related("started_by").first()
 
@@ -207,7 +207,7 @@ def _unfinished_over(kind: Run.Kind, selection: Selection, *, force: bool) -> Ru
 
 
 def others_doing_the_same(run: Run) -> list[Run]:
-    """Other running runs over the same scope, and who started them."""
+    """Returns the other running runs over the same scope, with their users selected."""
     if run.is_over:
         return []
     same = Run.objects.running().filter(
@@ -217,7 +217,7 @@ def others_doing_the_same(run: Run) -> list[Run]:
 
 
 def _wait_for_lease(run: Run) -> None:
-    """A command that was killed leaves a lease behind. Raises UsageError where one is alive."""
+    """Wait until a killed command's lease expires. Raises NotNow if the lease is renewed."""
     last_sign = run.lease_until
     while run.is_leased:
         time.sleep(LOOK_SECONDS)
@@ -232,8 +232,8 @@ def _wait_for_lease(run: Run) -> None:
 def _to_do(
     kind: Run.Kind, selection: Selection, *, force: bool, look_at_files_up_to: int | None = None
 ) -> ImageAssetQuerySet:
-    """What the run has to work on, after a look for files that are gone though the database has
-    them, unless the selection is larger than that: an audit finds them, too."""
+    """What the run has to work on. Records lost files first, unless the selection is larger than
+    `look_at_files_up_to`: an audit finds them, too."""
     assets = selection.assets()
     if planning.skips_fresh(kind, force=force) and (
         look_at_files_up_to is None or assets.count() <= look_at_files_up_to
@@ -244,28 +244,28 @@ def _to_do(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestKey:
-    """The idempotency key of a request: the same key again leads to the same run."""
+    """The idempotency key of a request: a repeated key returns the same run."""
 
     user: "User"
     key: str
     digest: str
-    """Of what is asked for."""
+    """Of the request."""
 
     def earlier_run(self) -> Run | None:
-        """The run of an earlier request with this key. Raises KeyReused."""
+        """Returns the run of an earlier request with this key, or None. Raises KeyReused."""
         request = RunRequest.objects.select_related("run").filter(
             user=self.user, key=self.key, created_at__gte=timezone.now() - RunRequest.KEPT
         )
         return self._run_of(request.first())
 
     def once(self, act: Callable[[], Run]) -> Run:
-        """The run that `act` returns, or that it returned the first time, in one transaction.
+        """Returns the run that `act` returns, or returned for an earlier request with the key.
 
-        Raises KeyReused, and what `act` raises: then the key is as good as new.
+        In one transaction. Raises KeyReused, and what `act` raises: then the key stays unused.
         """
         with transaction.atomic():
             RunRequest.objects.filter(created_at__lt=timezone.now() - RunRequest.KEPT).delete()
-            # A second request with the key waits here for the end of this transaction.
+            # A concurrent request with the key waits here for the end of this transaction.
             request, is_new = RunRequest.objects.select_related("run").get_or_create(
                 user=self.user, key=self.key, defaults={"digest": self.digest}
             )
@@ -291,9 +291,9 @@ def retry(
     by: "User | None" = None,
     leased: bool = False,
 ) -> Run:
-    """A new run over just those that failed in that one, all or those of one reason.
+    """Start a run over the assets that failed in `run`, all or those of one reason.
 
-    Also those that crashed are tried again. Raises UsageError where none failed, NotDispatched.
+    Retries crashed ones, too. Raises NotNow if none failed or `run` is a purge, NotDispatched.
     """
     failures = run.progress().failures
     ids = [i for why, some in failures.items() if reason in (None, why) for i in some]

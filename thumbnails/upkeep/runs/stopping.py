@@ -1,4 +1,4 @@
-"""Signals that ask a command to end: noted at once, heeded where that harms nothing."""
+"""Signals that ask a command to stop: recorded in the handler, handled where it is safe."""
 
 import signal
 import threading
@@ -12,10 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether the command was asked to end.
+    """Whether the command was asked to stop.
 
-    The handler only takes note. An exception raised between any two lines of Python would leave
-    behind what those lines were about: half a transaction, a process without its parent.
+    The handler only records the signal: an exception raised between any two lines of Python could
+    leave an open transaction or an orphaned process behind.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Stop:
         return self._asked.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Return when it is asked to end, or after so many seconds. True: it is asked."""
+        """Wait until it is asked to stop, at most that long. Returns whether it is asked."""
         return self._asked.wait(seconds)
 
     def raise_if_asked(self) -> None:
@@ -47,7 +47,7 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within it they raise Interrupted: while a person is asked, nothing is in work."""
+        """Inside, signals raise Interrupted immediately, such as while the command prompts."""
         self._raises = True
         try:
             self.raise_if_asked()
@@ -56,10 +56,10 @@ class Stop:
             self._raises = False
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Within it Ctrl-C, SIGTERM and SIGHUP ask to end. Only in the main thread."""
+    def on_signals(self) -> Iterator[None]:
+        """Inside, Ctrl-C, SIGTERM and SIGHUP ask to stop. Does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # as where a test or another program calls the command
+            yield  # only the main thread can handle signals
             return
 
         def note(number: int, _: FrameType | None) -> None:
@@ -70,7 +70,7 @@ class Stop:
         before = {}
         try:
             for number in SIGNALS:
-                # Under nohup SIGHUP is ignored, and stays so.
+                # Under nohup SIGHUP stays ignored.
                 if signal.getsignal(number) != signal.SIG_IGN:
                     before[number] = signal.signal(number, note)
             yield
