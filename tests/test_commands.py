@@ -274,8 +274,8 @@ def test_purge__older_than(manage: Manage, make_asset: MakeAsset) -> None:
     [
         ([], "Say which thumbnails"),
         (["--all", "--ids", "1"], "Say which thumbnails"),
-        (["--shard", "zz"], "no shard"),
-        (["--older-than", "7"], "is no age in days"),
+        (["--shard", "zz"], "is not a shard"),
+        (["--older-than", "7"], "is not an age in days"),
         (["--all"], "Nobody is there to be asked"),
     ],
 )

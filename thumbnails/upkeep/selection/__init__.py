@@ -1,1 +1,1 @@
-"""Which images: each condition as text, URL, option and query; and pages of them."""
+"""Selecting images: conditions as text, URL, option and query; and pages of them."""

@@ -1,4 +1,4 @@
-"""Which images: conditions, each written once as text, in words and as a query."""
+"""Conditions on images, each defined once as text, in words and as a query."""
 
 import re
 import shlex
@@ -29,15 +29,12 @@ RANGES_AT_MOST = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Conditions on assets, combined with *and*; None does not restrict.
-
-    CONDITIONS says what each means.
-    """
+    """Conditions on assets, combined with *and*; None does not restrict. See CONDITIONS."""
 
     # Which assets.
     ids: tuple[int, ...] | None = None
     id_ranges: tuple[tuple[int, int], ...] | None = None
-    """From the first to the last of each pair."""
+    """Pairs of first and last id, inclusive."""
     name: str | None = None
     session: str | None = None
     from_date: date | None = None
@@ -63,17 +60,17 @@ class Selection:
         return not self.as_json()
 
     def as_json(self) -> dict[str, Any]:
-        """As it is kept on a run: what restricts, and nothing else."""
+        """Returns the restrictions as they are stored on a run."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: _as_json(value) for name, value in values.items() if value is not None}
 
     def as_texts(self) -> dict[str, str]:
-        """The text of each condition that restricts, by its name: `selection_from` reads it."""
+        """Returns the texts of its conditions by name, as `selection_from` reads them."""
         texts = {name: condition.write(self) for name, condition in CONDITIONS.items()}
         return {name: text for name, text in texts.items() if text is not None}
 
     def as_options(self) -> str:
-        """As options of a command, to be typed into a shell."""
+        """Returns it as command-line options, quoted for a shell."""
         return " ".join(f"--{name} {shlex.quote(text)}" for name, text in self.as_texts().items())
 
     def __str__(self) -> str:
@@ -81,11 +78,11 @@ class Selection:
         return ", ".join(filter(None, words)) or "all images"
 
     def assets(self) -> ImageAssetQuerySet:
-        """The assets that match. Raises UsageError for ids or a session that do not exist."""
+        """Returns the matching assets. Raises UsageError for unknown ids or an unknown session."""
         return self.narrow(ImageAsset.objects.all())
 
     def narrow(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
-        """Those of these assets that match. Raises UsageError as `assets`."""
+        """Returns those of these assets that match. Raises UsageError as `assets`."""
         if self.from_date and self.to_date and self.to_date < self.from_date:
             raise UsageError(
                 f"The dates end ({self.to_date}) before they begin ({self.from_date}).",
@@ -96,13 +93,12 @@ class Selection:
         return assets
 
     def require_images(self) -> None:
-        """Raises UsageError where no image matches: then something is mistyped."""
+        """Raises UsageError if no image matches, which suggests a typing error."""
         if not self.assets().exists():
             raise UsageError(f"No images match: {self}.")
 
     def require_all_said(self, everything: bool) -> None:
-        """For what deletes. Raises UsageError where all images match and that was not said, or
-        was said and conditions besides."""
+        """For purges. Raises UsageError unless either there are conditions or `everything`."""
         if self.is_everything != everything:
             raise UsageError(
                 "Say which thumbnails, or all for all of them, and not both.", about="all"
@@ -110,9 +106,9 @@ class Selection:
 
 
 def selection_from(texts: Mapping[str, str]) -> Selection:
-    """The selection of these texts, by the names of CONDITIONS; empty ones do not restrict.
+    """Returns the selection of these texts by the names of CONDITIONS; empty ones do not restrict.
 
-    Raises UsageError, which names the condition.
+    Raises UsageError, which names the field.
     """
     values: dict[str, Any] = {}
     for name, condition in CONDITIONS.items():
@@ -129,19 +125,19 @@ class Condition(ABC):
 
     @abstractmethod
     def parse(self, text: str) -> dict[str, Any]:
-        """The fields of a Selection, by name. Raises UsageError."""
+        """Returns the fields of a Selection by name. Raises UsageError."""
 
     @abstractmethod
     def write(self, selection: Selection) -> str | None:
-        """The text that `parse` reads; None where the selection does not restrict this."""
+        """Returns the text that `parse` reads; None if the selection does not restrict this."""
 
     @abstractmethod
     def describe(self, selection: Selection) -> str:
-        """In words; empty where the selection does not restrict this."""
+        """Returns it in words; empty if the selection does not restrict this."""
 
     @abstractmethod
     def narrow(self, assets: ImageAssetQuerySet, selection: Selection) -> ImageAssetQuerySet:
-        """Those that match. Raises UsageError for what does not exist."""
+        """Returns those that match. Raises UsageError for an unknown id or session."""
 
 
 class OfField(Condition):
@@ -159,8 +155,8 @@ class OfField(Condition):
         write: Callable[[Any], str] = str,
         name: Callable[[Any], str] | None = None,
     ) -> None:
-        """`read` makes the field's value of a text and raises UsageError, `write` is its inverse;
-        `words` is a template for people, in which `name` is the value, else its text."""
+        """`read` parses a text and raises UsageError, and `write` is its inverse. `words` is a
+        template of the description, filled with `name` of the value, or else its text."""
         self.field = field
         self.example = example
         self.help = help
@@ -191,10 +187,10 @@ class OfField(Condition):
 
 
 class Ids(Condition):
-    """Single ids, each of which must exist, and ranges of those that do."""
+    """Single ids, each of which must exist, and ranges, which need not be complete."""
 
     example = "1,2,5-9"
-    help = "these images; ranges mean those there are"
+    help = "these images; ids missing from a range are ignored"
 
     def parse(self, text: str) -> dict[str, Any]:
         singles, ranges = _numbers_and_ranges(text, "ids")
@@ -218,7 +214,7 @@ class Ids(Condition):
 
 
 class Megapixels(Condition):
-    """A range of sizes, open at its end."""
+    """A half-open range of sizes."""
 
     example = "10-50"
     help = "originals with at least this many million pixels and fewer than the second; or 50-"
@@ -252,7 +248,7 @@ class Megapixels(Condition):
 
 
 def as_ranges(numbers: Iterable[int]) -> str:
-    """'2-8' for the numbers from 2 to 8, '3,6-8' for some of them."""
+    """Returns numbers as ranges: '2-8', '3,6-8'."""
     parts: list[list[int]] = []
     for number in sorted(numbers):
         if parts and number == parts[-1][-1] + 1:
@@ -281,7 +277,7 @@ def check_search(text: str) -> None:
 
 
 def days(text: str) -> int:
-    """'7d' as a number of days. Raises UsageError."""
+    """Parse an age such as '7d'. Returns days. Raises UsageError."""
     match = re.fullmatch(r"([0-9]{1,5})d", text)
     if match is None:
         raise UsageError(f"{text!r} is not an age in days like 7d.", about="older_than_days")
@@ -312,7 +308,7 @@ def _some_of(
     def read(text: str) -> tuple[Any, ...]:
         found = [words.get(change(part.strip())) for part in text.split(",")]
         if None in found:
-            raise UsageError(f"{text!r} is none of {', '.join(words)}.")
+            raise UsageError(f"{text!r} is not one of {', '.join(words)}.")
         return tuple(dict.fromkeys(found))
 
     return read
@@ -324,7 +320,7 @@ def _some_like(
     def read(text: str) -> tuple[str, ...]:
         parts = [change(part.strip()) for part in text.split(",")]
         if not all(re.fullmatch(pattern, part) for part in parts):
-            raise UsageError(f"{text!r} is not such a value.")
+            raise UsageError(f"{text!r} is not a valid value.")
         return tuple(dict.fromkeys(parts))
 
     return read
@@ -422,7 +418,7 @@ def _of_session(assets: ImageAssetQuerySet, name: str) -> ImageAssetQuerySet:
 
 
 def _in_shard(assets: ImageAssetQuerySet, shard: str) -> ImageAssetQuerySet:
-    """By the database, and by what lies there: a file may be there that no row records."""
+    """By the database and by the folder's files, which may be unrecorded."""
     on_disk = [file.asset_id for file in cache.walk(shard)]
     return assets.filter(Q(thumbnail_path__startswith=f"{shard}/") | Q(pk__in=on_disk))
 
@@ -436,7 +432,7 @@ CONDITIONS: dict[str, Condition] = {
     "name": OfField(
         "name",
         example="WORDS",
-        help="images whose original's name has each of these words in it",
+        help="images whose original's name contains each of these words",
         words="named {}",
         narrow=_named,
         read=_search,
@@ -452,7 +448,7 @@ CONDITIONS: dict[str, Condition] = {
     "from-date": OfField(
         "from_date",
         example="YYYY-MM-DD",
-        help="images created on that day or later",
+        help="images created on or after that day",
         words="created from {}",
         narrow=ImageAssetQuerySet.created_from,
         read=day,
@@ -460,7 +456,7 @@ CONDITIONS: dict[str, Condition] = {
     "to-date": OfField(
         "to_date",
         example="YYYY-MM-DD",
-        help="images created on that day or before",
+        help="images created on or before that day",
         words="created to {}",
         narrow=ImageAssetQuerySet.created_to,
         read=day,
@@ -546,7 +542,7 @@ CONDITIONS: dict[str, Condition] = {
     "older-than": OfField(
         "older_than_days",
         example="7d",
-        help="thumbnails made longer ago than that",
+        help="thumbnails made longer ago than this",
         words="thumbnails older than {} days",
         narrow=_older_than,
         read=days,
@@ -554,4 +550,4 @@ CONDITIONS: dict[str, Condition] = {
         name=str,
     ),
 }
-"""By the name that is a command's option and a parameter of the admin's URLs."""
+"""By name, which is a command's option and a parameter of the admin's URLs."""

@@ -1,4 +1,4 @@
-"""Lists of images, a page at a time, however many there are."""
+"""Pagination of images at a cost that does not grow with their number."""
 
 import heapq
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from thumbnails.upkeep.selection.conditions import Selection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """Where a page ended: its last image."""
+    """A cursor: the last image of a page."""
 
     created_at: datetime
     asset_id: int
@@ -25,28 +25,28 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Some images, the newest first."""
+    """A page of images, newest first."""
 
     images: list[ImageAsset]
     next_before: Position | None
-    """Where the next page begins; None where there is none."""
+    """The cursor of the next page; None if this is the last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRange:
-    """Assets that an index gives in order of creation, the newest first."""
+    """Assets that one index returns in order of creation, newest first."""
 
     assets: ImageAssetQuerySet
     recipe: str | None = None
-    """Only those whose thumbnail this recipe made."""
+    """Restricts them to thumbnails made by this recipe."""
 
     def newest(self, *, before: tuple[datetime, int] | None = None) -> ImageAssetQuerySet:
-        """All, or those after the one that was created then and has that id."""
+        """Returns all of them, or those after the one with that `created_at` and id."""
         columns, values = ["created_at", "pk"], list[Any](before or ())
         found = self.assets
         if self.recipe is not None:
-            # As bounds and a column to order by, not as an equation: for that, PostgreSQL might
-            # walk all assets in order of creation in the hope to meet some of this recipe soon.
+            # As bounds and a column to order by, not as an equality: PostgreSQL might then scan
+            # all assets in order of creation until it finds enough of this recipe.
             found = found.filter(thumbnail_recipe__gte=self.recipe)
             columns, values = ["thumbnail_recipe", *columns], [self.recipe, *values]
         if before is not None:
@@ -57,9 +57,9 @@ class IndexRange:
 
 
 def page(selection: Selection, *, size: int, before: Position | None = None) -> Page:
-    """The newest images of the selection, or those that come after that position.
+    """Returns the newest images of the selection, or those after that position.
 
-    Costs about the same on any page, whatever is selected. Raises UsageError as the selection.
+    Every page costs about the same, whatever is selected. Raises UsageError as the selection.
     """
     after = None if before is None else (before.created_at, before.asset_id)
     rows = heapq.merge(
@@ -79,9 +79,9 @@ def page(selection: Selection, *, size: int, before: Position | None = None) -> 
 
 
 def ids_between(selection: Selection, begin: int, end: int) -> list[int]:
-    """The ids from the one place to before the other, of all that are meant, the newest first.
+    """Returns the ids in the slice `begin:end` of all matches, newest first.
 
-    For pages by number; costs more the further they are. Raises UsageError as the selection.
+    For numbered pages, whose cost grows with their number. Raises UsageError as the selection.
     """
     lists = [each.newest().values_list("created_at", "pk") for each in index_ranges(selection)]
     if len(lists) == 1:
@@ -91,7 +91,7 @@ def ids_between(selection: Selection, begin: int, end: int) -> list[int]:
 
 
 def index_ranges(selection: Selection) -> list[IndexRange]:
-    """The selection in ranges that an index gives in order."""
+    """Returns the selection as ranges that are each ordered by an index."""
     if selection.states:
         return _ranges_in_state(replace(selection, states=None).assets(), selection.states)
     if selection.recipes:
@@ -101,9 +101,9 @@ def index_ranges(selection: Selection) -> list[IndexRange]:
 
 
 def _ranges_in_state(assets: ImageAssetQuerySet, states: Iterable[State]) -> list[IndexRange]:
-    """As `in_state`, cut into ranges that an index gives in order of creation each.
+    """As `in_state`, divided into ranges that are each ordered by an index.
 
-    Thumbnails of other recipes are one range for each of those recipes, which are few.
+    Thumbnails of other recipes are one range per recipe; there are few of these.
     """
     current = recipe_in_force().digest
     has_file = assets.exclude(thumbnail_path="").filter(~assets.failed_now())
@@ -123,5 +123,5 @@ def _ranges_in_state(assets: ImageAssetQuerySet, states: Iterable[State]) -> lis
 
 
 def _row(columns: Iterable[F | Value]) -> Func:
-    """SQL's row value: rows compare column by column, as an index over these columns does."""
+    """An SQL row value, which compares column by column like an index over these columns."""
     return Func(*columns, template="(%(expressions)s)", output_field=BooleanField())
