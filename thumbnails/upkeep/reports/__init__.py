@@ -1,1 +1,1 @@
-"""What there is and what is wrong with it: counts, audit, health."""
+"""Reports: counts, overview, audit, and the health of runs and of the site."""

@@ -1,7 +1,7 @@
-"""Database and cache held against each other.
+"""Comparing the database with the cache.
 
-The files are walked first and the database is asked after. The other order would take a file
-that was made in between for an orphan.
+Files are listed before the database is queried: in the other order a file made in between would
+seem to be an orphan.
 """
 
 import time
@@ -29,38 +29,38 @@ from thumbnails.upkeep.images.rescan import record_gone, rescan
 
 BATCH = 1000
 SHARE_AT_MOST = 0.1
-"""Of the files, or of the records: to lose more is rather a lost database or a lost mount."""
+"""Of the files, or of the records: to lose more suggests a lost database or a lost mount."""
 GRACE = timedelta(seconds=60)
-"""While a run is under way, a file that is younger may be ahead of the database."""
+"""During a run a file younger than this may be ahead of the database."""
 TEMPORARY_SECONDS = 2.0
-"""A temporary file that is there for longer has lost its writer: writing takes milliseconds."""
+"""An older temporary file has lost its writer: writing takes milliseconds."""
 EXAMPLES = 20
 
 
 class Finding(StrEnum):
-    """What may be wrong with a file or a row."""
+    """What can be wrong with a file or a row."""
 
     ORPHAN = "orphan"
-    """The thumbnail of no asset."""
+    """A thumbnail without an asset."""
     MISSING = "missing"
-    """The database has it and the cache does not."""
+    """Recorded in the database, but not in the cache."""
     DAMAGED = "damaged"
-    """Empty, cut short, or (deep) not to be decoded."""
+    """Empty, cut short, or (deep) not decodable."""
     UNSTAMPED = "unstamped"
-    """A whole picture that was not made here, in an image's place. Never deleted: it may be the
-    last one that there is."""
+    """A whole image that the site did not make, in a thumbnail's place. Never deleted: it may be
+    the only copy."""
     MISMATCHED = "mismatched"
-    """Its stamp is not what the database says: a restored backup."""
+    """Its stamp differs from the record, as after restoring a backup."""
     UNRECORDED = "unrecorded"
-    """The database knows of no thumbnail of the image; the next render sees to it."""
+    """The asset has no thumbnail in the database; the next render records it."""
     LEFTOVER = "leftover"
     """A temporary file whose writer died."""
     FOREIGN = "foreign"
-    """None of ours: told, never touched."""
+    """Not the site's: reported, never touched."""
     CHANGED = "changed"
-    """The original is not the one that was imported."""
+    """The original has changed since it was imported."""
     GONE = "gone"
-    """The original is not there."""
+    """The original is gone."""
 
 
 HARMLESS = {Finding.FOREIGN, Finding.UNRECORDED, Finding.UNSTAMPED}
@@ -70,23 +70,23 @@ CLEARED = {Finding.MISSING, Finding.MISMATCHED}
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What an audit found and did."""
+    """What an audit found and fixed."""
 
     files: int = 0
-    """Thumbnails in the cache."""
+    """Number of thumbnails in the cache."""
     found: dict[Finding, int] = field(default_factory=lambda: dict.fromkeys(Finding, 0))
     examples: dict[Finding, list[str]] = field(default_factory=lambda: {f: [] for f in Finding})
-    """Some names of each."""
+    """Up to EXAMPLES names of each."""
     fixed: int = 0
-    """Findings mended: files deleted, records cleared for the next regeneration to render."""
+    """Number of fixed findings: files deleted, records cleared to be regenerated."""
     refusal: str = ""
-    """Why nothing was mended, though it was asked for."""
+    """Why nothing was fixed although requested."""
     errors: list[str] = field(default_factory=list)
-    """What the storage failed to tell; then nothing is mended."""
+    """Errors of the storage; with any, nothing is fixed."""
 
     @property
     def is_clean(self) -> bool:
-        """No problem remains."""
+        """Whether no problems remain."""
         wrong = sum(n for finding, n in self.found.items() if finding not in HARMLESS)
         return not self.errors and not self.refusal and wrong <= self.fixed
 
@@ -104,13 +104,13 @@ def audit(
     allow_share: float = SHARE_AT_MOST,
     on_shard: Callable[[int], None] = lambda _: None,
 ) -> Report:
-    """Look at every file and every row, shard after shard: memory does not grow with the cache.
+    """Check every file and every row, shard by shard: memory does not grow with the cache.
 
-    `deep` decodes every file, `with_originals` looks at every original's size and time. `fix`
-    deletes orphans, leftovers and damaged files, clears the record of what is missing, damaged or
-    mismatched, and records originals that changed or went. It does none of it where the database
-    has no images, where more than `allow_share` of the files, of the records or of the originals
-    would go, or where the storage erred. `on_shard` is told how many shards are done.
+    `deep` decodes every file, `with_originals` checks every original's size and time. `fix`
+    deletes orphans, leftovers and damaged files, clears the records of missing, damaged and
+    mismatched ones, and records originals that changed or are gone. It does nothing if the
+    database has no images, if more than `allow_share` of the files, of the records or of the
+    originals would go, or if the storage failed. `on_shard` gets the number of shards done.
     """
     this = _Audit(deep=deep)
     for done, shard in enumerate(SHARDS, start=1):
@@ -122,7 +122,7 @@ def audit(
     if with_originals:
         this.look_at_originals()
     if fix:
-        this.mend(allow_share)
+        this.fix(allow_share)
     return this.report
 
 
@@ -133,18 +133,18 @@ class _Audit:
         self._run_under_way = Run.objects.running().exists()
         self._temporary: list[CachedFile] = []
         self._leftovers: list[CachedFile] = []
-        # Ids, eight bytes each: of many millions, too.
-        self._doomed = array("q")
+        # Ids of eight bytes each: there may be many millions.
+        self._to_delete = array("q")
         self._to_clear = array("q")
         self._records = 0
         self._originals = rescan(ImageAsset.objects.none(), save=False)
 
-    # --- looking ------------------------------------------------------------------------------
+    # --- checking -----------------------------------------------------------------------------
 
     def look_at_shard(self, shard: str) -> None:
         try:
             files = list(cache.survey(shard))
-            self._hold_against_rows([file for file in files if file.kind == Kind.THUMBNAIL])
+            self._compare_with_rows([file for file in files if file.kind == Kind.THUMBNAIL])
         except (StorageFailure, ThumbnailError) as error:
             self.report.errors.append(str(error))
             return
@@ -153,7 +153,7 @@ class _Audit:
                 self.report.note(Finding.FOREIGN, file.name)
         self._temporary += [file for file in files if file.kind == Kind.TEMPORARY]
 
-    def _hold_against_rows(self, files: list[CachedFile]) -> None:
+    def _compare_with_rows(self, files: list[CachedFile]) -> None:
         self.report.files += len(files)
         looked = {file.asset_id: _look_at(file.name, deep=self._deep) for file in files}
         assets = _assets_of(files)
@@ -165,12 +165,12 @@ class _Audit:
                 continue
             self.report.note(finding, file.name)
             if finding in DELETED:
-                self._doomed.append(file.asset_id)
+                self._to_delete.append(file.asset_id)
             elif finding in CLEARED:
                 self._to_clear.append(file.asset_id)
 
     def look_at_rows(self) -> None:
-        """Find the thumbnails that the database has and the cache does not."""
+        """Find recorded thumbnails that are not in the cache."""
         rows = ImageAsset.objects.exclude(thumbnail_path="").order_by("pk")
         for asset_id, path in rows.values_list("pk", "thumbnail_path").iterator(chunk_size=10_000):
             self._records += 1
@@ -191,7 +191,7 @@ class _Audit:
             self.report.errors.append(str(error))
 
     def look_at_leftovers(self) -> None:
-        """Find those temporary files that are still there after a while: they have no writer."""
+        """Find temporary files that remain for TEMPORARY_SECONDS: they have no writer."""
         if not self._temporary:
             return
         time.sleep(TEMPORARY_SECONDS)
@@ -210,31 +210,31 @@ class _Audit:
             for asset_id in ids:
                 self.report.note(finding, f"image {asset_id}")
 
-    # --- mending ------------------------------------------------------------------------------
+    # --- fixing -------------------------------------------------------------------------------
 
-    def mend(self, allow_share: float) -> None:
+    def fix(self, allow_share: float) -> None:
         self.report.refusal = self._refusal(allow_share)
         if self.report.refusal:
             return
-        for asset_id in self._doomed:
+        for asset_id in self._to_delete:
             self._delete(asset_id)
         for file in self._leftovers:
             cache.delete(file.name)
             self.report.fixed += 1
-        for part in _parts(self._to_clear):
+        for part in _batches(self._to_clear):
             self._clear(part)
-        for part in _parts(self._originals.changed):
+        for part in _batches(self._originals.changed):
             rescan(ImageAsset.objects.filter(pk__in=part), save=True)
         record_gone(self._originals)
         self.report.fixed += len(self._originals.changed) + len(self._originals.gone)
 
     def _refusal(self, allow_share: float) -> str:
-        """Why not to mend anything; empty where nothing speaks against it."""
+        """Why not to fix anything; empty if it is safe."""
         if self.report.errors:
             return "Nothing was deleted: part of the cache could not be read."
         if not ImageAsset.objects.exists():
             return "Nothing was deleted: the database has no images at all. Is it the right one?"
-        deleted, files = len(self._doomed), self.report.files
+        deleted, files = len(self._to_delete), self.report.files
         if deleted > allow_share * files:
             share = _share_option(deleted, files)
             return f"Nothing was deleted: {deleted:,} of {files:,} files would go. {share}"
@@ -243,12 +243,12 @@ class _Audit:
             share = _share_option(cleared, self._records)
             return (
                 f"Nothing was cleared: {cleared:,} of {self._records:,} thumbnails that the "
-                f"database has are missing or others. Is a disk not mounted? {share}"
+                f"database has are missing or do not match. Is a disk not mounted? {share}"
             )
         return self._originals.refusal(allow_share)
 
     def _delete(self, asset_id: int) -> None:
-        """Look at the file again, right before it is deleted: it may have been replaced."""
+        """Delete the file if it still has to be: it is checked again under its lock."""
         name = name_for(asset_id)
         try:
             with render_lock(asset_id, patience_seconds=conf.current().render_seconds) as alone:
@@ -264,7 +264,7 @@ class _Audit:
             self.report.fixed += 1
 
     def _clear(self, ids: list[int]) -> None:
-        """Look at the files again, and clear the records of what is still missing or another."""
+        """Check the files again, and clear the records of those still missing or mismatched."""
         results = []
         for asset in ImageAsset.objects.filter(pk__in=ids).exclude(thumbnail_path=""):
             looked = _look_at(asset.thumbnail_path, deep=False)
@@ -278,14 +278,14 @@ def _share_option(part: int, whole: int) -> str:
     return f"If that is right: --allow-share {min(1.0, part / max(whole, 1) + 0.01):.2f}"
 
 
-def _parts(ids: "array[int] | list[int]") -> Iterator[list[int]]:
+def _batches(ids: "array[int] | list[int]") -> Iterator[list[int]]:
     remaining = iter(ids)
     while part := list(islice(remaining, BATCH)):
         yield part
 
 
 def _look_at(name: str, *, deep: bool) -> Stamped | None:
-    """What the file is; None where it is gone. Raises StorageFailure, and Crashed if `deep`."""
+    """Returns None for a missing file. Raises StorageFailure, and Crashed if `deep`."""
     content = cache.read(name)
     if content is None:
         return None
@@ -303,16 +303,16 @@ def _can_be_decoded(content: bytes, name: str) -> bool:
 
 
 def _assets_of(files: list[CachedFile]) -> dict[int, ImageAsset]:
-    """The rows of these files; a shard of a site of many millions is asked for in parts."""
+    """The assets of these files by id, queried in batches: a shard may have many."""
     found: dict[int, ImageAsset] = {}
     columns = ("thumbnail_path", "thumbnail_bytes", "thumbnail_recipe", "thumbnail_source")
-    for part in _parts([file.asset_id for file in files]):
+    for part in _batches([file.asset_id for file in files]):
         found |= ImageAsset.objects.only(*columns).in_bulk(part)
     return found
 
 
 def _judge(looked: Stamped | None, asset: ImageAsset | None) -> Finding | None:
-    if looked is None:  # gone since it was listed: if a row has it, that is found there
+    if looked is None:  # gone since it was listed: `look_at_rows` finds it if it is recorded
         return None
     if asset is None:
         return Finding.ORPHAN

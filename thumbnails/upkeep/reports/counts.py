@@ -1,8 +1,7 @@
 """Numbers about all assets: cached counts for pages, and statistics for operators.
 
-Counting a million assets takes a second or so: no page may wait for that. The workers make one
-count at a time, and the less often the longer it takes. On a small site they are counted as they
-are asked for.
+Counting a million assets takes about a second, too long for a page. The workers update one count
+at a time, and the longer it takes the less often. On a small site pages count themselves.
 """
 
 import time
@@ -23,16 +22,16 @@ from thumbnails.upkeep.runs import queue
 from thumbnails.upkeep.selection.conditions import Selection
 
 SMALL = 5_000
-"""With so many assets or fewer they are counted at once: that takes some milliseconds."""
+"""Up to this many assets are counted immediately: that takes some milliseconds."""
 LOOK_SECONDS = 4.5
 OLD_AFTER = timedelta(seconds=10)
 OLD_AT_ONCE = timedelta(seconds=1)
-"""On a small site, whose numbers people expect to be those of now."""
+"""On a small site, where current numbers are expected."""
 REST = 50
 """Seconds until a count that took one second is due again: 2 % of one process's time."""
 
 MEGAPIXELS = (0.0, 1.0, 10.0, 50.0)
-"""Where the classes of originals' sizes begin."""
+"""Lower bounds of the size classes of originals."""
 
 
 def _states() -> dict[str, int]:
@@ -48,19 +47,19 @@ def _recipes() -> dict[str, int]:
 
 
 def _originals() -> dict[str, dict[str, int]]:
-    """By orientation, format and mode: all in one pass, since their combinations are few."""
+    """By orientation, format and mode, in one query, since they have few combinations."""
     columns = ("orientation", "format", "mode")
     numbers: dict[str, Counter[str]] = {column: Counter() for column in columns}
     rows = ImageAsset.objects.order_by().values_list(*columns).annotate(number=Count("pk"))
     for *values, number in rows:
         for column, value in zip(columns, values, strict=True):
-            # As a text even before it is kept: JSON has no other keys.
+            # As text, like the keys of the stored JSON.
             numbers[column][str(value)] += number
     return {column: dict(counter) for column, counter in numbers.items()}
 
 
 def _sizes() -> dict[str, int]:
-    """By the class's beginning, in megapixels; all in one pass."""
+    """By the class's lower bound in megapixels, in one query."""
     classes = zip(MEGAPIXELS, (*MEGAPIXELS[1:], None), strict=True)
     counts = {
         f"from_{number}": Count("pk", filter=ImageAsset.objects.of_megapixels(at_least, below))
@@ -71,7 +70,7 @@ def _sizes() -> dict[str, int]:
 
 
 def _shards() -> dict[str, list[Any]]:
-    """By shard: files, bytes, when the oldest was made. By the ledger."""
+    """By shard: files, bytes, when the oldest was made, according to the database."""
     rows = (
         ImageAsset.objects.exclude(thumbnail_path="")
         .order_by()
@@ -93,23 +92,23 @@ COUNTERS: dict[str, Callable[[], dict[str, Any]]] = {
     "sizes": _sizes,
 }
 OF_RECIPE = {"states", "reasons"}
-"""What they say holds for the recipe in force: with another one they are void."""
+"""Counts that are void when the recipe in force changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedCounts:
-    """The numbers as they were counted last; empty ones were never counted."""
+    """The numbers as last counted; absent ones were not counted yet."""
 
     values: dict[str, dict[str, Any]]
     counted_at: datetime | None
-    """The oldest of them; None while one was never counted, or not since the recipe changed."""
+    """When the oldest was counted; None while one is absent or void."""
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         return self.values.get(name, {})
 
 
 def cached_counts() -> CachedCounts:
-    """All numbers. Counts what is due where the site is small, and never else."""
+    """Returns all cached counts; on a small site counts those that are due."""
     kept = {cached.name: cached for cached in _known() if _holds(cached)}
     if _is_small():
         counted = {
@@ -128,9 +127,9 @@ def cached_counts() -> CachedCounts:
 
 
 def number_of(selection: Selection) -> int | None:
-    """How many the selection means, as counted last; None where it is better counted now.
+    """Returns how many assets match, by the cached counts; None if it has to be counted.
 
-    That is on a small site, for what no count is of, and where it was not counted yet.
+    That is on a small site, and for selections without a cached count.
     """
     name = "recipes" if selection.recipes else "states"
     cached = CachedCount.objects.filter(name=name).first()
@@ -147,22 +146,19 @@ def number_of(selection: Selection) -> int | None:
 
 
 def count_in_turn() -> None:
-    """Count what is due for longest, if anything is. Raises QueueDown.
-
-    One of all workers that call it within LOOK_SECONDS does it.
-    """
+    """Update the count that is due longest, in one worker per LOOK_SECONDS. Raises QueueDown."""
     if queue.is_my_turn("counting", LOOK_SECONDS):
         count_due()
 
 
 def count_due() -> str | None:
-    """Count what has been due for longest. Returns its name, None where nothing is due."""
+    """Update the count that is due longest. Returns its name, None if none is due."""
     kept = {cached.name: cached for cached in _known()}
     due = [name for name in COUNTERS if _is_due(kept.get(name))]
     if not due:
         return None
     never = datetime.min.replace(tzinfo=UTC)
-    # What has no number to show comes first.
+    # Absent and void ones first.
     holding = {name: cached.counted_at for name, cached in kept.items() if _holds(cached)}
     name = min(due, key=lambda each: holding.get(each, never))
     _keep([_count(name)])
@@ -170,7 +166,7 @@ def count_due() -> str | None:
 
 
 def _known() -> Iterable[CachedCount]:
-    """Those that are counted nowadays: an older version may have left others."""
+    """Those in COUNTERS: an older version may have left others."""
     return CachedCount.objects.filter(name__in=COUNTERS)
 
 
@@ -207,12 +203,12 @@ def _keep(counted: Iterable[CachedCount]) -> None:
     )
 
 
-# --- counted when they are asked for --------------------------------------------------------------
+# --- counted on request ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardUse:
-    """What lies in one folder of the cache."""
+    """The contents of one folder of the cache."""
 
     shard: str
     files: int
@@ -220,7 +216,7 @@ class ShardUse:
 
 
 def cache_use() -> list[ShardUse]:
-    """Files and bytes by shard, as the cache really has them."""
+    """Returns files and bytes by shard, read from the cache itself. Raises StorageFailure."""
     uses = []
     for shard in SHARDS:
         sizes = [file.size_bytes for file in cache.walk(shard)]
@@ -239,7 +235,7 @@ class Statistics:
     recipe: str
     """Digest of the recipe in force."""
     other_recipes: dict[str, int]
-    """Thumbnails still made by other recipes, by their digest."""
+    """Thumbnails of other recipes, by digest."""
 
 
 def statistics() -> Statistics:

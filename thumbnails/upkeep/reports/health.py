@@ -1,4 +1,4 @@
-"""Which processes carry a run, and why it stands still where none does."""
+"""Which processes work on a run, and why it stands still if none does."""
 
 from thumbnails.exceptions import QueueDown
 from thumbnails.models import Run
@@ -8,9 +8,9 @@ from thumbnails.upkeep.runs.queue import QueueUse
 
 
 def queue_use(run: Run) -> QueueUse | None:
-    """The queue and the workers that carry the run.
+    """Returns the load of the queue and its workers, None if the queue cannot be reached.
 
-    None where the queue cannot be reached, which is asked only of a run that is under way.
+    Without a query for a run that is over.
     """
     if run.is_over:
         return QueueUse(waiting={}, workers=0)
@@ -20,16 +20,16 @@ def queue_use(run: Run) -> QueueUse | None:
         return None
 
 
-def why_it_stands_still(run: Run, carried_by: QueueUse | None) -> str:
-    """A sentence; empty where the run is worked on, or should not be. Takes its `queue_use`."""
+def why_it_stands_still(run: Run, use: QueueUse | None) -> str:
+    """Returns a sentence; empty if the run is worked on, or not running. `use`: `queue_use`."""
     if run.state != Run.State.RUNNING or run.is_leased:
         return ""
-    if carried_by is None:
+    if use is None:
         return (
             "The queue cannot be reached. The run is saved, and goes on by itself when queue and "
             "workers are back."
         )
-    if not carried_by.workers:
+    if not use.workers:
         return (
             "No worker is running, and no command works on it. It goes on by itself as soon as a "
             "worker is started."
@@ -47,4 +47,4 @@ def _has_worker_of(recipe: str) -> bool:
     try:
         return queue.has_worker_of(recipe)
     except QueueDown:
-        return True  # which the next look will tell
+        return True  # unknown until the next call

@@ -1,4 +1,4 @@
-"""All that staff see at one glance: thumbnails, cache, queue and the last runs, in numbers."""
+"""The numbers of the admin's overview: thumbnails, cache, queue and the last runs."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ORIGINALS_BY = ("orientation", "format", "mode")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """What lies in one folder of the cache, by the ledger."""
+    """The contents of one folder of the cache, according to the database."""
 
     name: str
     files: int = 0
@@ -31,27 +31,27 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """Numbers about all assets as they were counted last; None for those never counted."""
+    """The cached counts of all assets; None for those not counted yet."""
 
     counted_at: datetime | None
-    """When the oldest of them was; None while one is missing."""
+    """When the oldest was counted; None while one is absent."""
     states: dict[State, int] | None
     failures: dict[str, int] | None
-    """Failed assets by reason, the most frequent first."""
+    """Failed assets by reason, most frequent first."""
     recipe: Recipe
     """The one in force."""
     recipes: dict[str, int] | None
-    """Thumbnails by the digest of their recipe: the one in force, then the most frequent."""
+    """Thumbnails by digest of their recipe: the one in force, then the most frequent."""
     shards: list[Shard] | None
-    """All of them, in order of their names."""
+    """All shards, in order of their names."""
     originals: dict[str, dict[str, int]] | None
-    """Assets by `orientation`, `format` and `mode`, the most frequent first."""
+    """Assets by `orientation`, `format` and `mode`, most frequent first."""
     free_bytes: int | None
-    """Room in the cache; None where the storage does not tell."""
+    """Free space of the cache; None if unknown."""
     queue: QueueUse | None
-    """None where the queue cannot be reached."""
+    """None if the queue cannot be reached."""
     runs: list[tuple[Run, Progress]]
-    """The last ones, the newest first."""
+    """The last runs, newest first."""
 
     @property
     def files(self) -> int:
@@ -67,7 +67,7 @@ class Overview:
 
 
 def overview(*, with_runs: bool = True) -> Overview:
-    """As cheap on a site with millions of images as on one with ten. Raises nothing."""
+    """Returns the overview, at the same cost on a site of any size."""
     kept = cached_counts()
     return Overview(
         counted_at=kept.counted_at,
@@ -94,7 +94,7 @@ def _states(counted: dict[str, int] | None) -> dict[State, int] | None:
 def _originals(counted: dict[str, dict[str, int]] | None) -> dict[str, dict[str, int]] | None:
     if counted is None:
         return None
-    # PostgreSQL keeps no order.
+    # PostgreSQL's JSON does not preserve order.
     return {column: _most_first(counted[column]) or {} for column in ORIGINALS_BY}
 
 

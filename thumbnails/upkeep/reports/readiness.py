@@ -1,4 +1,4 @@
-"""Whether the site has what it needs to serve: load balancers send it requests, or not."""
+"""Readiness: whether the site can serve requests, for load balancers."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -13,28 +13,28 @@ from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.runs import queue
 
 LIMIT_SECONDS = 5.0
-"""A part that has not answered by then does not answer."""
+"""A dependency that has not answered by then is unavailable."""
 
 
 class Dependency(StrEnum):
-    """What the site stands on."""
+    """What the site needs to serve requests."""
 
     DATABASE = "database"
     QUEUE = "queue"
     CACHE = "cache"
 
 
-class _Question:
-    """Asks a dependency in a thread: whatever hangs there, a lost mount too, hangs no request."""
+class _Check:
+    """Checks a dependency in a thread, so that one that hangs blocks no request."""
 
     def __init__(self, ask: Callable[[], bool]) -> None:
         self._ask = ask
         self._lock = Lock()
         self._last: Future[bool] | None = None
 
-    def put(self) -> Future[bool]:
-        """Return the answer to come; one question at a time, or a part that hangs would fill the
-        process with threads."""
+    def start(self) -> Future[bool]:
+        """Returns the future result. One check at a time: a dependency that hangs would otherwise
+        fill the process with threads."""
         with self._lock:
             if self._last is None or self._last.done():
                 self._last = Future()
@@ -44,13 +44,13 @@ class _Question:
     def _answer(self, future: Future[bool]) -> None:
         try:
             future.set_result(self._ask())
-        except BaseException as error:  # noqa: BLE001  raised again where it is waited for
+        except BaseException as error:  # noqa: BLE001  raised again in the caller
             future.set_exception(error)
 
 
 def reachable() -> dict[Dependency, bool]:
-    """Which of its parts answer, after LIMIT_SECONDS at the latest."""
-    answers = {part: question.put() for part, question in _QUESTIONS.items()}
+    """Returns which dependencies answer, after LIMIT_SECONDS at the latest."""
+    answers = {part: check.start() for part, check in _CHECKS.items()}
     wait(answers.values(), LIMIT_SECONDS)
     return {part: answer.done() and answer.result() for part, answer in answers.items()}
 
@@ -62,7 +62,7 @@ def _database_answers() -> bool:
     except DatabaseError:
         return False
     finally:
-        connection.close()  # it is this thread's own
+        connection.close()  # each thread has its own
     return True
 
 
@@ -82,8 +82,8 @@ def _cache_answers() -> bool:
     return True
 
 
-_QUESTIONS = {
-    Dependency.DATABASE: _Question(_database_answers),
-    Dependency.QUEUE: _Question(_queue_answers),
-    Dependency.CACHE: _Question(_cache_answers),
+_CHECKS = {
+    Dependency.DATABASE: _Check(_database_answers),
+    Dependency.QUEUE: _Check(_queue_answers),
+    Dependency.CACHE: _Check(_cache_answers),
 }
