@@ -1,4 +1,4 @@
-"""The command line: prints a table, writes JSON, and ends with 1 where a bound is missed."""
+"""The command line: prints a table, writes JSON, and exits with 1 if a bound is missed."""
 
 import argparse
 import json
@@ -37,9 +37,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure speed and memory against their bounds; 1 where one is missed.",
+        description="Measure speed and memory against their bounds; exits with 1 if one is missed.",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -47,7 +47,7 @@ def _options() -> argparse.Namespace:
     )
     options = parser.parse_args()
     if options.json and not options.json.absolute().parent.is_dir():
-        parser.error(f"there is no folder for {options.json}")  # now, and not after minutes
+        parser.error(f"the folder of {options.json} does not exist")  # now, not after minutes
     return options
 
 
@@ -56,7 +56,7 @@ def _measured(*, quick: bool) -> Iterator[Section]:
         home = Path(folder)
         here = Site(home / "here")
         here.adopt()
-        # It imports models, which cannot be done before Django is set up.
+        # It imports models, which requires Django to be set up.
         from benchmarks import suite  # noqa: PLC0415
 
         yield from suite.measure(home, here, suite.QUICK if quick else suite.WHOLE)

@@ -1,4 +1,4 @@
-"""What the API costs beside a bare view."""
+"""The cost of the API compared with a plain Django view."""
 
 import statistics
 import warnings
@@ -22,7 +22,7 @@ REQUESTS, ROUNDS = 100, 7
 
 
 def bare(request: HttpRequest, image_id: int) -> HttpResponse:
-    """Who asks, and the row: as few lines of plain Django as do the same."""
+    """Authentication and the row, in as few lines of plain Django as possible."""
     token = ApiToken.objects.with_secret(request.headers["Authorization"].removeprefix("Bearer "))
     if token is None or not token.user.has_perm("thumbnails.view_imageasset"):
         return HttpResponse(status=HTTPStatus.FORBIDDEN)
@@ -42,7 +42,7 @@ urlpatterns = [path("bare/<int:image_id>", bare), path("", include("thumbsite.ur
 
 
 def measure() -> Section:
-    """Over an image of this process's site, which must have one."""
+    """With an image of this process's site, which must have one."""
     asset = ImageAsset.objects.latest("pk")
     user = User.objects.create_user("script", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename="view_imageasset"))
@@ -50,7 +50,7 @@ def measure() -> Section:
     with override_settings(ROOT_URLCONF=__name__):
         client = Client(headers={"Authorization": f"Bearer {secret}"})
         with warnings.catch_warnings():
-            # Nobody collects static files for a measurement; WhiteNoise finds the apps' own.
+            # Static files are not collected here; WhiteNoise finds those of the apps.
             warnings.filterwarnings("ignore", "No directory at", UserWarning)
             client.handler.load_middleware()
         asks = [
@@ -75,7 +75,7 @@ def measure() -> Section:
 
 
 def _by_turns(*acts: Callable[[], None]) -> list[float]:
-    """The median CPU of each for one request, taken by turns: the machine's moods hit all."""
+    """The median CPU of each per request, measured by turns so that any drift affects all."""
     found: list[list[float]] = [[] for _ in acts]
     for _ in range(ROUNDS):
         for times, act in zip(found, acts, strict=True):

@@ -1,4 +1,4 @@
-"""The site's URLs, and the same bytes as a thumbnail's from a view that does nothing for them."""
+"""The site's URLs, and a view that returns the bytes of a thumbnail as a constant."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tiny files that ask for much, and what their render process is allowed to take for them."""
+"""Tiny files that are expensive to decode, and the resources that their process may use."""
 
 import io
 import os
@@ -28,9 +28,9 @@ MEBIBYTE = 2**20
 
 
 def slow_bmp(pixels: int) -> bytes:
-    """An RLE8-compressed BMP of one line: one pixel, and the line's end.
+    """An RLE8-compressed BMP of one line: one pixel, and the end of the line.
 
-    Pillow fills up the rest of the line in Python, pixel by pixel.
+    Pillow pads the rest of the line in Python, pixel by pixel.
     """
     data, palette = b"\x01\x00\x00\x00\x00\x01", bytes(8)
     offset = 54 + len(palette)
@@ -40,11 +40,11 @@ def slow_bmp(pixels: int) -> bytes:
 
 
 def vast_webp(side: int) -> bytes:
-    """A lossless WebP of one colour: each of its pixels takes no bit at all."""
+    """A lossless WebP of one colour, whose pixels take no space."""
     file = io.BytesIO()
     Image.new("RGB", (16, 16)).save(file, "WEBP", lossless=True)
     content = bytearray(file.getvalue())
-    # Behind RIFF's header, the chunk's and a signature: 14 bits for each side, less one.
+    # After RIFF's header, the chunk's and a signature: 14 bits for each side, minus one.
     begin = 21
     (bits,) = struct.unpack_from("<I", content, begin)
     struct.pack_into("<I", content, begin, bits >> 28 << 28 | (side - 1) << 14 | (side - 1))
@@ -52,7 +52,7 @@ def vast_webp(side: int) -> bytes:
 
 
 def write_vast_png(path: Path, pixels: int) -> None:
-    """A black RGB picture, compressed line by line: making it takes little memory."""
+    """Write a black RGB PNG, compressed line by line to save memory."""
     side = isqrt(pixels)
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     with path.open("wb") as file:
@@ -78,22 +78,22 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What the render processes took for one picture."""
+class DecodingCost:
+    """What the render processes used for one image."""
 
     cpu_seconds: float
-    most: Peak
+    peak: Peak
     end: str
     """How it ended, in a sentence."""
 
 
 def measure(*, seconds: float) -> Section:
-    """With a limit of so many seconds, to be done sooner, and the site's limit of memory."""
+    """With the site's memory limit, and a time limit of `seconds` to be done sooner."""
     settings = conf.current()
     limits = Limits(seconds=seconds, memory_bytes=settings.render_memory_bytes)
     bmp, webp = slow_bmp(settings.max_pixels), vast_webp(isqrt(settings.max_pixels))
-    slow = _take(bmp, limits, settings.max_pixels)
-    vast = _take(webp, limits, settings.max_pixels)
+    slow = _cost(bmp, limits, settings.max_pixels)
+    vast = _cost(webp, limits, settings.max_pixels)
     memory = f"of {limits.memory_bytes // MEBIBYTE:,} MiB allowed"
     return Section(
         title=f"Tiny files of {settings.max_pixels // 10**6:,} megapixels",
@@ -108,10 +108,10 @@ def measure(*, seconds: float) -> Section:
             Row(
                 key="hostile.webp_address_mib",
                 label=f"address space for a WebP of {len(webp)} bytes",
-                value=vast.most.address_bytes / MEBIBYTE,
+                value=vast.peak.address_bytes / MEBIBYTE,
                 unit="MiB",
                 digits=0,
-                note=f"{memory}; {vast.most.resident_bytes // MEBIBYTE:,} resident. {vast.end}",
+                note=f"{memory}; {vast.peak.resident_bytes // MEBIBYTE:,} resident. {vast.end}",
             ),
             Row(
                 key="hostile.webp_cpu_s",
@@ -123,7 +123,7 @@ def measure(*, seconds: float) -> Section:
     )
 
 
-def _take(picture: bytes, limits: Limits, max_pixels: int) -> Taken:
+def _cost(picture: bytes, limits: Limits, max_pixels: int) -> DecodingCost:
     before = {child.pid for child in psutil.Process().children()}
     with (
         Spool.of(picture) as spool,
@@ -137,8 +137,8 @@ def _take(picture: bytes, limits: Limits, max_pixels: int) -> Taken:
         except ThumbnailError as error:
             end = str(error)
     processes = [peak for pid, peak in found.items() if pid not in {os.getpid(), *before}]
-    most = Peak(
+    peak = Peak(
         resident_bytes=max((peak.resident_bytes for peak in processes), default=0),
         address_bytes=max((peak.address_bytes for peak in processes), default=0),
     )
-    return Taken(cpu_seconds=usage.cpu_seconds, most=most, end=end)
+    return DecodingCost(cpu_seconds=usage.cpu_seconds, peak=peak, end=end)

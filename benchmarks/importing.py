@@ -1,4 +1,4 @@
-"""Files a second that an import records, by their headers, from a warm cache."""
+"""Files per second that an import records, from a warm cache."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def measure(
 ) -> Section:
     """`here` is this process's own site; it keeps the images of the last round.
 
-    `judged` is False where so few files are imported that the command's start decides.
+    `judged` is False if so few files are imported that the command's startup dominates.
     """
     here.add_originals(small, count=count)
     rates = [count / _import_here(here, count).wall_seconds for _ in range(rounds)]
@@ -31,7 +31,7 @@ def measure(
         rows=[
             Row(
                 key="importing.files_per_s",
-                label=f"the command in a process that runs already, median of {rounds}",
+                label=f"the command in a running process, median of {rounds}",
                 value=median(rates),
                 unit="files/s",
                 digits=0,
@@ -39,7 +39,7 @@ def measure(
             ),
             Row(
                 key="importing.command_files_per_s",
-                label="the whole command, with Python's and Django's start",
+                label="the whole command, with the startup of Python and Django",
                 value=count / command.wall_seconds,
                 unit="files/s",
                 digits=0,

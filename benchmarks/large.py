@@ -1,4 +1,4 @@
-"""What does not grow with the number of images: starts of runs, pages, screens."""
+"""Starts of runs and pages with very many images."""
 
 import json
 import os
@@ -18,11 +18,11 @@ OVERVIEW_BOUND = Bound(at_most=500)
 
 
 def measure(count: int, *, judged: bool) -> Section:
-    """In a process of its own: this one has another database."""
+    """In a separate process with its own database."""
     found = _found(count)
     slowest = max(found["pages_ms"], key=found["pages_ms"].__getitem__)
     slowest_filter = max(found["changelist_ms"], key=found["changelist_ms"].__getitem__)
-    slowest_tally = max(found["tallies_ms"].values())
+    slowest_count = max(found["counts_ms"].values())
     rows = [
         Row(
             key="large.start_seconds",
@@ -90,7 +90,7 @@ def measure(count: int, *, judged: bool) -> Section:
             unit="ms",
             bound=OVERVIEW_BOUND,
             judged=judged,
-            note=f"counted beside by the workers, the slowest in {slowest_tally:.0f} ms",
+            note=f"the workers count them, the slowest in {slowest_count:.0f} ms",
         ),
     ]
     return Section(title=f"With {count:,} images (PostgreSQL)", rows=rows)

@@ -1,4 +1,4 @@
-"""Peak memory of the commands: the same for a hundred images as for many."""
+"""Peak memory of the commands, which must not grow with the number of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from benchmarks.report import Bound, Row, Section
 from benchmarks.site import Site
 
 WORKERS = 2
-"""Whatever the machine has: memory grows with the processes, and two of them are measured."""
+"""On any machine, since memory grows with the number of processes."""
 
 PHOTOS = 24
 """Enough for both processes to hold a large picture at the same moment."""

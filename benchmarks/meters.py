@@ -1,4 +1,4 @@
-"""What a process and those it started use: seconds and bytes."""
+"""Measuring the time and memory of a process and its children."""
 
 import os
 import re
@@ -15,26 +15,26 @@ from pathlib import Path
 import psutil
 
 SAMPLE_SECONDS = 0.01
-"""Shorter than a photo takes, so that the moment of its full size in memory is not missed."""
+"""Shorter than rendering a photo, so that its peak is not missed."""
 
 
 @dataclass(slots=True)
 class Usage:
-    """What was used inside `metered`; zero until it is left."""
+    """What was used inside `metered`; zero until the block ends."""
 
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
-    """User and system time; of another program with all processes that it started and awaited."""
+    """User and system time; of other programs including their children that have ended."""
     others_cores: float = 0.0
     """How many cores the rest of the machine kept busy meanwhile, on average."""
 
 
 @contextmanager
 def metered(*, other_programs: bool = False) -> Iterator[Usage]:
-    """Measure what is done inside: by this process, or by programs that it starts and awaits."""
+    """Measure the block: this process, or the programs that it starts and waits for."""
     usage = Usage()
     started = _cpu_of_others()
-    psutil.cpu_percent()  # from here on: the next call tells what was since this one
+    psutil.cpu_percent()  # the next call measures from here
     wall, own = time.perf_counter(), time.process_time()
     yield usage
     usage.wall_seconds = time.perf_counter() - wall
@@ -45,9 +45,9 @@ def metered(*, other_programs: bool = False) -> Iterator[Usage]:
 
 
 def cpu_milliseconds(work: Callable[[], object]) -> float:
-    """User and system time of this process over one call, and of those that it started.
+    """Returns user and system time of one call, in this process and its children.
 
-    What it takes to look at the others is not in it.
+    Without the time that measuring the children takes.
     """
     others = _cpu_of_others()
     own = time.process_time()
@@ -57,37 +57,36 @@ def cpu_milliseconds(work: Callable[[], object]) -> float:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """User and system time of a process that runs, and of those of its own that have ended."""
+    """Returns user and system time of a running process, and of its children that have ended."""
     with suppress(psutil.NoSuchProcess, OSError):
         times = process.cpu_times()
         ended = float(times.children_user + times.children_system)
         if sys.platform != "linux":
             return ended + float(times.user + times.system)
-        # Those are in ticks of 10 ms, and a picture takes few of them. A process's own clock has
-        # nanoseconds; its id is made of the process's as clock_getcpuclockid(3) makes it.
+        # Those are in ticks of 10 ms, of which an image takes few. The process's CPU clock has
+        # nanoseconds; its id is made from the pid as in clock_getcpuclockid(3).
         return ended + time.clock_gettime((~process.pid << 3) | 2)
     return 0.0
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_of_others() -> float:
-    """Of all that this process has started, whether it has ended or runs."""
+    """Of all children of this process, ended and running."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     running = psutil.Process().children(recursive=True)
     return usage.ru_utime + usage.ru_stime + sum(map(cpu_seconds, running))
 
 
 def peak_memory_bytes(program: subprocess.Popen[bytes]) -> int:
-    """The most that the program and its descendants held at once, watched until it ends.
+    """Returns the peak memory of the program and its descendants, sampled until it ends.
 
-    The sum of their resident sets (RSS), and the program's files in memory: the spools in which
-    originals wait for their turn. What they share counts once for each of them, so this is more
-    than what they take of the machine; but what other programs share with them, and when these
-    end, does not move it, as it moves a proportional share (PSS).
+    The sum of their resident sets (RSS), plus the program's files in memory: the spools of
+    originals that wait for a render process. Shared pages count for each of them, so this is more
+    than they use; but unlike the proportional share (PSS) it does not depend on other programs.
     """
     root = psutil.Process(program.pid)
     peak = 0
@@ -105,7 +104,7 @@ def _tree_bytes(root: psutil.Process) -> int:
 
 
 def _bytes_in_spools(pid: int) -> int:
-    """Of the files without a name that a process has open (Linux): they are in no RSS."""
+    """The size of a process's open anonymous files (Linux), which no RSS includes."""
     total = 0
     with suppress(OSError):
         for file in Path(f"/proc/{pid}/fd").iterdir():
@@ -123,7 +122,7 @@ def _resident_bytes(process: psutil.Process) -> int:
 
 @dataclass(slots=True)
 class Peak:
-    """The most that one process held."""
+    """The peak memory of one process."""
 
     resident_bytes: int = 0
     address_bytes: int = 0
@@ -131,7 +130,7 @@ class Peak:
 
 @contextmanager
 def peaks(root: psutil.Process) -> Iterator[dict[int, Peak]]:
-    """What the process and each of its descendants hold at most meanwhile, by their ids."""
+    """Yields the peak memory of the process and each of its descendants, by pid."""
     found: dict[int, Peak] = {}
     done = threading.Event()
 
@@ -159,7 +158,7 @@ def _note_peaks(root: psutil.Process, found: dict[int, Peak]) -> None:
 
 
 def _address_bytes(process: psutil.Process) -> int:
-    """The most that it ever had, where the system knows; a moment is easily missed."""
+    """The peak that the system recorded, if it does: sampling may miss it."""
     with suppress(OSError):
         status = Path(f"/proc/{process.pid}/status").read_text()
         if match := re.search(r"^VmPeak:\s+(\d+) kB", status, re.MULTILINE):

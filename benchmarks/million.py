@@ -1,6 +1,6 @@
-"""Measures on a million images, in a process of its own with a PostgreSQL and a queue of its own.
+"""Measures with a million images, in a separate process with its own PostgreSQL and queue.
 
-Prints JSON. The images are rows alone: no file of theirs exists.
+Prints JSON. The images are rows without files.
 """
 
 import json
@@ -23,7 +23,7 @@ FEW = 1_000
 IDS_IN_BODY = 10_000
 ROUNDS = 9
 
-# What is not in here is as in the first image, which the site made itself.
+# Columns that are not listed are copied from the first image, which the site made.
 COLUMNS = {
     "original": "number || '.jpg'",
     "created_at": "timestamptz '2021-01-01' + number * interval '150 seconds'",
@@ -58,7 +58,7 @@ PAGES = {
     "fresh": "state=fresh",
     "a day": "fromDate=2023-03-01&toDate=2023-03-01",
 }
-"""Queries of the list of images, each also far from its beginning."""
+"""Queries of the API's list of images, each also measured far from its beginning."""
 FILTERS = {
     "all": "",
     "stale": "state=stale",
@@ -74,7 +74,7 @@ FILTERS = {
     "made before a day": "generated-before=2024-03-01",
     "far down": "p={deep_page}",
 }
-"""Queries of the list in the admin."""
+"""Queries of the admin's list."""
 
 
 def main(count: int) -> None:
@@ -83,7 +83,7 @@ def main(count: int) -> None:
     _in_another_process(lambda: _fill(0, FEW))
     few_ms = _in_another_process(lambda: _list_ms(_client(), ""))
     _in_another_process(lambda: _fill(FEW, count))
-    # Before the client: its imports are not the start's memory.
+    # Before the client, whose imports would count as memory of the start.
     found: dict[str, Any] = _start(count)
     client = _client()
     found["few_ms"] = few_ms
@@ -93,7 +93,7 @@ def main(count: int) -> None:
         for cursor in ("", _cursor_at(count // 5))
     }
     found["ids_seconds"] = _ids_seconds(client, count)
-    found["tallies_ms"] = _tallies_ms()
+    found["counts_ms"] = _counts_ms()
     found["changelist_ms"] = _changelist_ms(deep_page=count // 1000)
     found["plan_seconds"], found["click_seconds"] = _click_seconds()
     found["overview_ms"] = _overview_ms()
@@ -101,7 +101,7 @@ def main(count: int) -> None:
 
 
 def _in_another_process(act: Callable[[], float | None]) -> float:
-    """What it gives; so that its memory is not in the peak of this process."""
+    """Returns what `act` does, in a fork so that its memory is not in this process's peak."""
     connection.close()
     reading, writing = os.pipe()
     child = os.fork()
@@ -110,14 +110,14 @@ def _in_another_process(act: Callable[[], float | None]) -> float:
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        given = pipe.read()
+        result = pipe.read()
     if os.waitpid(child, 0)[1] != 0:
         raise SystemExit("The images could not be made, or not be listed.")
-    return float(json.loads(given))
+    return float(json.loads(result))
 
 
 def _fill(first: int, last: int) -> None:
-    """Images up to that number, the first of all as the site makes it (PostgreSQL)."""
+    """Insert the images after `first` up to `last` (PostgreSQL)."""
     # Models cannot be imported before Django is set up.
     from thumbnails.models import ImageAsset, recipe_in_force  # noqa: PLC0415
 
@@ -169,7 +169,7 @@ def _start(count: int) -> dict[str, float]:
 
 
 def _client() -> Any:
-    """A script with a token."""
+    """A client with an API token."""
     from django.contrib.auth.models import User  # noqa: PLC0415
     from django.test import Client  # noqa: PLC0415
 
@@ -179,7 +179,7 @@ def _client() -> Any:
     _, secret = ApiToken.objects.issue(user, "benchmark")
     client = Client(headers={"Authorization": f"Bearer {secret}"})
     with warnings.catch_warnings():
-        # Nobody collects static files for a measurement; WhiteNoise finds the apps' own.
+        # Static files are not collected here; WhiteNoise finds those of the apps.
         warnings.filterwarnings("ignore", "No directory at", UserWarning)
         client.handler.load_middleware()
     return client
@@ -205,7 +205,7 @@ def _cursor_at(asset_id: int) -> str:
 
 
 def _ids_seconds(client: Any, count: int) -> float:
-    """From the request to the answer for a run over so many ids."""
+    """The time of a request that starts a run over IDS_IN_BODY ids."""
     ids = list(range(1, count + 1, max(1, count // IDS_IN_BODY)))[:IDS_IN_BODY]
     started_at = time.perf_counter()
     response = client.post(
@@ -241,7 +241,7 @@ def _changelist_ms(*, deep_page: int) -> dict[str, float]:
 
 
 def _click_seconds() -> tuple[float, float]:
-    """Of the plan of a run over all, and of the button on it."""
+    """The times of the plan of a run over all images, and of its start button."""
     from django.contrib.auth.models import User  # noqa: PLC0415
     from django.test import Client  # noqa: PLC0415
 
@@ -260,8 +260,8 @@ def _click_seconds() -> tuple[float, float]:
     return planned_at - started_at, clicked_at - planned_at
 
 
-def _tallies_ms() -> dict[str, float]:
-    """What a worker takes for each of them, beside its work."""
+def _counts_ms() -> dict[str, float]:
+    """The time that a worker takes for each cached count."""
     from thumbnails.models import CachedCount  # noqa: PLC0415
     from thumbnails.upkeep.reports import counts  # noqa: PLC0415
 
@@ -271,7 +271,7 @@ def _tallies_ms() -> dict[str, float]:
 
 
 def _overview_ms() -> float:
-    """The median of some requests for the overview, whose numbers are kept."""
+    """The median of some requests for the overview, whose counts are cached."""
     from django.contrib.auth.models import User  # noqa: PLC0415
     from django.test import Client  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Queries of pages that show thumbnails: those that fetch the page's rows and no others."""
+"""The number of queries of pages with thumbnails: only those that load the page's rows."""
 
 import warnings
 from http import HTTPStatus
@@ -15,17 +15,17 @@ from thumbnails.views import PER_PAGE
 
 URLS = 100
 GALLERY_QUERIES = 2
-"""How many images there are, for the pager, and the rows of the page."""
+"""The number of images, for the paginator, and the rows of the page."""
 PAGE_QUERIES = 1
 """The rows."""
 HIT_QUERIES = 0
-"""The file's own stamp says that it is what the address names."""
+"""The file's stamp is compared with the URL."""
 
 TEMPLATE = "{% for asset in assets %}<img src='{{ asset.thumbnail_url }}'>{% endfor %}"
 
 
 def measure() -> Section:
-    """Over the images of this process's site, which must have at least URLS."""
+    """With the images of this process's site, which must have at least URLS."""
     client = _client()
     _render_some(client)
     return Section(
@@ -60,7 +60,7 @@ def measure() -> Section:
 
 
 def _render_some(client: Client) -> None:
-    """Every other image gets its thumbnail, so that the pages show fresh and missing ones."""
+    """Render every other image, so that the pages show fresh and missing thumbnails."""
     for asset in ImageAsset.objects.order_by("-pk")[: URLS * 2 : 2]:
         response = client.get(asset.thumbnail_url)
         if response.status_code != HTTPStatus.OK:
@@ -79,12 +79,12 @@ def _hit_queries(client: Client) -> int:
     with _captured() as queries:
         response = client.get(address)
     if "immutable" not in response.headers.get("Cache-Control", ""):
-        raise NothingToMeasure(f"{address} is no hit: {response.status_code}.")
+        raise NothingToMeasure(f"{address} is not a hit: {response.status_code}.")
     return len(queries)
 
 
 def _captured() -> CaptureQueriesContext:
-    """Without the one that a process asks once a second: which recipe is in force."""
+    """Without the query for the recipe in force, which a process runs once a second."""
     recipes.look()
     return CaptureQueriesContext(connection)
 
@@ -92,7 +92,7 @@ def _captured() -> CaptureQueriesContext:
 def _client() -> Client:
     client = Client()
     with warnings.catch_warnings():
-        # Nobody collects static files for a measurement; WhiteNoise finds the apps' own.
+        # Static files are not collected here; WhiteNoise finds those of the apps.
         warnings.filterwarnings("ignore", "No directory at", UserWarning)
         client.handler.load_middleware()
     return client

@@ -1,8 +1,8 @@
-"""Pictures to measure on, made here, so that every machine measures the same ones.
+"""Generated images, so that every machine measures the same ones.
 
-What a photo costs its decoder depends on how much is in it, so the large ones imitate a phone's:
-shapes with hard edges, texture of all scales as nature has it, the grain of a sensor, and a
-quality at which phones save. They come to 3 to 5 MB each, as real ones do.
+The cost of decoding a photo depends on its detail, so the large ones imitate a phone's: shapes
+with hard edges, natural texture on all scales, the noise of a sensor, and the JPEG quality of
+phones. They have 3 to 5 MB each, like real ones.
 """
 
 import io
@@ -19,16 +19,16 @@ Colour = tuple[int, int, int]
 Plane = npt.NDArray[np.float32]
 
 PHOTO_SIZE: Size = (4032, 3024)
-"""12 megapixels, as most phones store them: lying, with the orientation in EXIF."""
+"""12 megapixels, as most phones store them: in landscape, with the orientation in EXIF."""
 PHOTO_QUALITY = 91
 DRAWN_SIZE: Size = (2016, 1512)
-"""Scenes are drawn at half the size: no phone's lens is sharp to the pixel."""
+"""Scenes are drawn at half the size: phone photos are not sharp to the pixel."""
 
 SMALL_SIZE: Size = (320, 240)
 TINY_SIZE: Size = (16, 12)
 
 TINT = 30
-"""By how much a colour's red, green and blue differ from a grey at most."""
+"""How much a colour's red, green and blue may differ from grey."""
 
 
 # --- Photos -------------------------------------------------------------------------------------
@@ -36,7 +36,7 @@ TINT = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What a photo shows, and how much texture lies over it."""
+    """The motif of a photo, and its texture and noise."""
 
     name: str
     draw: Callable[[np.random.Generator, Size], Image.Image]
@@ -45,11 +45,11 @@ class Scene:
     roughness: float
     """Each scale's amplitude as a share of the next coarser one's."""
     grain: float
-    """Standard deviation of the sensor's noise, of 255: what a phone's own filter leaves of it."""
+    """Standard deviation of the noise, of 255, after a phone's own noise reduction."""
 
 
 def make_photos(folder: Path, *, count: int) -> list[Path]:
-    """Write `count` photos of 12 megapixels: the scenes by turns, in the orientations by turns."""
+    """Write `count` photos of 12 megapixels, cycling through scenes and orientations."""
     folder.mkdir(parents=True, exist_ok=True)
     scenes = [_photographed(scene, seed) for seed, scene in enumerate(SCENES[:count])]
     paths = []
@@ -76,7 +76,7 @@ def _photographed(scene: Scene, seed: int) -> bytes:
 
 
 def _texture(random: np.random.Generator, roughness: float) -> Plane:
-    """Brightness that varies on every scale from the whole photo down to 2 pixels; deviation 1."""
+    """Brightness that varies on every scale from the whole photo to 2 pixels; deviation 1."""
     width, height = PHOTO_SIZE
     total: Plane = np.zeros((3, 4), dtype=np.float32)
     amplitude = 1.0
@@ -99,7 +99,7 @@ def _scaled(plane: Plane, size: Size) -> Plane:
 
 
 def _with_orientation(jpeg: bytes, orientation: int) -> bytes:
-    """The JPEG with an EXIF segment put in front, so that a scene is encoded only once."""
+    """The JPEG with an EXIF segment inserted, so that a scene is encoded only once."""
     content = _exif(orientation)
     segment = b"\xff\xe1" + (len(content) + 2).to_bytes(2) + content
     return jpeg[:2] + segment + jpeg[2:]
@@ -121,7 +121,7 @@ def make_small(folder: Path, *, count: int) -> list[Path]:
 
 
 def make_tiny(folder: Path, *, count: int) -> list[Path]:
-    """Write `count` JPEGs of 16 × 12 pixels, which cost next to nothing to render."""
+    """Write `count` JPEGs of 16 × 12 pixels, which cost almost nothing to render."""
     return _make_plain(folder, TINY_SIZE, count, endings=(".jpg",))
 
 
@@ -139,11 +139,11 @@ def _make_plain(folder: Path, size: Size, count: int, *, endings: Sequence[str])
     return paths
 
 
-# --- What they show -----------------------------------------------------------------------------
+# --- Scenes -------------------------------------------------------------------------------------
 
 
 def _hills(random: np.random.Generator, size: Size) -> Image.Image:
-    """A bright sky over ridges, each nearer and darker."""
+    """A bright sky over ridges that get darker towards the front."""
     width, height = size
     image = _gradient(size, (120, 170, 225), (225, 230, 235))
     draw = ImageDraw.Draw(image)
@@ -158,7 +158,7 @@ def _hills(random: np.random.Generator, size: Size) -> Image.Image:
 
 
 def _street(random: np.random.Generator, size: Size) -> Image.Image:
-    """Fronts of houses: straight hard edges, hundreds of windows."""
+    """Facades: straight hard edges, hundreds of windows."""
     width, height = size
     image = _gradient(size, (165, 185, 215), (215, 215, 210))
     draw = ImageDraw.Draw(image)
@@ -176,7 +176,7 @@ def _street(random: np.random.Generator, size: Size) -> Image.Image:
 
 
 def _leaves(random: np.random.Generator, size: Size) -> Image.Image:
-    """A bush: thousands of leaves over one another."""
+    """A bush of thousands of overlapping leaves."""
     image = Image.new("RGB", size, (50, 65, 45))
     draw = ImageDraw.Draw(image)
     for x, y, length, breadth, shade in random.random((4000, 5)):
@@ -187,7 +187,7 @@ def _leaves(random: np.random.Generator, size: Size) -> Image.Image:
 
 
 def _table(random: np.random.Generator, size: Size) -> Image.Image:
-    """Things on a table before a blurred room: large smooth areas, few edges."""
+    """Objects on a table in front of a blurred room: large smooth areas, few edges."""
     small = Image.new("RGB", (size[0] // 4, size[1] // 4), (150, 120, 95))
     draw = ImageDraw.Draw(small)
     for x, y, radius in random.random((60, 3)):
@@ -208,7 +208,7 @@ def _gradient(size: Size, top: Colour, bottom: Colour) -> Image.Image:
 
 
 def _colour(random: np.random.Generator, darkest: int, brightest: int) -> Colour:
-    """Rather pale, as most things are: what is bright red beside bright green no JPEG keeps."""
+    """A pale colour: JPEG does not preserve details between saturated ones."""
     grey = random.integers(darkest, brightest)
     red, green, blue = (int(value) for value in grey + random.integers(-TINT, TINT, 3))
     return red, green, blue
@@ -221,4 +221,4 @@ SCENES = (
     Scene(name="table", draw=_table, texture=9, roughness=0.62, grain=5.5),
 )
 ORIENTATIONS = (6, 1, 6, 8, 1, 6, 3, 1)
-"""Phones are mostly held upright, which is 6, or turned to the left, which is 1."""
+"""Mostly 6, a phone held upright, and 1, one turned to the left."""

@@ -1,4 +1,4 @@
-"""The whole command over photos: what it costs besides rendering, and what a second core brings."""
+"""The whole command over photos: its overhead, and its speed-up by a second core."""
 
 import multiprocessing
 import os
@@ -20,20 +20,20 @@ CPU_AT_MOST = Bound(at_most=1.15)
 GAIN_AT_LEAST = Bound(at_least=1.85)
 
 QUIET_CORES = 0.1
-"""A wall time is quiet where other programs kept no more than this of the machine busy."""
+"""A wall time is quiet if other programs kept no more cores than this busy."""
 BUSY_CORES = 0.25
-"""Above it, wall times tell more of the other programs than of the command: no verdict."""
+"""Above it, wall times depend too much on other programs to be judged."""
 MORE_ROUNDS = 1
-"""So often a wall time is taken once more where none is quiet; the bound plays no part in that."""
+"""How often a wall time is measured again if none is quiet, whether the bound is met or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuRound:
-    """CPU of the command, and of rendering the same photos around it and nothing else."""
+    """CPU of the command, and of only rendering the same photos before and after it."""
 
     command: Usage
     alone_before: Usage
-    """Half of the photos; the others follow after the command, so that a drift hits both alike."""
+    """Half of the photos; the rest follows after the command, so that drift affects both."""
     alone_after: Usage
 
     @property
@@ -48,7 +48,7 @@ class CpuRound:
 def measure(
     home: Path, photos: Sequence[Path], *, count: int, rounds: int, cores: int, judged: bool
 ) -> Section:
-    """`judged` is False where there are fewer photos than the bounds are meant for."""
+    """`judged` is False if there are fewer photos than the bounds apply to."""
     site = Site.create(home)
     site.add_originals(photos, count=count)
     site.manage("import_images", str(site.originals))
@@ -80,7 +80,7 @@ def _measure_cpu(site: Site, paths: Sequence[Path]) -> CpuRound:
 
 
 def _quiet(command: Callable[[], Usage], usages: list[Usage]) -> Usage:
-    """The least of the quiet wall times; after MORE_ROUNDS, the least disturbed one."""
+    """The shortest quiet wall time; if none is quiet after MORE_ROUNDS, the quietest one."""
     usages = usages or [command()]
     for _ in range(MORE_ROUNDS):
         if any(usage.others_cores <= QUIET_CORES for usage in usages):
@@ -93,7 +93,7 @@ def _quiet(command: Callable[[], Usage], usages: list[Usage]) -> Usage:
 
 
 def _command(site: Site, *, workers: int, on_one_core: bool = False) -> Usage:
-    """`on_one_core`: the process that keeps the books shares it with the one that renders."""
+    """`on_one_core`: the command and its render process share one core."""
     cores = os.sched_getaffinity(0)
     try:
         if on_one_core:
@@ -113,7 +113,7 @@ def _render_all(paths: Sequence[Path]) -> Usage:
 
 
 def _render_by_two(paths: Sequence[Path]) -> Usage:
-    # Forked: they start at once and have all modules.
+    # Forked, so that they start immediately with all modules.
     context = multiprocessing.get_context("fork")
     with metered(other_programs=True) as usage, ProcessPoolExecutor(2, context) as pool:
         for _ in pool.map(this_renderer, paths, chunksize=8):
@@ -159,11 +159,11 @@ def _gain_rows(one: Usage, two: Usage, *, judged: bool) -> list[Row]:
 
 
 def _machines_gain(paths: Sequence[Path]) -> Row:
-    """Of rendering alone: what a second core brings on this machine at best."""
+    """The speed-up of only rendering: the best that a second core allows on this machine."""
     one, two = _render_all(paths), _render_by_two(paths)
     return Row(
         key="regenerating.machines_gain",
-        label="the gain of rendering alone: what the machine itself gives",
+        label="the gain of rendering alone: the machine's limit",
         value=one.wall_seconds / two.wall_seconds,
         unit="×",
         digits=2,

@@ -1,4 +1,4 @@
-"""CPU per thumbnail, and how near its pixels are to what the old service made."""
+"""CPU per thumbnail, and the similarity of its pixels to those of the old service."""
 
 import io
 import math
@@ -21,7 +21,7 @@ RECIPE = Recipe()
 MAX_PIXELS = 200_000_000
 FINGERPRINT = "0123456789abcdef"
 FLOOR_GAP = 2.0
-"""The floor decodes to at least so many times the thumbnail's size."""
+"""The floor decodes to at least this many times the thumbnail's size."""
 LIMITS = Limits(seconds=30, memory_bytes=2**30)
 
 Work = Callable[[Path], object]
@@ -36,7 +36,7 @@ def this_renderer(path: Path) -> bytes:
 
 
 def in_a_process(pool: RenderPool, path: Path) -> bytes:
-    """As the site does it: what is read from the disk goes to a process that decodes it."""
+    """As the site does: the file is read here and decoded in a render process."""
     file = os.open(path, os.O_RDONLY)
     try:
         with Spool() as spool:
@@ -50,21 +50,21 @@ def in_a_process(pool: RenderPool, path: Path) -> bytes:
 
 
 def old_order(path: Path) -> bytes:
-    """As the old service did it: the full picture is loaded, set upright, flattened, resized."""
+    """As the old service did: load the full image, transpose, flatten, resize."""
     image = _old_preparation(path)
     size = fit_inside(*image.size, RECIPE.size_px)
     return _saved(image.resize(size, Image.Resampling.LANCZOS))
 
 
 def old_order_with_thumbnail(path: Path) -> bytes:
-    """The same with Pillow's `thumbnail`, which averages blocks of pixels before it resizes."""
+    """The same with Pillow's `thumbnail`, which averages blocks of pixels before resizing."""
     image = _old_preparation(path)
     image.thumbnail((RECIPE.size_px, RECIPE.size_px), Image.Resampling.LANCZOS)
     return _saved(image)
 
 
 def reduced_decode(path: Path) -> None:
-    """The floor: what no renderer with this decoder can do without."""
+    """The floor: the minimum for any renderer with this decoder."""
     with Image.open(path) as image:
         width, height = fit_inside(*image.size, RECIPE.size_px)
         image.draft(None, (math.ceil(width * FLOOR_GAP), math.ceil(height * FLOOR_GAP)))
@@ -101,7 +101,7 @@ def _contenders(pool: RenderPool) -> Contenders:
 
 def measure(photos: Sequence[Path], *, rounds: int) -> Section:
     with RenderPool(1, LIMITS) as pool:
-        in_a_process(pool, photos[0])  # it is started once, and not for each picture
+        in_a_process(pool, photos[0])  # starts the process before the measurement
         contenders = _contenders(pool)
         medians = _medians(contenders, photos, rounds)
     return Section(
@@ -111,10 +111,9 @@ def measure(photos: Sequence[Path], *, rounds: int) -> Section:
 
 
 def _medians(contenders: Contenders, photos: Sequence[Path], rounds: int) -> dict[str, list[float]]:
-    """Of each contender, the median milliseconds of CPU for each photo.
+    """The median milliseconds of CPU of each contender for each photo.
 
-    All contenders take their turn within a round, so that a machine which becomes slower or
-    faster meanwhile does so for all of them.
+    All contenders take turns within a round, so that drift affects all of them.
     """
     taken: dict[str, list[list[float]]] = {key: [[] for _ in photos] for key in contenders}
     for _ in range(rounds):
@@ -167,7 +166,7 @@ def _ratio(above: list[float], below: list[float], key: str, label: str, bound: 
 
 
 def _likeness(photos: Sequence[Path]) -> list[Row]:
-    """The worst photo's PSNR: of the files as they are shipped, and of what was encoded."""
+    """The worst photo's PSNR: of the decoded files, and of the images before encoding."""
     shipped = [psnr(_decoded(this_renderer(p)), _decoded(old_order(p))) for p in photos]
     encoded = [psnr(_to_encode(this_renderer, p), _to_encode(old_order, p)) for p in photos]
     return [
@@ -190,7 +189,8 @@ def _likeness(photos: Sequence[Path]) -> list[Row]:
 
 
 def psnr(one: Image.Image, other: Image.Image) -> float:
-    """Peak signal-to-noise ratio in dB over all RGB values. Raises ValueError at other sizes."""
+    """Returns the peak signal-to-noise ratio of all RGB values in dB. Raises ValueError if the
+    sizes differ."""
     if one.size != other.size:
         raise ValueError(f"Pictures of {one.size} and {other.size} cannot be compared.")
     difference = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
@@ -202,7 +202,7 @@ def _decoded(jpeg: bytes) -> Image.Image:
 
 
 def _to_encode(work: Work, path: Path) -> Image.Image:
-    """The picture that the work hands to the encoder."""
+    """The image that the work passes to the encoder."""
     with mock.patch.object(Image.Image, "save", autospec=True) as save:
         work(path)
     image: Image.Image = save.call_args.args[0]

@@ -1,4 +1,4 @@
-"""What was measured, as rows of a table and as JSON."""
+"""The measurements as a table and as JSON."""
 
 import platform
 import sys
@@ -15,7 +15,7 @@ LABEL_WIDTH, VALUE_WIDTH, BOUND_WIDTH, MET_WIDTH = 58, 15, 12, 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What a value may at most or must at least be, in the row's unit; one of the two is given."""
+    """An upper or a lower bound of a value, in the row's unit."""
 
     at_most: float | None = None
     at_least: float | None = None
@@ -34,22 +34,22 @@ class Row:
     """One measured value."""
 
     key: str
-    """Names it in the JSON, for scripts; stays what it is."""
+    """Its stable name in the JSON, for scripts."""
     label: str
     value: float | None
-    """None where it could not be measured; the note says why."""
+    """None if it could not be measured; the note says why."""
     unit: str
     digits: int = 1
-    """Decimals that people are shown."""
+    """Decimals in the table."""
     bound: Bound | None = None
-    """None for a row that only informs."""
+    """None for information only."""
     judged: bool = True
-    """False where the bound is meant for more than this run measured."""
+    """False if the bound applies to more than this run measured."""
     note: str = ""
 
     @property
     def met(self) -> bool | None:
-        """Whether the bound holds; None where there is nothing to judge."""
+        """Whether the bound holds; None if it cannot be judged."""
         if self.bound is None or self.value is None or not self.judged:
             return None
         return self.bound.holds(self.value)
@@ -88,7 +88,7 @@ def _verdict(row: Row) -> str:
 
 
 def as_json(sections: Sequence[Section], *, quick: bool, seconds: float) -> dict[str, Any]:
-    """All rows, and what they were measured on. `seconds` is how long that took."""
+    """Returns all rows and the environment. `seconds` is the duration of the run."""
     return {
         "measuredAt": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),

@@ -1,4 +1,4 @@
-"""What runs cost beside rendering: their bookkeeping, and an audit."""
+"""The bookkeeping of runs, and an audit."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -20,13 +20,13 @@ BOOKKEEPING_BOUND = Bound(at_most=5)
 AUDIT_BOUND = Bound(at_most=10)
 SAME_VERSION = "1-1"
 CHUNKS = 32
-"""Of the run's are done: half of them tell as much as all."""
+"""How many of the run's are measured: half of them are representative."""
 
 
 def measure(
     here: Site, small: Sequence[Path], *, pictures: int, files: int, judged: bool
 ) -> Section:
-    """On this process's own site, whose images go."""
+    """With this process's own site, whose images are deleted."""
     rows = [
         _bookkeeping(here, small, pictures, judged=judged),
         _audit(here, small[0], files, judged=judged),
@@ -35,9 +35,9 @@ def measure(
 
 
 def _bookkeeping(here: Site, small: Sequence[Path], count: int, *, judged: bool) -> Row:
-    """Chunk by chunk once as a run does it and once picture by picture, with nothing recorded.
+    """Each chunk once as in a run and once image by image, without recording anything.
 
-    By turns which of the two is first. CPU of this process and of the one that renders.
+    In alternating order. CPU of this process and of its render process.
     """
     empty(here)
     here.add_originals(small, count=count)
@@ -61,9 +61,9 @@ def _bookkeeping(here: Site, small: Sequence[Path], count: int, *, judged: bool)
             of_chunk = [assets[asset_id] for asset_id in chunk.asset_ids]
             as_run, bare = partial(_work, chunk, pool), partial(_refresh, of_chunk, pool)
             acts = (bare, as_run) if number % 2 else (as_run, bare)
-            taken = {act: _anew(act, of_chunk) for act in acts}
-            with_run += taken[as_run]
-            alone += taken[bare]
+            cpu = {act: _uncached(act, of_chunk) for act in acts}
+            with_run += cpu[as_run]
+            alone += cpu[bare]
     if run.progress().rendered != pictures:
         raise NothingToMeasure(f"The run ended with {run.progress()}.")
     return Row(
@@ -73,14 +73,14 @@ def _bookkeeping(here: Site, small: Sequence[Path], count: int, *, judged: bool)
         unit="% CPU",
         bound=BOOKKEEPING_BOUND,
         judged=judged,
-        # By the clock it saves, and looks whether it is paused: the slower, the more often.
+        # Saves and checks are timed: a slower machine does more of them.
         note=f"{with_run / pictures:.2f} ms a picture with it, {alone / pictures:.2f} without; "
         f"others kept {usage.others_cores:.2f} cores busy",
     )
 
 
-def _anew(act: Callable[[], object], assets: Iterable[ImageAsset]) -> float:
-    """Milliseconds of CPU, where none of the thumbnails is there before."""
+def _uncached(act: Callable[[], object], assets: Iterable[ImageAsset]) -> float:
+    """Milliseconds of CPU with the thumbnails deleted before."""
     for asset in assets:
         cache.delete(asset.thumbnail_name)
     return cpu_milliseconds(act)
@@ -96,7 +96,7 @@ def _refresh(assets: Iterable[ImageAsset], pool: RenderPool) -> None:
 
 
 def _audit(here: Site, original: Path, files: int, *, judged: bool) -> Row:
-    """Of one thumbnail, linked as often as there are images of the same source version."""
+    """With the same thumbnail for all images, which have the same source version."""
     empty(here)
     recipe = recipe_in_force()
     with original.open("rb") as file:
@@ -136,7 +136,7 @@ def _audit(here: Site, original: Path, files: int, *, judged: bool) -> Row:
 
 
 def empty(here: Site) -> None:
-    """Take all images from this process's own site."""
+    """Delete all images and runs of this process's own site."""
     Run.objects.all().delete()
     ImageAsset.objects.all().delete()
     for folder in (here.originals, here.thumbnails):

@@ -1,4 +1,4 @@
-"""Sites to measure on: a folder with originals, cache and database, and the site's commands."""
+"""Sites for benchmarks: a folder with originals, cache and database, and the site's commands."""
 
 import os
 import secrets
@@ -28,16 +28,16 @@ NUMBERS = (
     "DATABASE_SECONDS",
     "PROXIES",
 )
-"""Of the site's settings."""
+"""The site's numeric settings."""
 
 
 class NothingToMeasure(Exception):
-    """The site did not do what was to be measured; the message says what it did instead."""
+    """The site did not do what is measured; the message says what it did instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A site of its own in the folder `home`, with an SQLite database."""
+    """A separate site in the folder `home`, with an SQLite database."""
 
     home: Path
 
@@ -57,14 +57,14 @@ class Site:
         return site
 
     def adopt(self) -> None:
-        """Make this process one of the site's. Only once, before any model is imported."""
+        """Set up this process for the site. Only once, before any model is imported."""
         self.home.mkdir(parents=True)
         os.environ.update(self._settings())
         django.setup()
         call_command("migrate", verbosity=0)
 
     def add_originals(self, pictures: Sequence[Path], *, count: int) -> None:
-        """Give it `count` originals: the pictures by turns, as links, in folders."""
+        """Add `count` originals, as links that cycle through the pictures, in folders."""
         for number in range(count):
             picture = pictures[number % len(pictures)]
             folder = self.originals / f"{number // PER_FOLDER:03}"
@@ -72,12 +72,12 @@ class Site:
             _link(picture, folder / f"{number:06}{picture.suffix}")
 
     def manage(self, *arguments: str) -> None:
-        """Run a command of the site to its end. Raises NothingToMeasure."""
+        """Run a command of the site. Raises NothingToMeasure if it fails."""
         with self.started(*arguments):
             pass
 
     def started(self, *arguments: str, **settings: str) -> "RunningCommand":
-        """`settings` are environment variables that differ from the site's."""
+        """Start a command. `settings` are environment variables that override the site's."""
         return RunningCommand(self._log, arguments, env=self.environment() | settings)
 
     @property
@@ -85,17 +85,17 @@ class Site:
         return self.home / "command.log"
 
     def environment(self) -> dict[str, str]:
-        """What its processes are started with."""
+        """Returns the environment of its processes."""
         environment = {**os.environ, **self._settings()}
-        # With it every command would compile the project's modules again, which no site's does.
+        # With it every command would compile the project's modules again, unlike on a real site.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         return environment
 
     def _settings(self) -> dict[str, str]:
-        """All that the site's settings read: nothing of them may come from whoever measures."""
+        """All variables that the settings read, so that none is inherited."""
         foreign = [name for name in os.environ if name.startswith("THUMBNAIL_")]
         return {
-            # An empty one means the default, also where a trial site of this checkout says more.
+            # Empty ones mean the default, whatever the demo site of this checkout sets.
             **dict.fromkeys((*foreign, *NUMBERS), ""),
             "THUMBNAIL_DIR": str(self.thumbnails),
             "ORIGINALS_DIR": str(self.originals),
@@ -111,7 +111,7 @@ class Site:
 
 
 class RunningCommand:
-    """A command of the site, from its start to its end, which leaving the context awaits."""
+    """A started command of the site; leaving the context waits for its end."""
 
     def __init__(self, log: Path, arguments: Sequence[str], *, env: dict[str, str]) -> None:
         self._log = log
@@ -140,5 +140,5 @@ class RunningCommand:
 def _link(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
-    except OSError:  # a file system without links, or one that allows a file only so many
+    except OSError:  # the file system has no links, or limits their number
         shutil.copy2(source, target)

@@ -1,4 +1,4 @@
-"""What storing a thumbnail costs, and which part of it is the wait for the disk."""
+"""The cost of storing a thumbnail, and the share of it that is spent in fsync."""
 
 import os
 import time
@@ -17,7 +17,7 @@ _fsync = os.fsync
 
 
 def measure(photo: Path, *, writes: int) -> Section:
-    """In place of another in the cache of this process's site, by turns with fsync and without."""
+    """Replace thumbnails in the cache of this process's site, by turns with and without fsync."""
     content = this_renderer(photo)
     synced: list[float] = []
     unsynced: list[float] = []
@@ -25,7 +25,7 @@ def measure(photo: Path, *, writes: int) -> Section:
     for number in range(1, writes + 1):
         write = partial(cache.write, layout.name_for(number), content)
         write()
-        # Plain functions: a Mock would take as long as what is measured.
+        # Plain functions: a Mock would be as slow as what is measured.
         with mock.patch("os.fsync", lambda fd: waits.append(_milliseconds(partial(_fsync, fd)))):
             synced.append(_milliseconds(write))
         with mock.patch("os.fsync", _no_fsync):
@@ -38,7 +38,7 @@ def measure(photo: Path, *, writes: int) -> Section:
             _time("storing.write_without_fsync_ms", "without fsync", unsynced),
             Row(
                 key="storing.fsync_share",
-                label="fsync's part of the whole time",
+                label="fsync's share of the total time",
                 value=100 * sum(waits) / sum(synced),
                 unit="%",
                 digits=0,

@@ -1,4 +1,4 @@
-"""All that is measured, in order. Import it only where Django is set up."""
+"""All benchmarks, in order. To be imported only after Django is set up."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,10 +40,10 @@ class Extent:
     audited_files: int = 100_000
     images: int = 1_000_000
     hostile_seconds: float = 5
-    """The limit of time of one try at a tiny file that takes long."""
+    """The time limit of one attempt at a tiny file that takes long."""
     web_extent: web.Extent = web.WHOLE
     is_whole: bool = True
-    """False where some bounds are meant for more than this."""
+    """False if some bounds apply to more than this."""
 
 
 WHOLE = Extent()
@@ -65,7 +65,7 @@ QUICK = Extent(
 
 
 def measure(home: Path, here: Site, extent: Extent) -> Iterator[Section]:
-    """Section after section, as they are done. `here` is this process's own site."""
+    """Yields the sections as they are finished. `here` is this process's own site."""
     originals = photos.make_photos(home / "photos", count=extent.photos)
     tiny = photos.make_tiny(home / "tiny", count=8)
     small = photos.make_small(home / "small", count=50)

@@ -1,4 +1,4 @@
-"""What a visitor meets: a real gunicorn, its hits, and what bad pictures do to it."""
+"""The web server: the cost of hits on a real gunicorn, and the effect of hostile images."""
 
 import re
 import statistics
@@ -37,7 +37,7 @@ MEMORY_BOUND = Bound(at_most=250)
 RENDER_MEMORY_BOUND = Bound(at_most=1)
 
 THREADS = 8
-"""As in the Procfile, which starts two such processes."""
+"""Per process, as in the Procfile, which starts two."""
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "benchmarks.web_settings",
     "THUMBNAIL_RENDER_SECONDS": "30",
@@ -56,12 +56,12 @@ class Extent:
     """Of requests of each kind, by turns."""
     batch: int = 200
     tail_seconds: float = 20
-    """For so long hits are asked for: first alone, then beside the slow picture."""
+    """How long hits are requested: first alone, then during slow renders."""
     slow_seconds: float = 20
     vast_pixels: int = 200_000_000
     starts: int = 3
     is_whole: bool = True
-    """False where the bounds are meant for more than this."""
+    """False if the bounds apply to more than this."""
 
 
 WHOLE = Extent()
@@ -77,7 +77,7 @@ QUICK = Extent(
 
 
 def measure(home: Path, here: Site, photo: Path, extent: Extent) -> Section:
-    """With this process's own site, whose images go."""
+    """With this process's own site, whose images are deleted."""
     home.mkdir()
     hit = _hit(here, photo)
     with WebServer(here, home / "hits.log", hit) as server:
@@ -103,7 +103,7 @@ def _hit(here: Site, photo: Path) -> ImageAsset:
 
 
 class WebServer:
-    """gunicorn as the Procfile starts it, with one process, at a port that the system chose."""
+    """gunicorn as in the Procfile, with one process and at a port chosen by the system."""
 
     def __init__(self, site: Site, log: Path, hit: ImageAsset) -> None:
         self._log = log
@@ -151,22 +151,22 @@ class WebServer:
             started = self._master.children(recursive=True)
             self._program.terminate()
             self._program.wait()
-            for process in started:  # a decoder at work does not notice that its parent is gone
+            for process in started:  # a busy decoder does not notice that its parent has died
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The head of an answer; its body was read as well."""
+    """The head of a response, whose body was read, too."""
 
     status: int
     headers: dict[str, str]
-    """By their names in small letters."""
+    """By lower-case name."""
 
 
 class Client:
-    """One connection that is kept: as few lines as possible, for they take the same machine."""
+    """A minimal client with one persistent connection: it shares the machine with the server."""
 
     def __init__(self, port: int) -> None:
         self._socket = create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS)
@@ -195,7 +195,7 @@ class Client:
         return answer
 
     def expect(self, status: HTTPStatus, path: str, **headers: str) -> Answer:
-        """Ask for that. Raises NothingToMeasure where the answer is another one."""
+        """Send a request. Raises NothingToMeasure for a response with another status."""
         answer = self.get(request_for(path, headers))
         if answer.status != status:
             raise NothingToMeasure(f"{path} answers {answer.status} instead of {status.value}.")
@@ -221,7 +221,7 @@ def _length(answer: Answer) -> int:
 
 
 def _ask_once(port: int, path: str) -> int:
-    """The status of the answer to a connection of its own."""
+    """The status of a response over a new connection."""
     with Client(port) as client:
         return client.get(request_for(path)).status
 
@@ -231,12 +231,12 @@ def _statuses(answers: Sequence[int]) -> str:
     return ", ".join(f"{number} × {status}" for status, number in counted.items())
 
 
-# --- a. What a hit costs ------------------------------------------------------------------------
+# --- a. The cost of a hit -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of one request."""
+    """The cost of one request."""
 
     cpu_seconds: float
     """Of the server."""
@@ -314,11 +314,11 @@ def _rate(key: str, label: str, costs: dict[str, Cost]) -> Row:
     )
 
 
-# --- b. Hits while a picture takes long ---------------------------------------------------------
+# --- b. Hits during slow renders ----------------------------------------------------------------
 
 
 def _tail(server: WebServer, hit: ImageAsset, home: Path, extent: Extent) -> list[Row]:
-    """The hits' 99th percentile, alone and beside a picture that is slow to render."""
+    """The 99th percentile of hits, alone and while a slow image is rendered."""
     path = home / "slow.bmp"
     path.write_bytes(slow_bmp(_pixels_for(extent.slow_seconds)))
     slow = importing.import_file(path)
@@ -333,7 +333,7 @@ def _tail(server: WebServer, hit: ImageAsset, home: Path, extent: Extent) -> lis
         _tail_row("busy", f"beside a picture of {extent.slow_seconds:g} s", busy, beside),
         Row(
             key="web.busy_over_quiet",
-            label=f"the one to the other, {SLOW_REQUESTS} asking for that picture",
+            label=f"the ratio, with {SLOW_REQUESTS} requests for that picture",
             value=ratio,
             unit="×",
             bound=TAIL_BOUND,
@@ -344,7 +344,7 @@ def _tail(server: WebServer, hit: ImageAsset, home: Path, extent: Extent) -> lis
 
 
 def _pixels_for(seconds: float) -> int:
-    """So many of `slow_bmp` take that long on this machine, as far as they are allowed."""
+    """The number of pixels of a `slow_bmp` that takes that long here, within max_pixels."""
     limits = Limits(seconds=60, memory_bytes=conf.current().render_memory_bytes)
     few, more = 500_000, 4_500_000
     with RenderPool(1, limits) as pool:
@@ -362,7 +362,7 @@ def _seconds_for(pool: RenderPool, pixels: int) -> float:
 
 @contextmanager
 def _asked_at_once(server: WebServer, assets: Sequence[ImageAsset]) -> Iterator[list[int]]:
-    """One client for each of them asks at the same moment; the answers' statuses, at the end."""
+    """Request all of them at once; yields the list of statuses, filled when the block ends."""
     together = threading.Barrier(len(assets) + 1)
 
     def ask(path: str) -> int:
@@ -378,9 +378,9 @@ def _asked_at_once(server: WebServer, assets: Sequence[ImageAsset]) -> Iterator[
 
 
 def _latencies(port: int, hit: ImageAsset, seconds: float) -> list[float]:
-    """Of hits in a steady beat, each from the moment that it is due.
+    """Of hits at a constant rate, each measured from when it is due.
 
-    So those that could not be asked in time, for the server was stuck, are late as well.
+    So requests that are delayed because the server is stuck count as late, too.
     """
     request = request_for(hit.thumbnail_url)
     latencies = []

@@ -1,5 +1,5 @@
-"""The site's settings, with one view more: what a hit is held against."""
+"""The site's settings with one more view, which hits are compared with."""
 
-from thumbsite.settings import *  # noqa: F403  the site's own, whatever they are
+from thumbsite.settings import *  # noqa: F403  all of the site's settings
 
 ROOT_URLCONF = "benchmarks.hit_urls"
