@@ -18,11 +18,11 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
-from thumbnails.admin import formatting
 from thumbnails.exceptions import NotDispatched
 from thumbnails.models import ImageAsset, Run
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import health
+from thumbnails.upkeep.reports.formatting import duration
 from thumbnails.upkeep.runs import queue, starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -295,4 +295,4 @@ def test_list__shows_progress_pace_and_people_in_a_constant_number_of_queries(
     ],
 )
 def test_duration__in_words(seconds: float, words: str) -> None:
-    assert formatting.duration(seconds) == words
+    assert duration(seconds) == words

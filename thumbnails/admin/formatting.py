@@ -7,20 +7,10 @@ from django.contrib.humanize.templatetags.humanize import intcomma
 from thumbnails.exceptions import Reason
 from thumbnails.models import Run
 from thumbnails.models.runs import Progress
+from thumbnails.upkeep.reports.formatting import done_of_total, duration
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-
-UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
-
-
-def duration(seconds: float) -> str:
-    """In the largest unit of which there are two or more: `90 seconds`, `3 hours`."""
-    for size, unit in UNITS:
-        if seconds >= 2 * size or size == 1:
-            number = max(1, round(seconds / size))
-            return f"{number} {unit}{'' if number == 1 else 's'}"
-    raise AssertionError("the last unit takes all")
 
 
 def pace(run: Run, progress: Progress) -> str:
@@ -44,7 +34,7 @@ def _rate(images_a_second: float) -> str:
 def counts(progress: Progress) -> str:
     """How much of it is done, and whether anything failed."""
     failed = f", {intcomma(progress.failed)} failed" if progress.failed else ""
-    return f"{intcomma(progress.done)} of {intcomma(progress.total)}{failed}"
+    return f"{done_of_total(progress)}{failed}"
 
 
 def person(user: "User | None") -> str:

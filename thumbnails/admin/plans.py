@@ -20,10 +20,11 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.generic import FormView
 
-from thumbnails.admin import formatting, previews
+from thumbnails.admin import previews
 from thumbnails.exceptions import AlreadyUnderWay, NoSpace, NotDispatched, QueueDown, UsageError
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.upkeep.reports.formatting import duration
 from thumbnails.upkeep.runs import planning, preview, queue, starting
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.runs.preview import Preview
@@ -146,7 +147,7 @@ class PlanView(PlanFormView):
         return super().get_context_data(
             **self._page(title),
             plan=plan,
-            duration=None if plan.seconds is None else formatting.duration(plan.seconds),
+            duration=None if plan.seconds is None else duration(plan.seconds),
             states=[(State(state), number) for state, number in plan.states.items() if number],
             sample=[
                 (asset, previews.address_of(asset))

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
-from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
@@ -21,6 +20,7 @@ from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress, progress_of
 from thumbnails.upkeep.reports import health
+from thumbnails.upkeep.reports.formatting import done_of_total
 from thumbnails.upkeep.runs import control, queue, starting
 from thumbnails.upkeep.selection.conditions import LARGEST_ID_DIGITS
 
@@ -232,8 +232,7 @@ def _report(run: Run, progress: Progress, queue_use: queue.QueueUse | None) -> S
         # The page is loaded anew once this changes: other buttons stand there then.
         "state": run.state if queue_use else f"{run.state}, no queue",
         "progress": progress,
-        "done": intcomma(progress.done),
-        "total": intcomma(progress.total),
+        "done_of_total": done_of_total(progress),
         "pace": formatting.pace(run, progress),
         "trouble": health.why_it_stands_still(run, queue_use),
         "reasons": [

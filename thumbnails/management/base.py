@@ -18,6 +18,7 @@ from thumbnails.exceptions import Interrupted, NoSpace, NotFinished, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
 from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep.reports.formatting import done_of_total, duration
 from thumbnails.upkeep.runs import execute
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.runs.stopping import Stop
@@ -96,15 +97,6 @@ def printable(text: str) -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """For people: '3 h 20 min', '12 min', '40 s'."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
 def run_as_json(run: Run, progress: Progress) -> dict[str, Any]:
     finished = run.finished_at
     return {
@@ -139,7 +131,8 @@ class RunCommand(ThumbnailCommand):
 
     def work(self, run: Run, *, processes: int, as_json: bool) -> None:
         """Work on the run to its end and report. Ctrl-C leaves it paused, to be gone on with."""
-        self._tell_what_is_done(run)
+        if (done := run.progress()).done:
+            self.stderr.write(f"Going on with {run}: {done_of_total(done)} are done.")
         try:
             with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
                 progress = execute.work(
@@ -148,10 +141,9 @@ class RunCommand(ThumbnailCommand):
         except NotFinished as error:
             raise CommandError(f"{run} is paused. {error}", returncode=FAILED) from error
         except Interrupted as error:
-            done = run.progress().done
             raise Interrupted(
-                f"{error} {done:,} of {run.total:,} are done and stay done; the same command "
-                "goes on with the rest."
+                f"{error} {done_of_total(run.progress())} are done and stay done; the same "
+                "command goes on with the rest."
             ) from error
         self.report(run, progress, as_json=as_json)
 
@@ -190,11 +182,6 @@ class RunCommand(ThumbnailCommand):
             f"Would {verb} the thumbnails of {plan.total:,} images ({states}): "
             f"about {filesizeformat(plan.size_bytes)}{took}."
         )
-
-    def _tell_what_is_done(self, run: Run) -> None:
-        done = run.progress().done
-        if done:
-            self.stderr.write(f"Going on with {run}: {done:,} of {run.total:,} are done.")
 
 
 # --- selecting images ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.management.base import FAILED, RunCommand, counts, positive, run_as_json
 from thumbnails.models import Run
 from thumbnails.upkeep.reports import health
+from thumbnails.upkeep.reports.formatting import done_of_total
 from thumbnails.upkeep.runs import control, starting
 
 LISTED = 20
@@ -78,7 +79,7 @@ class Command(RunCommand):
             progress = run.progress()
             self.stdout.write(
                 f"{run.pk:6} {run.created_at:%Y-%m-%d %H:%M} {run.kind:10} {run.state:9} "
-                f"{progress.done:,} of {run.total:,}: {counts(progress)} ({run.scope_text})"
+                f"{done_of_total(progress)}: {counts(progress)} ({run.scope_text})"
             )
 
     def _show(self, run: Run, *, as_json: bool) -> None:
@@ -88,7 +89,7 @@ class Command(RunCommand):
             return
         because = f": {run.pause_reason}" if run.pause_reason else ""
         self.stdout.write(f"{run} ({run.kind}, {run.scope_text}) is {run.state}{because}")
-        self.stdout.write(f"{progress.done:,} of {run.total:,}: {counts(progress)}")
+        self.stdout.write(f"{done_of_total(progress)}: {counts(progress)}")
         if trouble := health.why_it_stands_still(run, health.queue_use(run)):
             self.stdout.write(trouble)
         self.name_failures(progress)
