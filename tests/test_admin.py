@@ -239,7 +239,7 @@ def test_run__retry_is_over_just_what_failed(
     assert "Nothing failed as too large" in text_of(
         press(staff_client, run, "retry", reason="too_large")
     )
-    assert "There is no reason" in text_of(press(staff_client, run, "retry", reason="x"))
+    assert "Unknown reason" in text_of(press(staff_client, run, "retry", reason="x"))
 
 
 def test_run__illegal_acts_are_told_and_change_nothing(

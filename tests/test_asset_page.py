@@ -51,7 +51,7 @@ def test_page__shows_the_originals_facts_and_the_thumbnail_at_true_size(
 ) -> None:
     asset = make_asset(pictures.jpeg(pictures.scene(2000, 1000), orientation=6))
     page = text_of(staff_client.get(url_of(asset)))
-    assert "There is none. It is rendered when somebody asks for it." in page
+    assert "There is none. It is rendered on its next request." in page
     assert '<img class="thumbnail"' not in page
     serving.serve(asset)
     page = text_of(staff_client.get(url_of(asset)))
@@ -69,7 +69,7 @@ def test_page__shows_the_history_with_links_to_runs(
     staff_client: Client, make_asset: MakeAsset
 ) -> None:
     asset = make_asset(pictures.truncated())
-    assert "Nobody has tried" in text_of(staff_client.get(url_of(asset)))
+    assert "There have been no attempts yet" in text_of(staff_client.get(url_of(asset)))
     run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
@@ -94,7 +94,7 @@ def test_regenerate__renders_at_once_even_if_fresh(
     serving.serve(asset)
     before = (thumbnail_dir / asset.thumbnail_name).stat().st_ino
     page = text_of(staff_client.post(url_of(asset, "regenerate"), follow=True))
-    assert "The thumbnail is rendered anew." in page
+    assert "The thumbnail was rendered." in page
     assert (thumbnail_dir / asset.thumbnail_name).stat().st_ino != before
     assert not Run.objects.exists()
 
@@ -189,7 +189,7 @@ def test_replace__shows_the_new_picture_at_a_new_url_and_keeps_the_old_file(
     old_url = asset.thumbnail_url
     new = pictures.png(pictures.scene(100, 300))
     page = replace(staff_client, asset, new, name="b.png")
-    assert "The thumbnail is rendered anew." in page
+    assert "The thumbnail was rendered." in page
     asset.refresh_from_db()
     assert (asset.format, asset.width, asset.height) == ("PNG", 100, 300)
     assert asset.state == State.FRESH

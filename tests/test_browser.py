@@ -291,7 +291,7 @@ def test_overview__keeps_nobody_out(
     page.reload()
     page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
 
-    expect(page.locator("#overview-queue .errornote")).to_contain_text("No worker lives")
+    expect(page.locator("#overview-queue .errornote")).to_contain_text("No worker is running")
     assert serious_violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     levels = page.locator("main :is(h1, h2, h3)").evaluate_all("all => all.map(one => one.tagName)")

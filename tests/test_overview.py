@@ -226,13 +226,13 @@ def test_queue__counts_no_worker_that_was_killed(
 def test_page__says_how_many_wait_and_work(staff_client: Client, worker: StartWorker) -> None:
     queue.enqueue([1, 2, 3], bulk=True)
     said = words(section(text_of(staff_client.get(PAGE)), "queue"))
-    assert "Live workers 0" in said
+    assert "Running workers 0" in said
     assert "Jobs in thumbnails-bulk 3" in said
-    assert "No worker lives" in said
+    assert "No worker is running" in said
     worker("thumbnails-now")
     said = words(section(text_of(staff_client.get(PAGE)), "queue"))
-    assert "Live workers 1" in said
-    assert "No worker lives" not in said
+    assert "Running workers 1" in said
+    assert "No worker is running" not in said
 
 
 def test_page__with_the_queue_down_says_so_and_shows_the_rest(
@@ -241,7 +241,7 @@ def test_page__with_the_queue_down_says_so_and_shows_the_rest(
     queue_server.kill()
     page = text_of(staff_client.get(PAGE))
     assert "The queue cannot be reached" in section(page, "queue")
-    assert "Live workers" not in page
+    assert "Running workers" not in page
     assert "Stale 1" in words(section(page, "states"))
 
 
@@ -373,7 +373,7 @@ def test_page__of_an_empty_site(staff_client: Client, queue_server: QueueServer)
     assert "Mean size –" in words(section(page, "store"))
     assert "None." in section(page, "failures")
     assert "There are no thumbnails yet" in section(page, "shards")
-    assert "There was none yet" in section(page, "runs")
+    assert "There are no runs yet" in section(page, "runs")
 
 
 def test_page__of_a_large_site_says_that_it_is_being_counted(

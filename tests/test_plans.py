@@ -298,7 +298,7 @@ def test_start__without_room_asks_whether_it_is_meant(
     monkeypatch.setattr(planning, "free_bytes", lambda: 1000)
     page = text_of(press(staff_client, f"{PLAN}/regenerate/"))
     assert "are needed and 1000" in page
-    assert "Start though the disk seems too small" in page
+    assert "Start even if the disk seems too small" in page
     assert not Run.objects.exists()
     press(staff_client, f"{PLAN}/regenerate/", ignore_space="on")
     assert Run.objects.get().total == 1
@@ -420,7 +420,7 @@ def test_preview__of_another_shape_says_so(staff_client: Client, make_asset: Mak
     cache.write(asset.thumbnail_name, sideways.getvalue())
     ImageAsset.objects.update(thumbnail_recipe="0ld")
     page = text_of(press(staff_client, f"{PLAN}/regenerate/", "preview"))
-    assert "Another shape" in page
+    assert "Other dimensions" in page
     assert [picture.size for picture in shown_pictures(page)] == [(48, 64), (64, 48)]
 
 

@@ -1,4 +1,4 @@
-"""The staff's door."""
+"""The app in the Django admin."""
 
 from thumbnails.admin import assets, cache, runs, tokens
 

@@ -1,4 +1,4 @@
-"""The page of one asset: what is known of it, and what can be done to it at once."""
+"""The admin page of one asset: its data, and actions on this one image."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -36,7 +36,7 @@ else:
 
 class NewAssetForm(AssetForm):
     facts: Facts
-    """Of a file that was found good."""
+    """Of the uploaded file, once it is validated."""
 
     class Meta:
         model = ImageAsset
@@ -77,7 +77,7 @@ class KnownAssetForm(AssetForm):
 
 
 class AssetPage(BoundedAdmin):
-    """The part of the assets' admin that shows one of them."""
+    """The part of the assets' admin for the page of one asset."""
 
     THUMBNAIL = (
         "thumbnail_shown",
@@ -89,7 +89,7 @@ class AssetPage(BoundedAdmin):
     )
     ORIGINAL = ("original_format", "original_size", "original_file", "created_at")
 
-    # --- what it shows ------------------------------------------------------------------------
+    # --- the page -----------------------------------------------------------------------------
 
     def get_fieldsets(self, request: HttpRequest, obj: ImageAsset | None = None) -> Any:
         if obj is None:
@@ -121,13 +121,13 @@ class AssetPage(BoundedAdmin):
         if asset.state == State.FAILED and not asset.thumbnail_path:
             return "There is none."
         if asset.state == State.MISSING:
-            # Not shown: showing it would render it, also the one that was just purged.
-            return "There is none. It is rendered when somebody asks for it."
+            # Loading it would render it, also the one that was just purged.
+            return "There is none. It is rendered on its next request."
         width, height = asset.display_size or ("", "")
         return format_html(
             '<div class="true-size" tabindex="0" role="group" aria-label="Thumbnail at true size">'
             '<img class="thumbnail" src="{}" alt="{}" width="{}" height="{}"></div>',
-            previews.address_of(asset) or "",
+            previews.cached_url(asset) or "",
             asset.title,
             width,
             height,
@@ -172,7 +172,7 @@ class AssetPage(BoundedAdmin):
         page: dict[str, Any] = {}
         if asset is not None:
             page = {
-                "asset_verbs": {kind.value for kind in Run.Kind if _may(request, kind)},
+                "asset_verbs": {kind.value for kind in Run.Kind if _has_permission(request, kind)},
                 "asset_history": _history(asset),
             }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
@@ -186,7 +186,7 @@ class AssetPage(BoundedAdmin):
             super().save_model(request, obj, form, change)
             importing.record_facts(obj, cast(NewAssetForm, form).facts)
             return
-        # This column alone: a worker may be writing the thumbnail's just now.
+        # Only this column: a worker may be writing the thumbnail's columns.
         ImageAsset.objects.filter(pk=obj.pk).update(session=obj.session)
         facts: Facts | None = form.cleaned_data.get("replacement")
         if facts is not None:
@@ -201,14 +201,14 @@ class AssetPage(BoundedAdmin):
         except ThumbnailError as error:
             self.message_user(request, str(error), messages.ERROR)
         except ImageAsset.DoesNotExist:
-            self._say_deleted(request)
+            self._report_deleted(request)
         else:
-            # Not within this transaction: whoever else is at this thumbnail would wait for the
-            # row, and we for them.
+            # After the transaction: another process that renders this thumbnail would wait for
+            # the row, and this one for its lock.
             transaction.on_commit(partial(self._render, request, asset))
 
     def response_change(self, request: HttpRequest, obj: ImageAsset) -> HttpResponse:
-        """Stays on the page that shows the new picture."""
+        """Return to the same page, which shows the new picture."""
         if "replacement" in request.FILES:
             return redirect(request.path)
         return super().response_change(request, obj)
@@ -241,13 +241,13 @@ class AssetPage(BoundedAdmin):
         return self._back(asset_id)
 
     def purge_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
-        """Asks, and then deletes the thumbnail."""
+        """GET asks for confirmation; POST deletes the thumbnail."""
         asset = self._asset_for(request, asset_id, Run.Kind.PURGE)
         if asset is None:
             return self._back(asset_id)
         if request.method == "POST":
             if (result := freshness.purge_now(asset.pk)) is not None:
-                self._tell(request, asset, result)
+                self._report(request, asset, result)
             return self._back(asset_id)
         context = {
             **self.admin_site.each_context(request),
@@ -261,13 +261,13 @@ class AssetPage(BoundedAdmin):
         )
 
     def _asset_for(self, request: HttpRequest, asset_id: int, kind: Run.Kind) -> ImageAsset | None:
-        """None where it was deleted meanwhile."""
-        if not _may(request, kind) or not self.has_view_or_change_permission(request):
+        """Returns None if it was deleted meanwhile. Raises PermissionDenied."""
+        if not _has_permission(request, kind) or not self.has_view_or_change_permission(request):
             raise PermissionDenied
         return ImageAsset.objects.filter(pk=asset_id).first()
 
     def _back(self, asset_id: int) -> HttpResponseRedirect:
-        """For an asset that is gone Django's own page says so."""
+        """To the asset's page, or Django's own message if the asset is gone."""
         return redirect(reverse("admin:thumbnails_imageasset_change", args=[asset_id]))
 
     def _render(self, request: HttpRequest, asset: ImageAsset) -> None:
@@ -277,33 +277,32 @@ class AssetPage(BoundedAdmin):
             self.message_user(request, str(error), messages.WARNING)
             return
         if result is None:
-            self._say_deleted(request)
+            self._report_deleted(request)
         else:
-            self._tell(request, asset, result)
+            self._report(request, asset, result)
 
-    def _tell(self, request: HttpRequest, asset: ImageAsset, result: Result) -> None:
-        """Say what came of it, and write it into the admin's log."""
-        said = {
-            Outcome.RENDERED: "The thumbnail is rendered anew.",
-            Outcome.FRESH: "The thumbnail is fresh: somebody else has just rendered it.",
+    def _report(self, request: HttpRequest, asset: ImageAsset, result: Result) -> None:
+        """Show the result as a message, and write it to the admin's log."""
+        texts = {
+            Outcome.RENDERED: "The thumbnail was rendered.",
+            Outcome.FRESH: "The thumbnail is fresh: another process has just rendered it.",
             Outcome.PURGED: "The thumbnail is purged.",
         }
-        text = said.get(result.outcome) or _why(result)
+        text = texts.get(result.outcome) or _failure_text(result)
         failed = result.outcome == Outcome.FAILED
         self.message_user(request, text, messages.ERROR if failed else messages.SUCCESS)
         self.log_change(request, asset, text)
 
-    def _say_deleted(self, request: HttpRequest) -> None:
+    def _report_deleted(self, request: HttpRequest) -> None:
         self.message_user(request, "The image was deleted meanwhile.", messages.WARNING)
 
 
-def _may(request: HttpRequest, kind: Run.Kind) -> bool:
-    """Do to this one image what a run of that kind does to many."""
+def _has_permission(request: HttpRequest, kind: Run.Kind) -> bool:
+    """Whether the user may do to one image what a run of this kind does to many."""
     return request.user.has_perm(kind.permission)
 
 
-def _why(result: Result) -> str:
-    """Of a failure."""
+def _failure_text(result: Result) -> str:
     reason = result.reason.label if result.reason else "unknown"
     detail = result.failure.thumbnail_error_detail if result.failure else ""
     return f"It failed: {reason}. {detail}".strip()

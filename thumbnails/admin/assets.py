@@ -1,4 +1,4 @@
-"""Assets in the admin: the state of their thumbnails, and the actions that mend them."""
+"""Assets in the admin: the list with the state of their thumbnails, and actions on many."""
 
 from typing import Any, ClassVar
 
@@ -29,10 +29,10 @@ class ImageAssetAdmin(AssetPage):
     list_filter = FILTERS
     list_select_related = ("session",)
     list_per_page = 60
-    # Both are costly counts of all images; the filters have numbers of their own.
+    # Both count all images on every request; the filters show cached counts.
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    # As the indexes have it.
+    # The order of an index.
     ordering = ("-created_at", "-pk")
     search_fields = ("original",)
     actions = ("regenerate_thumbnails", "purge_cache")
@@ -55,8 +55,8 @@ class ImageAssetAdmin(AssetPage):
         width, height = asset.display_size or ("", "")
         return format_html(
             '<img class="thumbnail" src="{}" alt="" loading="lazy" width="{}" height="{}">',
-            # One that is missing is rendered for whoever looks.
-            previews.address_of(asset) or asset.thumbnail_url,
+            # A missing one is rendered by this request.
+            previews.cached_url(asset) or asset.thumbnail_url,
             width,
             height,
         )
@@ -94,11 +94,11 @@ class ImageAssetAdmin(AssetPage):
     def regenerate_thumbnails(
         self, request: HttpRequest, queryset: ImageAssetQuerySet
     ) -> HttpResponse:
-        return redirect(plans.address(Run.Kind.REGENERATE, _meant(request)))
+        return redirect(plans.plan_url(Run.Kind.REGENERATE, _selected(request)))
 
     @admin.action(description="Purge cache", permissions=["purge"])
     def purge_cache(self, request: HttpRequest, queryset: ImageAssetQuerySet) -> HttpResponse:
-        return redirect(plans.address(Run.Kind.PURGE, _meant(request)))
+        return redirect(plans.plan_url(Run.Kind.PURGE, _selected(request)))
 
     def get_urls(self) -> list[URLPattern]:
         plan = path(
@@ -109,8 +109,8 @@ class ImageAssetAdmin(AssetPage):
         return [plan, *super().get_urls()]
 
 
-def _meant(request: HttpRequest) -> Selection:
-    """The ticked images, or all that the list shows."""
+def _selected(request: HttpRequest) -> Selection:
+    """The ticked images, or all that match the list's filters."""
     if request.POST.get("select_across") == "1":
         return selection_of(request.GET.dict())
     ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)

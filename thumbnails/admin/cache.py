@@ -1,4 +1,4 @@
-"""The cache in the admin: all thumbnails at one glance, and the ways to the lists behind."""
+"""The overview of the cache in the admin: counts of all images, with links to their lists."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ ANY_BUT_UPRIGHT = "2-8"
 HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
 
 BAR = 1000
-"""Width of the bar of states, in its own units."""
-LEAST_SEGMENT = 12
-"""However few are in a state, its part of the bar can be seen and hit."""
+"""Width of the bar of states, in the SVG's units."""
+MIN_SEGMENT = 12
+"""Width of a state's segment at least, so that one with few images can be seen and clicked."""
 CELL = 16
 """Side of a shard on the heat map."""
 STEPS = 9
-"""Of colour, on the heat map."""
+"""Levels of colour on the heat map."""
 COLUMN, CHART = 24, 60
-"""A run's column on the chart of rates, with the gap after it, and the height of the highest."""
+"""Width of a run's column on the chart of rates with the gap after it, and the chart's height."""
 
 if TYPE_CHECKING:  # Django's own class takes no type parameter at run time
     ModelAdmin = admin.ModelAdmin[Cache]
@@ -44,17 +44,17 @@ else:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """A number of images, and where they are listed."""
+    """A number of images, with a link to their list."""
 
     label: str
     number: int
     url: str = ""
-    """Empty where there is no such list, or not for this user."""
+    """Empty if they have no list or the user may not see it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Of the bar of states."""
+    """A state's part of the bar of states."""
 
     state: State
     count: Count
@@ -64,21 +64,21 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """Of the heat map."""
+    """A shard on the heat map."""
 
     shard: Shard
     x: int
     y: int
     step: int
-    """0: nothing there, 1 to STEPS: little to most."""
+    """Level of colour: 0 for an empty shard, up to STEPS for the highest value."""
     files: str
     size: str
-    """Formatted here and not in the template, which shows them twice."""
+    """Formatted here because the template shows both twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """Of the chart of rates."""
+    """A run on the chart of rates."""
 
     run: Run
     rate: float
@@ -88,7 +88,7 @@ class Column:
 
 
 class Links:
-    """To the list of images, for those who may see it."""
+    """URLs of the list of images; empty for users who may not see it."""
 
     def __init__(self, *, shown: bool) -> None:
         self._shown = shown
@@ -105,7 +105,7 @@ class CacheAdmin(ModelAdmin):
         css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/overview.css"]}
 
     def get_urls(self) -> list[URLPattern]:
-        """The overview alone: images have pages of their own."""
+        """Only the overview: the images have their own admin."""
         view = self.admin_site.admin_view(self.changelist_view)
         return [path("", view, name="thumbnails_cache_changelist")]
 
@@ -114,7 +114,7 @@ class CacheAdmin(ModelAdmin):
     ) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        # Their numbers are for those who may look at runs.
+        # Only users who may view runs see their numbers.
         with_runs = self._may_view(request, Run)
         found = overview(with_runs=with_runs)
         links = Links(shown=self._may_view(request, ImageAsset))
@@ -159,7 +159,7 @@ class CacheAdmin(ModelAdmin):
 
 
 def _plans(request: HttpRequest) -> list[tuple[str, str]]:
-    """What may be planned from here: label and address."""
+    """Label and URL of each plan that the user may open."""
     labels = {
         Run.Kind.REGENERATE: "Regenerate all that is not fresh",
         Run.Kind.PURGE: "Purge everything",
@@ -178,7 +178,7 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
     recipes, names = found.recipes or {}, labels()
     return {
         "total": sum((found.states or {}).values()),
-        "parts": _bar(found.states or {}, links),
+        "segments": _bar(found.states or {}, links),
         "failures": [
             Count(
                 label=formatting.reason_label(reason),
@@ -201,19 +201,19 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
 
 def _bar(states: dict[State, int], links: Links) -> list[Segment]:
     widths = _widths(states)
-    parts, x = [], 0
+    segments, x = [], 0
     for state, number in states.items():
         count = Count(label=str(state.label), number=number, url=links.to(state=state.value))
-        parts.append(Segment(state=state, count=count, x=x, width=widths[state]))
+        segments.append(Segment(state=state, count=count, x=x, width=widths[state]))
         x += widths[state]
-    return parts
+    return segments
 
 
 def _widths(states: dict[State, int]) -> dict[State, int]:
-    """Which together fill the bar, unless there is nothing at all."""
+    """Of the segments, which together fill the bar unless there are no images."""
     total = sum(states.values())
     widths = {
-        state: max(LEAST_SEGMENT, BAR * number // total) if number else 0
+        state: max(MIN_SEGMENT, BAR * number // total) if number else 0
         for state, number in states.items()
     }
     if total:
@@ -223,7 +223,7 @@ def _widths(states: dict[State, int]) -> dict[State, int]:
 
 
 def _originals(originals: dict[str, dict[str, int]], links: Links) -> list[tuple[str, list[Count]]]:
-    """By what a fix of the renderer may be about."""
+    """Counts by the properties of originals that a fix of the renderer may concern."""
     lists = []
     for column, counted in originals.items():
         counts = [
@@ -256,7 +256,7 @@ def _any_but_upright(counted: dict[str, int], links: Links) -> Count:
     )
 
 
-# --- pictures -------------------------------------------------------------------------------------
+# --- charts ---------------------------------------------------------------------------------------
 
 
 def _heat_map(shards: list[Shard] | None, heat: str) -> dict[str, Any]:
@@ -290,12 +290,12 @@ def _heat(shard: Shard, heat: str, now: datetime) -> int:
         return shard.files
     if shard.oldest is None:
         return 0
-    # One that was just made is hot a little, and so is one that another clock made.
+    # At least 1, also for a thumbnail made just now or by a clock that is ahead.
     return max(1, (now - shard.oldest) // timedelta(seconds=1))
 
 
 def _chart(runs: Iterable[tuple[Run, Progress]]) -> dict[str, Any]:
-    """The rates that are known, the newest run on the right."""
+    """The known rates, with the newest run on the right."""
     rates = [(run, progress.rate) for run, progress in runs if progress.rate]
     highest = max((rate for _, rate in rates), default=1.0)
     columns = []

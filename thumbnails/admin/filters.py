@@ -1,7 +1,7 @@
-"""Filters of the list of images: each is a term of a selection, as the commands know them.
+"""Filters of the list of images: each is a condition of a selection, as the commands' options are.
 
-The numbers beside them are of all images, as they were counted last: counting them for each
-combination of filters would take longer than anybody waits for a list.
+The numbers beside the choices are cached counts of all images: counting each combination of
+filters would take too long for a page.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,9 +23,9 @@ from thumbnails.upkeep.selection import conditions
 from thumbnails.upkeep.selection.conditions import Selection
 
 SEARCH = "q"
-"""The list's search box, which is the term `name`."""
+"""The parameter of the list's search box, which is the condition `name`."""
 SESSIONS_SHOWN = 30
-"""The newest ones; the list of sessions links to each."""
+"""How many sessions are offered, the newest ones."""
 ORIENTATIONS = {
     "1": "upright",
     "2": "mirrored",
@@ -40,7 +40,7 @@ ORIENTATIONS = {
 
 
 def selection_of(parameters: Mapping[str, str]) -> Selection:
-    """What a list with these parameters shows. Raises UsageError."""
+    """Returns the selection that a list with these parameters shows. Raises UsageError."""
     texts = {name: text for name, text in parameters.items() if name in conditions.CONDITIONS}
     if words := parameters.get(SEARCH):
         texts["name"] = words
@@ -49,7 +49,7 @@ def selection_of(parameters: Mapping[str, str]) -> Selection:
 
 def _narrowed(queryset: QuerySet[ImageAsset], texts: Mapping[str, str]) -> QuerySet[ImageAsset]:
     if not isinstance(queryset, ImageAssetQuerySet):
-        raise TypeError("no images")
+        raise TypeError("not a queryset of images")
     try:
         return conditions.selection_from(texts).narrow(queryset)
     except UsageError as error:
@@ -57,7 +57,7 @@ def _narrowed(queryset: QuerySet[ImageAsset], texts: Mapping[str, str]) -> Query
 
 
 def _counts(request: HttpRequest) -> CachedCounts:
-    """Fetched once for all filters of a page."""
+    """The cached counts, fetched once for all filters of a page."""
     kept: Any = request
     if not hasattr(kept, "cached_counts"):
         kept.cached_counts = cached_counts()
@@ -65,8 +65,8 @@ def _counts(request: HttpRequest) -> CachedCounts:
     return found
 
 
-class TermFilter(admin.SimpleListFilter):
-    """Offers some values of one term, and how many images have them."""
+class ConditionFilter(admin.SimpleListFilter):
+    """Offers some values of one condition, each with its number of images."""
 
     def lookups(
         self, request: HttpRequest, model_admin: "admin.ModelAdmin[Any]"
@@ -77,7 +77,7 @@ class TermFilter(admin.SimpleListFilter):
         ]
 
     def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
-        """Value, label and number of images, None where it is not known."""
+        """Yields value, label and number of images, None if it is unknown."""
         raise NotImplementedError
 
     def queryset(
@@ -86,7 +86,7 @@ class TermFilter(admin.SimpleListFilter):
         return _narrowed(queryset, {str(self.parameter_name): self.value() or ""})
 
 
-class StateFilter(TermFilter):
+class StateFilter(ConditionFilter):
     title = "state"
     parameter_name = "state"
 
@@ -95,7 +95,7 @@ class StateFilter(TermFilter):
             yield state.value, str(state.label), counted["states"].get(state)
 
 
-class ReasonFilter(TermFilter):
+class ReasonFilter(ConditionFilter):
     title = "reason of failure"
     parameter_name = "reason"
 
@@ -106,7 +106,7 @@ class ReasonFilter(TermFilter):
                 yield reason.value, reason.label, numbers.get(reason)
 
 
-class OrientationFilter(TermFilter):
+class OrientationFilter(ConditionFilter):
     title = "EXIF orientation"
     parameter_name = "orientation"
 
@@ -119,7 +119,7 @@ class OrientationFilter(TermFilter):
                 yield value, f"{value}, {label}", numbers[value]
 
 
-class FormatFilter(TermFilter):
+class FormatFilter(ConditionFilter):
     title = "format"
     parameter_name = "format"
 
@@ -130,7 +130,7 @@ class FormatFilter(TermFilter):
                 yield name, name, numbers[name]
 
 
-class ModeFilter(TermFilter):
+class ModeFilter(ConditionFilter):
     title = "colour mode"
     parameter_name = "mode"
 
@@ -140,7 +140,7 @@ class ModeFilter(TermFilter):
                 yield name, name, number
 
 
-class SizeFilter(TermFilter):
+class SizeFilter(ConditionFilter):
     title = "size"
     parameter_name = "megapixels"
 
@@ -151,7 +151,7 @@ class SizeFilter(TermFilter):
             yield value, f"{words} megapixels", counted["sizes"].get(f"{at_least:g}")
 
 
-class RecipeFilter(TermFilter):
+class RecipeFilter(ConditionFilter):
     title = "recipe"
     parameter_name = "recipe"
 
@@ -164,7 +164,7 @@ class RecipeFilter(TermFilter):
                 yield digest, digest, number
 
 
-class SessionFilter(TermFilter):
+class SessionFilter(ConditionFilter):
     title = "session"
     parameter_name = "session"
 
@@ -176,8 +176,8 @@ class SessionFilter(TermFilter):
             yield name, name, None
 
 
-class ShardFilter(TermFilter):
-    """Nothing to choose from: the map of the cache leads here."""
+class ShardFilter(ConditionFilter):
+    """Offers no choice but the current one: the overview's heat map links here."""
 
     title = "shard"
     parameter_name = "shard"
@@ -188,7 +188,7 @@ class ShardFilter(TermFilter):
 
 
 class DatesFilter(admin.ListFilter):
-    """Days to type in, in one form."""
+    """A form with all conditions that are dates."""
 
     title = "dates"
     template = "admin/thumbnails/imageasset/dates_filter.html"
@@ -206,7 +206,7 @@ class DatesFilter(admin.ListFilter):
         model_admin: "admin.ModelAdmin[Any]",
     ) -> None:
         super().__init__(request, params, model, model_admin)
-        # Like Django's own filters: what is taken from `params` is known to somebody.
+        # Like Django's own filters: what remains in `params` is refused as unknown.
         self.texts = {
             name: values[-1] for name in self.LABELS if (values := params.pop(name, None))
         }
@@ -218,7 +218,7 @@ class DatesFilter(admin.ListFilter):
         return list(self.LABELS)
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        """One, for the form: its fields, and what the other filters say."""
+        """Yields one, the form: its fields and the other filters' parameters."""
         others = changelist.get_filters_params()
         if changelist.query:
             others[SEARCH] = [changelist.query]

@@ -1,4 +1,4 @@
-"""Numbers and people in words, for pages and lists alike."""
+"""Numbers and users as text, for the admin's pages and lists."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def pace(run: Run, progress: Progress) -> str:
-    """Its rate, and while it runs the time left; empty where neither is known."""
+    """Returns the run's rate, and the time left while it runs; empty if neither is known."""
     words = []
     if progress.rate is not None:
         words.append(_rate(progress.rate))
@@ -32,13 +32,13 @@ def _rate(images_a_second: float) -> str:
 
 
 def counts(progress: Progress) -> str:
-    """How much of it is done, and whether anything failed."""
+    """Returns how much of a run is done and how many failed, if any."""
     failed = f", {intcomma(progress.failed)} failed" if progress.failed else ""
     return f"{done_of_total(progress)}{failed}"
 
 
 def person(user: "User | None") -> str:
-    """By whom; a dash for nobody, which is a command or the site itself."""
+    """Returns the user's name; a dash for None, which is a command or the site itself."""
     if user is None:
         return "–"
     # Not every user model has full names.
@@ -47,5 +47,5 @@ def person(user: "User | None") -> str:
 
 
 def reason_label(value: str) -> str:
-    """A failure's reason in words, also one that the site does not know any more."""
+    """Returns the label of a failure's reason; one that the site no longer knows as it is."""
     return Reason(value).label if value in [*Reason] else value

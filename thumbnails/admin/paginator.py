@@ -1,4 +1,4 @@
-"""Pages of the list of images, read off indexes however many images there are."""
+"""A paginator for the list of images that reads from indexes, whatever their number."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ else:
 
 
 class SelectionPaginator(ImagePaginator):
-    """Pages of what a selection means, in order of creation, the newest first."""
+    """Pages of the images that match a selection, the newest first."""
 
     def __init__(self, selection: Selection, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,7 +32,7 @@ class SelectionPaginator(ImagePaginator):
 
     @cached_property
     def count(self) -> int:
-        # Few images among many take as long to be counted as to be found.
+        # Counting few images among many takes as long as finding them.
         if len(self._first_ids) <= self.per_page:
             return len(self._first_ids)
         known = counts.number_of(self.selection)

@@ -1,4 +1,4 @@
-"""Before a run: what it will do, a preview of it, and the button that starts it."""
+"""The plan of a run: what it will do, a preview of it, and the form that starts it."""
 
 import base64
 import hashlib
@@ -43,8 +43,8 @@ COMMANDS = {
 }
 
 
-def address(kind: Run.Kind, selection: Selection) -> str:
-    """Of the plan for a run over that selection."""
+def plan_url(kind: Run.Kind, selection: Selection) -> str:
+    """Returns the URL of the plan for a run over that selection."""
     query = QueryDict(mutable=True)
     query.update(selection.as_texts())
     path = reverse("admin:thumbnails_imageasset_plan", args=[kind])
@@ -52,17 +52,19 @@ def address(kind: Run.Kind, selection: Selection) -> str:
 
 
 class StartForm(forms.Form):
-    """How to start the run that the plan is of."""
+    """The options of the run to be started."""
 
     once = forms.CharField(max_length=100, widget=forms.HiddenInput)
-    """Another one for each page, so that a second click starts nothing."""
+    """A key that differs on each page, so that a second click starts nothing."""
     note = forms.CharField(
         max_length=300, required=False, help_text="Why, for those who look at the run later."
     )
     rate = forms.FloatField(
         label="Images a second at most", min_value=0.01, max_value=1_000_000, required=False
     )
-    ignore_space = forms.BooleanField(label="Start though the disk seems too small", required=False)
+    ignore_space = forms.BooleanField(
+        label="Start even if the disk seems too small", required=False
+    )
 
 
 if TYPE_CHECKING:  # Django's own class takes no type parameter at run time
@@ -85,12 +87,12 @@ class PlannedRun:
 
     @property
     def digest(self) -> str:
-        told = [self.kind, self.selection.as_json(), self.force]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        content = [self.kind, self.selection.as_json(), self.force]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def assets(self) -> ImageAssetQuerySet:
-        """Those that it would work on."""
+        """The images that it would work on."""
         return planning.to_do(self.kind, self.selection.assets(), force=self.force)
 
     def plan(self) -> Plan:
@@ -103,7 +105,7 @@ class PlannedRun:
 
     @property
     def command(self) -> str:
-        """What does the same in a shell."""
+        """The command that does the same."""
         options = self.selection.as_options()
         if self.is_purge and not options:
             options = "--all"
@@ -112,7 +114,7 @@ class PlannedRun:
 
 
 class PlanView(PlanFormView):
-    """The plan; by POST a preview of it, or the start of the run."""
+    """GET shows the plan; POST shows a preview or starts the run."""
 
     model_admin: "admin.ModelAdmin[Any] | None" = None
     form_class = StartForm
@@ -150,7 +152,7 @@ class PlanView(PlanFormView):
             duration=None if plan.seconds is None else duration(plan.seconds),
             states=[(State(state), number) for state, number in plan.states.items() if number],
             sample=[
-                (asset, previews.address_of(asset))
+                (asset, previews.cached_url(asset))
                 for asset in preview.sample(planned.assets, SAMPLE)
             ],
             free_bytes=planning.free_bytes(),
@@ -165,9 +167,9 @@ class PlanView(PlanFormView):
         )
 
     def _page(self, title: str) -> dict[str, Any]:
-        """What the plan and its preview share."""
+        """The context that the plan and its preview share."""
         if self.model_admin is None:
-            raise AssertionError("as_view is given the images' admin")
+            raise AssertionError("as_view needs the images' admin")
         planned = self.planned
         return {
             **self.model_admin.admin_site.each_context(self.request),
@@ -200,7 +202,7 @@ class PlanView(PlanFormView):
         }
         return TemplateResponse(self.request, "admin/thumbnails/imageasset/preview.html", context)
 
-    def _start(self, how: dict[str, Any]) -> HttpResponse:
+    def _start(self, options: dict[str, Any]) -> HttpResponse:
         planned, user = self.planned, cast("User", self.request.user)
         try:
             run = starting.start_on_queue(
@@ -209,10 +211,10 @@ class PlanView(PlanFormView):
                 origin=Run.Origin.ADMIN,
                 force=planned.force,
                 by=user,
-                key=RequestKey(user=user, key=how["once"], digest=planned.digest),
-                note=how["note"],
-                rate=how["rate"],
-                ignore_space=how["ignore_space"],
+                key=RequestKey(user=user, key=options["once"], digest=planned.digest),
+                note=options["note"],
+                rate=options["rate"],
+                ignore_space=options["ignore_space"],
             )
         except (AlreadyUnderWay, NotDispatched) as error:
             run = error.run
@@ -238,7 +240,7 @@ def _with_force(request: HttpRequest, force: bool) -> str:
 
 
 def _shown(previewed: Preview) -> dict[str, Any]:
-    """For the page alone: nothing of a preview is stored, so the pictures are in it."""
+    """A preview for the template: nothing of it is stored, so the page contains its pictures."""
     difference = previewed.difference
     return {
         "asset": previewed.asset,
@@ -248,7 +250,7 @@ def _shown(previewed: Preview) -> dict[str, Any]:
         "new_bytes": len(previewed.new or b""),
         "failure": previewed.failure,
         "marked": _data_url(difference.picture, "png") if difference else "",
-        "is_other_shape": difference is not None and difference.picture is None,
+        "has_other_dimensions": difference is not None and difference.picture is None,
         "percent": None if difference is None else difference.share * 100,
     }
 
@@ -259,5 +261,5 @@ def _data_url(content: bytes | None, kind: str) -> str:
 
 def _started_text(run: Run) -> str:
     if run.total == 0:
-        return f"{run}: nothing was to do, every thumbnail is fresh."
+        return f"{run}: nothing to do, every thumbnail is fresh."
     return f"{run} started: {run.kind} {intcomma(run.total)} image{pluralize(run.total)}."

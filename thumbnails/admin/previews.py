@@ -1,6 +1,6 @@
-"""Thumbnails as they are: staff who look at stale ones want to see what is wrong with them.
+"""Thumbnails as they are in the cache, for staff who want to see what is wrong with stale ones.
 
-Asking for a stale one's public URL would render it anew.
+A request for a stale one's public URL would render it again.
 """
 
 from django.contrib import admin
@@ -14,8 +14,8 @@ from thumbnails.models import ImageAsset, State
 from thumbnails.storage import thumbnails as cache
 
 
-def address_of(asset: ImageAsset) -> str | None:
-    """Of its thumbnail in the cache; None where there is none."""
+def cached_url(asset: ImageAsset) -> str | None:
+    """Returns the URL of the asset's thumbnail as it is in the cache; None if there is none."""
     if asset.state == State.FRESH:
         return asset.thumbnail_url
     if asset.state in (State.STALE, State.FAILED) and asset.thumbnail_path:
@@ -26,7 +26,7 @@ def address_of(asset: ImageAsset) -> str | None:
 def as_it_is(
     model_admin: "admin.ModelAdmin[ImageAsset]", request: HttpRequest, asset_id: int
 ) -> HttpResponse:
-    """The file in the cache, whatever it shows."""
+    """The file in the cache, even if it is stale."""
     if not model_admin.has_view_or_change_permission(request):
         raise PermissionDenied
     asset = ImageAsset.objects.filter(pk=asset_id).exclude(thumbnail_path="").first()

@@ -1,4 +1,4 @@
-"""Runs in the admin: what was asked for and what became of it. To look at, not to edit."""
+"""Runs in the admin: read-only pages with their progress and log, and buttons to control them."""
 
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ class RunList(BoundedList):
 
 
 def _counted(run: Run) -> Progress:
-    """As the list has counted it."""
+    """The progress that RunList has set."""
     counted: Progress = run.counted  # type: ignore[attr-defined]
     return counted
 
@@ -132,8 +132,8 @@ class RunAdmin(BoundedAdmin):
         return [*own, *super().get_urls()]
 
     def report(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """The part of a run's page that moves. It is asked for all the time and costs three queries
-        besides those for who asks."""
+        """The part of a run's page that updates itself. It is polled, so it costs only three
+        queries besides those for the user."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         run = get_object_or_404(Run, pk=run_id)
@@ -170,7 +170,7 @@ class RunAdmin(BoundedAdmin):
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
 
     def act(self, request: HttpRequest, run_id: int, verb: str) -> HttpResponse:
-        """What the buttons of a run's page do, for those who may start such a run."""
+        """Handle the buttons of a run's page. Needs the permission to start such a run."""
         run = get_object_or_404(Run, pk=run_id)
         if verb not in VERBS:
             raise Http404
@@ -179,18 +179,18 @@ class RunAdmin(BoundedAdmin):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         try:
-            goes_to, text = self._do(request, run, verb)
+            shown_run, text = self._do(request, run, verb)
         except UsageError as error:
-            goes_to, text, level = run, str(error), messages.ERROR
+            shown_run, text, level = run, str(error), messages.ERROR
         except NotDispatched as error:
-            goes_to, text, level = error.run, str(error), messages.WARNING
+            shown_run, text, level = error.run, str(error), messages.WARNING
         else:
             level = messages.SUCCESS
         self.message_user(request, text, level)
-        return redirect("admin:thumbnails_run_change", goes_to.pk)
+        return redirect("admin:thumbnails_run_change", shown_run.pk)
 
     def _do(self, request: HttpRequest, run: Run, verb: str) -> tuple[Run, str]:
-        """Gives the run to show next, and what to say."""
+        """Returns the run to show next, and the message."""
         by = request.user if request.user.is_authenticated else None
         if verb == "cancel":
             control.cancel(run, by=by)
@@ -200,7 +200,7 @@ class RunAdmin(BoundedAdmin):
             return run, f"{run} goes on with what is left."
         reason = request.POST.get("reason")
         if reason and reason not in [*Reason]:
-            raise UsageError(f"There is no reason {reason!r}.")
+            raise UsageError(f"Unknown reason {reason!r}.")
         new = starting.retry(
             run, origin=Run.Origin.ADMIN, reason=Reason(reason) if reason else None, by=by
         )
@@ -210,7 +210,7 @@ class RunAdmin(BoundedAdmin):
         return self.fields
 
     def has_view_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        """Also for all who may start one: the message links here."""
+        """Also for users who may start one: they are redirected here."""
         return super().has_view_permission(request, obj) or any(
             request.user.has_perm(kind.permission) for kind in Run.Kind
         )
@@ -226,15 +226,15 @@ class RunAdmin(BoundedAdmin):
 
 
 def _report(run: Run, progress: Progress, queue_use: queue.QueueUse | None) -> SafeString:
-    """The part of the page that moves."""
+    """The part of the page that updates itself."""
     context = {
         "run": run,
-        # The page is loaded anew once this changes: other buttons stand there then.
+        # The script reloads the page when this changes: the buttons differ then.
         "state": run.state if queue_use else f"{run.state}, no queue",
         "progress": progress,
         "done_of_total": done_of_total(progress),
         "pace": formatting.pace(run, progress),
-        "trouble": health.why_it_stands_still(run, queue_use),
+        "warning": health.why_it_stands_still(run, queue_use),
         "reasons": [
             (formatting.reason_label(reason), len(ids))
             for reason, ids in sorted(progress.failures.items())
@@ -244,7 +244,7 @@ def _report(run: Run, progress: Progress, queue_use: queue.QueueUse | None) -> S
 
 
 def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str, str]:
-    """What can be done with the run as it is, and what the button says."""
+    """The actions that the run's state allows, and the labels of their buttons."""
     verbs = {}
     if run.state in (Run.State.RUNNING, Run.State.PAUSED):
         verbs["cancel"] = "Cancel"
@@ -261,7 +261,7 @@ def _may_act(request: HttpRequest, run: Run) -> bool:
 
 
 def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
-    """For each reason how many failed, and some of them."""
+    """For each reason the number of failures and some examples."""
     some_ids = [asset_id for ids in ids_by_reason.values() for asset_id in ids[:EXAMPLES]]
     assets = ImageAsset.objects.in_bulk(some_ids)
     return [
@@ -280,12 +280,12 @@ def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
 
 
 def _has_thumbnail(asset: ImageAsset) -> bool:
-    """Somebody mended it since, or it kept an older one."""
+    """True if it was rendered since or kept an older one."""
     return asset.state in (State.FRESH, State.STALE)
 
 
 def _events(run: Run) -> list[dict[str, Any]]:
-    """The newest of its log, in the order in which they happened."""
+    """The newest events of the run's log, the oldest of them first."""
     newest = RunEvent.objects.filter(run=run).select_related("by").order_by("-pk")[:EVENTS]
     return [
         {

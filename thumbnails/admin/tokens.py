@@ -59,7 +59,7 @@ class ApiTokenAdmin(BoundedAdmin):
         number = queryset.revoke()
         self.message_user(request, f"{number} token{pluralize(number)} revoked.", messages.SUCCESS)
 
-    # --- making one -----------------------------------------------------------------------------
+    # --- creation -------------------------------------------------------------------------------
 
     def save_model(
         self, request: HttpRequest, obj: ApiToken, form: ModelForm, change: bool
@@ -73,7 +73,7 @@ class ApiTokenAdmin(BoundedAdmin):
     def response_add(
         self, request: HttpRequest, obj: ApiToken, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """The secret itself, on a page that nobody keeps: not in a message, which cookies carry."""
+        """Show the secret on a page that is not cached. A message could store it in a cookie."""
         response = TemplateResponse(
             request,
             "admin/thumbnails/apitoken/issued.html",
@@ -89,10 +89,10 @@ class ApiTokenAdmin(BoundedAdmin):
         add_never_cache_headers(response)
         return response
 
-    # --- whose ----------------------------------------------------------------------------------
+    # --- access ---------------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
-        """Their own; a superuser sees all."""
+        """The user's own tokens; all of them for a superuser."""
         found = super().get_queryset(request)
         return found if _is_superuser(request) else found.filter(user=request.user.pk)
 
@@ -102,7 +102,7 @@ class ApiTokenAdmin(BoundedAdmin):
                 *("name", "hint", "user", "state", "created_at"),
                 *("expires_at", "last_used_at", "revoked_at"),
             ]
-        # A token for somebody else would lend that user's rights.
+        # A token for another user would lend that user's rights.
         return ["name", "user", "expires_at"] if _is_superuser(request) else ["name", "expires_at"]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> list[str]:

@@ -16,12 +16,12 @@ else:
 
 
 class RevokedTokensMessage(ModelAdmin):
-    """A mixin for a project's UserAdmin: says how many API tokens a new password revoked."""
+    """A mixin for a project's UserAdmin: shows how many API tokens a new password revoked."""
 
     def log_change(self, request: HttpRequest, obj: Model, message: Any) -> LogEntry:
         if number := tokens.number_revoked(obj):
-            said = "API token of {} was" if number == 1 else "API tokens of {} were"
+            text = "API token of {} was" if number == 1 else "API tokens of {} were"
             self.message_user(
-                request, f"{number} {said.format(obj)} revoked.", level=messages.WARNING
+                request, f"{number} {text.format(obj)} revoked.", level=messages.WARNING
             )
         return super().log_change(request, obj, message)

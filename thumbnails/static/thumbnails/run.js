@@ -9,7 +9,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const plan = (ms) => {
     clearTimeout(timer);
-    // Nobody looks at a hidden tab: it asks again when it is shown.
+    // A hidden tab does not poll; it does so again when it is shown.
     if (!document.hidden) timer = setTimeout(look, ms);
   };
 
@@ -21,7 +21,7 @@ document.addEventListener("DOMContentLoaded", () => {
       if (!answer.ok) throw new Error(answer.status);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const newer = page.getElementById("run-report");
-      // Other buttons stand there now, and other events in the log.
+      // The buttons and the log differ now.
       if (newer.dataset.state !== report().dataset.state) return location.reload();
       report().replaceWith(newer);
       wait = EVERY_MS;
