@@ -1,4 +1,4 @@
-"""The door for scripts: JSON over HTTP at /api/v1/."""
+"""The HTTP API for scripts: JSON at /api/v1/."""
 
 from ninja import Swagger
 
@@ -12,8 +12,8 @@ api = DocumentedAPI(
     title="Thumbnails",
     version="1",
     description=(
-        "Thumbnails are public. All else is for staff with the permission of the act: by session "
-        "with CSRF, or by token as `Authorization: Bearer`."
+        "Thumbnails are public. All else is for staff with the permission of the operation: by "
+        "session with CSRF, or by token as `Authorization: Bearer`."
     ),
     urls_namespace="thumbnails:api",
     auth=staff_with(VIEW_IMAGES),
@@ -22,8 +22,8 @@ api = DocumentedAPI(
 )
 answer_with_problems(api)
 api.add_decorator(nothing_in_query)
-for part in (images, runs, health):
-    api.add_router("", part.router)
+for module in (images, runs, health):
+    api.add_router("", module.router)
 
 _patterns, _app_name, _namespace = api.urls
 urls = (wrapped(_patterns), _app_name, _namespace)

@@ -22,7 +22,7 @@ REGENERATE, PURGE = Run.Kind.REGENERATE.permission, Run.Kind.PURGE.permission
 
 FAILED_TOKENS = Throttle(name="failed-tokens")
 FAILURES_AT_MOST = 10
-"""Wrong tokens from one address in a minute that are answered 401; then 429. Right ones pass."""
+"""Wrong tokens from one address in a minute; more are answered 429. Valid ones are not limited."""
 
 
 class ApiRequest(HttpRequest):
@@ -32,14 +32,14 @@ class ApiRequest(HttpRequest):
 
 
 class Session(SessionAuth):
-    """A user who is logged in to the site; what changes something needs the CSRF token, too."""
+    """A user who is logged in to the site; unsafe methods need the CSRF token, too."""
 
     def __init__(self, *permissions: str) -> None:
         super().__init__()
         self.permissions = permissions
 
     def __call__(self, request: HttpRequest) -> "User | None":
-        # In this order: to an anonymous user, CSRF is not what is missing.
+        # In this order: an anonymous user lacks a login and not a CSRF token.
         user = self.authenticate(request, None)
         if user is None:
             return None
@@ -72,12 +72,12 @@ class Token(HttpBearer):
 
 
 def staff_with(*permissions: str) -> list[AuthBase]:
-    """Lets staff in who have any one of the permissions."""
+    """Returns the authentication for staff who have at least one of the permissions."""
     return [Token(*permissions), Session(*permissions)]
 
 
 def require(request: ApiRequest, permission: str) -> None:
-    """For what depends on the object. Raises ProblemError (403)."""
+    """Check a permission that depends on the object. Raises ProblemError (403)."""
     _permitted(request.user, [permission])
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong, in one shape: problem details (RFC 9457)."""
+"""Errors as problem details (RFC 9457)."""
 
 import json
 import logging
@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 30
-"""When to come back to what is away for a while."""
-ERRORS_TOLD = 20
+"""The Retry-After of what is unavailable for a while."""
+MAX_ERRORS = 20
 FIELDS = {"ids": "assetIds", "session": "sessionId"}
-"""A selection's fields that are called otherwise in JSON."""
+"""Fields of a selection that have other names in JSON."""
 
 
 class ProblemError(Exception):
@@ -50,7 +50,7 @@ class ProblemError(Exception):
 def problem(
     status: int, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
 ) -> HttpResponse:
-    """The answer, with further members of the problem."""
+    """Returns the response; `members` are added to the problem."""
     content = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -64,10 +64,10 @@ def problem(
 
 
 def invalid(errors: list[dict[str, str]]) -> HttpResponse:
-    """422; each error has the `field` and a `detail`."""
-    told = errors[:ERRORS_TOLD]
-    detail = " ".join(f"{error['field']}: {error['detail']}" for error in told[:3])
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=told)
+    """Returns a 422; each error has the `field` and a `detail`."""
+    shown = errors[:MAX_ERRORS]
+    detail = " ".join(f"{error['field']}: {error['detail']}" for error in shown[:3])
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=shown)
 
 
 def answer_with_problems(api: NinjaAPI) -> None:
@@ -87,7 +87,7 @@ def answer_with_problems(api: NinjaAPI) -> None:
     api.add_exception_handler(TooManyFieldsSent, _too_many_parameters)
     api.add_exception_handler(OperationalError, _database_away)
     api.add_exception_handler(InterfaceError, _database_away)
-    api.add_exception_handler(Exception, _unforeseen)
+    api.add_exception_handler(Exception, _unexpected)
 
 
 def _problem_error(_: HttpRequest, error: Any) -> HttpResponse:
@@ -104,7 +104,7 @@ def _unauthenticated(_: HttpRequest, __: Any) -> HttpResponse:
 
 def _http_error(_: HttpRequest, error: Any) -> HttpResponse:
     """The parser could not read the body; nothing else raises it."""
-    return problem(error.status_code, "The body is no JSON object that can be read.")
+    return problem(error.status_code, "The body is not a valid JSON object.")
 
 
 def _invalid(_: HttpRequest, error: Any) -> HttpResponse:
@@ -114,7 +114,7 @@ def _invalid(_: HttpRequest, error: Any) -> HttpResponse:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    """Without where it was found and, of a body, the operation's own name for it."""
+    """The field's path without its source and, in a body, without the operation's parameter."""
     source, *names = location
     if source == "body":
         names = names[1:]
@@ -156,7 +156,7 @@ def _not_dispatched(_: HttpRequest, error: Any) -> HttpResponse:
 
 
 def _run_of(error: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
-    """What a problem tells of the run that the error is about."""
+    """The headers and members of a problem that describe the error's run."""
     run = RunOut.of(error.run, error.run.progress())
     address = reverse("thumbnails:api:run", args=[error.run.pk])
     return {
@@ -188,7 +188,7 @@ def _too_many_parameters(_: HttpRequest, __: Any) -> HttpResponse:
     return problem(HTTPStatus.BAD_REQUEST, "The address has too many parameters.")
 
 
-def _unforeseen(request: HttpRequest, error: Any) -> HttpResponse:
+def _unexpected(request: HttpRequest, error: Any) -> HttpResponse:
     logger.error("%s %s failed", request.method, request.path, exc_info=error)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; the site's log says what."

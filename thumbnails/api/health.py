@@ -1,4 +1,4 @@
-"""Whether the site lives and can serve: for load balancers, so for everybody."""
+"""Liveness and readiness for load balancers, without authentication."""
 
 from http import HTTPStatus
 
@@ -22,10 +22,10 @@ def healthz(request: HttpRequest) -> Liveness:
 @router.get("/readyz", response=answers({200: Readiness}, also=(503,)))
 def readyz(request: HttpRequest) -> Readiness | HttpResponse:
     """Database, queue and cache answer."""
-    checks = {part.value: answers for part, answers in reachable().items()}
+    checks = {dependency.value: answered for dependency, answered in reachable().items()}
     if all(checks.values()):
         return Readiness(checks=checks)
-    away = " and ".join(part for part, is_there in checks.items() if not is_there)
+    away = " and ".join(name for name, answered in checks.items() if not answered)
     return problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         f"No answer from: {away}.",

@@ -1,4 +1,4 @@
-"""Images, and their thumbnails one at a time."""
+"""Operations on images and on one thumbnail."""
 
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -26,7 +26,7 @@ from thumbnails.api.schemas import (
     NumberInUrl,
     PageSize,
 )
-from thumbnails.api.sessions import session_named
+from thumbnails.api.sessions import session_name
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Outcome
 from thumbnails.responses import Unavailable, remember_not_found, thumbnail_response
@@ -53,13 +53,13 @@ EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
                 "description": "The thumbnail, rendered now where it is missing or stale.",
                 "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
             },
-            304: {"description": "Not changed since."},
-            412: {"description": "Not what If-Match or If-Unmodified-Since ask for."},
+            304: {"description": "Not modified."},
+            412: {"description": "The condition of If-Match or If-Unmodified-Since failed."},
         }
     },
 )
 def thumbnail(request: HttpRequest, image_id: IdInPath) -> HttpResponseBase:
-    """The thumbnail itself, for everybody."""
+    """The thumbnail itself, without authentication."""
     try:
         answer = thumbnail_response(request, image_id)
     except Unavailable as error:
@@ -110,7 +110,7 @@ def generate(request: ApiRequest, image_id: IdInPath) -> Status[Generated | NotG
     response=answers({200: ImageOut}, also=(404,)),
 )
 def image(request: ApiRequest, image_id: IdInPath) -> ImageOut:
-    """What is known of an image."""
+    """An image and the state of its thumbnail."""
     return ImageOut.of(_image(image_id))
 
 
@@ -130,7 +130,7 @@ def images(
     only_in_query(request, "state", "sessionId", "fromDate", "toDate", "cursor", "limit")
     selection = Selection(
         states=tuple(state) if state else None,
-        session=session_named(session_id),
+        session=session_name(session_id),
         from_date=from_date,
         to_date=to_date,
     )

@@ -1,4 +1,4 @@
-"""What holds for every request before an operation sees it."""
+"""Checks of every request before its operation runs."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -28,24 +28,24 @@ View = Callable[..., HttpResponseBase]
 
 
 class StrictParser(Parser):
-    """JSON objects and nothing else: no NaN, no nesting without end, no null in place of a body."""
+    """Parses JSON objects only: no NaN, no unlimited nesting, no null instead of a body."""
 
     def parse_body(self, request: HttpRequest) -> DictStrAny:
         value = from_json(request.body, allow_inf_nan=False)
         if not isinstance(value, dict):
-            raise TypeError("no JSON object")
+            raise TypeError("not a JSON object")
         if len(value) > KEYS_AT_MOST:
             raise ValueError("too many keys")
         return value
 
 
 def nothing_in_query(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuses a POST with a query: a condition in the wrong place would be one that is missing."""
+    """Refuses a POST with a query string: a filter sent there would be silently ignored."""
 
     @wraps(operation)
     def checked(request: HttpRequest, *args: Any, **values: Any) -> Any:
         if request.method == "POST" and request.GET:
-            where = "What is asked for stands in the body, not in the address."
+            where = "Send this in the body, not in the query string."
             return invalid([{"field": key, "detail": where} for key in request.GET])
         return operation(request, *args, **values)
 
@@ -53,14 +53,14 @@ def nothing_in_query(operation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def only_in_query(request: HttpRequest, *known: str) -> None:
-    """Raises UsageError for another parameter: a mistyped filter would show everything."""
+    """Raises UsageError for an unknown parameter: a mistyped filter would show everything."""
     for name in request.GET:
         if name not in known:
-            raise UsageError(f"There is no such parameter, only {', '.join(known)}.", about=name)
+            raise UsageError(f"Unknown parameter; known are {', '.join(known)}.", about=name)
 
 
 def wrapped(patterns: Sequence[URLPattern | URLResolver]) -> list[URLPattern | URLResolver]:
-    """The API's URLs, each view behind the gate, and a last one for all that there is not."""
+    """The API's URLs, each view behind the middleware, and a last one for unknown paths."""
     for pattern in patterns:
         if isinstance(pattern, URLPattern):
             view = pattern.callback
@@ -69,13 +69,13 @@ def wrapped(patterns: Sequence[URLPattern | URLResolver]) -> list[URLPattern | U
 
 
 def _wrapped(view: View) -> View:
-    @csrf_exempt  # operations look after it themselves; Django would answer with a page
+    @csrf_exempt  # operations check it themselves; Django would answer with a page
     @wraps(view)
-    def gate(request: HttpRequest, *args: object, **values: object) -> HttpResponseBase:
+    def middleware(request: HttpRequest, *args: object, **values: object) -> HttpResponseBase:
         if refusal := _refusal(request):
             return refusal
         is_head = request.method == "HEAD"
-        if is_head:  # as GET; the server leaves the body away
+        if is_head:  # as GET; the server omits the body
             request.method = "GET"
         try:
             response = view(request, *args, **values)
@@ -87,19 +87,19 @@ def _wrapped(view: View) -> View:
         if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             return problem(
                 HTTPStatus.METHOD_NOT_ALLOWED,
-                f"{request.method} is not for this address.",
+                f"{request.method} is not allowed for this URL.",
                 headers={"Allow": _with_head(response["Allow"])},
             )
         return response
 
-    return gate
+    return middleware
 
 
 def _refusal(request: HttpRequest) -> HttpResponse | None:
-    """Why a body is not even read; None where nothing speaks against it."""
+    """The response that refuses a body before it is read; None if it is accepted."""
     length = request.headers.get("Content-Length") or "0"
     if "Transfer-Encoding" in request.headers and length == "0":
-        # Django sees no body then, and a regeneration without one is one of everything.
+        # Django would see no body, and a regeneration without one is of all images.
         return problem(HTTPStatus.LENGTH_REQUIRED, "Send the body with a Content-Length.")
     if not length.isdecimal() or int(length) > BODY_BYTES_AT_MOST:
         return problem(

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of answers, beside what django-ninja finds out by itself."""
+"""The responses in the OpenAPI document that django-ninja does not find out by itself."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -24,15 +24,15 @@ WITH_BODY = (
 
 
 def answers(good: Mapping[int, Any] | None = None, *, also: tuple[int, ...] = ()) -> dict[int, Any]:
-    """The shapes of an operation's answers: of the good ones, and `also` those problems."""
+    """Returns the schemas of an operation's responses: `good` by status, problems for `also`."""
     return {**dict.fromkeys((*also, *FOR_ALL), Problem), **(good or {})}
 
 
 class DocumentedAPI(NinjaAPI):
-    """Says which answers every operation may give, and that problems have their own media type."""
+    """Documents the problems that every operation may return, and their media type."""
 
-    def get_openapi_schema(self, **how: Any) -> OpenAPISchema:
-        document = super().get_openapi_schema(**how)
+    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        document = super().get_openapi_schema(**options)
         for operations in document["paths"].values():
             for method, operation in operations.items():
                 if operation.get("security"):

@@ -1,4 +1,4 @@
-"""Runs over many images: start, look at, stop and go on."""
+"""Operations on runs: start, show, cancel, resume and retry."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ from thumbnails.api.schemas import (
     SessionIn,
     StatisticsOut,
 )
-from thumbnails.api.sessions import session_named
+from thumbnails.api.sessions import session_name
 from thumbnails.models import Run, TrainingSession
 from thumbnails.models.runs import progress_of
 from thumbnails.upkeep.reports.counts import statistics
@@ -52,10 +52,10 @@ Key = Annotated[
     Header(
         alias="Idempotency-Key",
         pattern="^[ -~]{1,255}$",
-        description="The same key again gives the run that it led to the first time.",
+        description="The same key again returns the run of the first request.",
     ),
 ]
-# What a request without a body wishes.
+# The bodies of requests without one.
 NO_FORCE, ALL_NOT_FRESH, ALL_FAILED = SessionIn(), RegenerateIn(), RetryIn()
 
 Answer = Status[RunOut | PlanOut]
@@ -91,12 +91,12 @@ def regenerate(
     body: RegenerateIn = ALL_NOT_FRESH,
     key: Key = None,
 ) -> Answer:
-    """Regenerate what is not fresh, or all by `force`, of what is selected; of all without."""
+    """Regenerate the selected images that are not fresh, or all of them by `force`."""
     selection = Selection(
         ids=_ids(body.asset_ids),
         from_date=body.from_date,
         to_date=body.to_date,
-        session=session_named(body.session_id),
+        session=session_name(body.session_id),
         states=tuple(body.states) if body.states else None,
         orientations=tuple(body.orientations) if body.orientations else None,
     )
@@ -113,12 +113,12 @@ def regenerate(
 
 @router.post("/admin/thumbnails/purge", auth=staff_with(PURGE), response=STARTED_OR_PLANNED)
 def purge(request: ApiRequest, response: HttpResponse, body: PurgeIn, key: Key = None) -> Answer:
-    """Delete thumbnails from the cache; they are rendered again when somebody asks for them."""
+    """Delete thumbnails from the cache; they are rendered again on their next request."""
     selection = Selection(
         ids=_ids(body.asset_ids),
         shard=body.shard,
         older_than_days=body.older_than_days,
-        session=session_named(body.session_id),
+        session=session_name(body.session_id),
     )
     selection.require_all_said(body.all)
     if body.dry_run:
@@ -126,7 +126,7 @@ def purge(request: ApiRequest, response: HttpResponse, body: PurgeIn, key: Key =
     return _start(request, response, key, body, Run.Kind.PURGE, selection)
 
 
-# --- look at --------------------------------------------------------------------------------------
+# --- show -----------------------------------------------------------------------------------------
 
 
 @router.get(
@@ -164,7 +164,7 @@ def list_runs(
     response=answers({200: RunOut}, also=(404,)),
 )
 def show_run(request: ApiRequest, run_id: IdInPath) -> RunOut:
-    """A run, and how far it is."""
+    """A run and its progress."""
     run = _run(run_id)
     return RunOut.of(run, run.progress())
 
@@ -175,11 +175,11 @@ def show_run(request: ApiRequest, run_id: IdInPath) -> RunOut:
     response=answers({200: StatisticsOut}),
 )
 def show_statistics(request: ApiRequest) -> StatisticsOut:
-    """The site's thumbnails in numbers."""
+    """Counts of the site's assets and thumbnails."""
     return StatisticsOut.of(statistics())
 
 
-# --- stop and go on -------------------------------------------------------------------------------
+# --- cancel, resume, retry ------------------------------------------------------------------------
 
 
 @router.post(
@@ -188,8 +188,8 @@ def show_statistics(request: ApiRequest) -> StatisticsOut:
 def cancel(
     request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
 ) -> Answer:
-    """Stop it; what is done stays done."""
-    return _moved(request, response, key, run_id, control.cancel)
+    """Stop the run; what is done stays done."""
+    return _change_state(request, response, key, run_id, control.cancel)
 
 
 @router.post(
@@ -199,7 +199,7 @@ def resume(
     request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
 ) -> Answer:
     """Let the workers go on with what is left."""
-    return _moved(request, response, key, run_id, control.resume)
+    return _change_state(request, response, key, run_id, control.resume)
 
 
 @router.post(
@@ -212,7 +212,7 @@ def retry(
     body: RetryIn = ALL_FAILED,
     key: Key = None,
 ) -> Answer:
-    """A new run over just what failed in that one, all or for one reason."""
+    """Start a new run over what failed in this one, all of it or for one reason."""
     run = _run_to_act_on(request, run_id)
     return _once(
         request,
@@ -223,7 +223,7 @@ def retry(
     )
 
 
-# --- what they share ------------------------------------------------------------------------------
+# --- shared ---------------------------------------------------------------------------------------
 
 
 def _start(
@@ -267,22 +267,22 @@ def _accepted(response: HttpResponse, run: Run) -> Answer:
 def _request_key(request: ApiRequest, key: str | None, body: In | None) -> RequestKey | None:
     if key is None:
         return None
-    asked = body.model_dump(mode="json", exclude_unset=True) if body else {}
-    told = json.dumps([request.path, asked], sort_keys=True)
-    return RequestKey(user=request.user, key=key, digest=hashlib.sha256(told.encode()).hexdigest())
+    values = body.model_dump(mode="json", exclude_unset=True) if body else {}
+    text = json.dumps([request.path, values], sort_keys=True)
+    return RequestKey(user=request.user, key=key, digest=hashlib.sha256(text.encode()).hexdigest())
 
 
-def _moved(
+def _change_state(
     request: ApiRequest,
     response: HttpResponse,
     key: str | None,
     run_id: int,
-    move: Callable[..., None],
+    change: Callable[..., None],
 ) -> Answer:
     run = _run_to_act_on(request, run_id)
 
     def act() -> Run:
-        move(run, by=request.user)
+        change(run, by=request.user)
         return run
 
     return _once(request, response, key, None, act)

@@ -1,4 +1,4 @@
-"""The shapes of the API's JSON: keys in camelCase, times in ISO 8601 with their zone."""
+"""The schemas of requests and responses: keys in camelCase, times in ISO 8601 with their zone."""
 
 import re
 from datetime import date, datetime
@@ -32,7 +32,7 @@ def _day(value: Any) -> date:
 
 def _plain_number(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"0|[1-9][0-9]*", value):
-        raise ValueError("no whole number as 12")
+        raise ValueError("not a whole number like 12")
     return value
 
 
@@ -41,7 +41,7 @@ Id = Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=IDS_AT_MOST)]
 Orientation = Annotated[StrictInt, Field(ge=1, le=8)]
 PlainInt = Annotated[int, BeforeValidator(_plain_number)]
-"""Of an address, where all is text: no sign, no spaces, no 1.0 and no 1_0."""
+"""Of a URL, where everything is text: no sign, no spaces, no 1.0 and no 1_0."""
 NumberInUrl = Annotated[PlainInt, Field(ge=1, le=LARGEST_ID)]
 IdInPath = Annotated[PlainInt, Path(alias="id", ge=1, le=LARGEST_ID)]
 Cursor = Annotated[str, Field(pattern="^-?[0-9]{1,16}-[0-9]{1,18}$")]
@@ -50,7 +50,7 @@ PageSize = Annotated[PlainInt, Field(ge=1, le=PAGE_AT_MOST)]
 
 
 def _one_of(choices: type[TextChoices]) -> WithJsonSchema:
-    """Spelled out where it is used: in the document both kinds of states were the one `State`."""
+    """Inlined where it is used: the document would name both kinds of states `State`."""
     return WithJsonSchema({"type": "string", "enum": choices.values})
 
 
@@ -59,25 +59,25 @@ RunState = Annotated[Run.State, _one_of(Run.State)]
 
 
 class Out(Schema):
-    """What is answered."""
+    """A response."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
 class In(Schema):
-    """What is asked for. An unknown key is refused, and so is a null: leave the key away."""
+    """A request. Unknown keys are refused, and so is null: an optional key is omitted."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
-# --- asked for ------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 NOT_GIVEN: Any = None
-"""For what may be left away. Its type allows no null, which nobody can mean."""
+"""Default of keys that may be omitted. Their types do not allow null, which would mean nothing."""
 
 
 class SessionIn(In):
-    force: StrictBool = Field(default=False, description="Render fresh ones anew, too.")
+    force: StrictBool = Field(default=False, description="Render fresh ones again, too.")
 
 
 class RegenerateIn(SessionIn):
@@ -93,7 +93,7 @@ class RegenerateIn(SessionIn):
     orientations: Annotated[list[Orientation], Field(min_length=1, max_length=8)] = Field(
         default=NOT_GIVEN, description="With one of these EXIF orientations."
     )
-    dry_run: StrictBool = Field(default=False, description="Only tell what would be done.")
+    dry_run: StrictBool = Field(default=False, description="Only report what would be done.")
 
 
 class RetryIn(In):
@@ -101,27 +101,27 @@ class RetryIn(In):
 
 
 class PurgeIn(In):
-    """All conditions are combined with *and*; everything must be said with `all`."""
+    """All conditions are combined with *and*; without any, `all` is required."""
 
     asset_ids: Ids = Field(default=NOT_GIVEN, description="These, each of which exists.")
     shard: str = Field(
         default=NOT_GIVEN,
         pattern="^[0-9a-f]{2}$",
-        description="Those in this folder of the cache, as 0a.",
+        description="Those in this folder of the cache, like 0a.",
     )
     older_than_days: Annotated[StrictInt, Field(ge=0, le=99_999)] = Field(
         default=NOT_GIVEN, description="Those made longer ago than that."
     )
     session_id: Id = Field(default=NOT_GIVEN, description="Of this training session.")
     all: StrictBool = Field(default=False, description="All of them.")
-    dry_run: StrictBool = Field(default=False, description="Only tell what would be done.")
+    dry_run: StrictBool = Field(default=False, description="Only report what would be done.")
 
 
-# --- answered -------------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------
 
 
 class ImageOut(Out):
-    """What is known of an image: its original as stored, and its thumbnail by the ledger."""
+    """An image: its original, and its thumbnail as the database records it."""
 
     asset_id: int
     original: str
@@ -145,7 +145,7 @@ class ImageOut(Out):
 
     @classmethod
     def of(cls, asset: ImageAsset) -> Self:
-        # Its own columns need no check, which would cost more than all the rest.
+        # Columns of the database are not validated, which would cost more than all the rest.
         return cls.model_construct(
             asset_id=asset.pk,
             original=str(asset),
@@ -173,7 +173,7 @@ class ImagePage(Out):
     """Some images, the newest first."""
 
     images: list[ImageOut]
-    next_cursor: str | None = Field(description="As `cursor` it gives the next ones; null: none.")
+    next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last.")
 
 
 class Generated(Out):
@@ -196,7 +196,7 @@ class NotGenerated(Out):
 
 
 class RunOut(Out):
-    """A run, and how far it is."""
+    """A run and its progress."""
 
     id: int
     kind: Run.Kind
@@ -207,7 +207,7 @@ class RunOut(Out):
     fresh: int = Field(description="Skipped.")
     purged: int
     failed: int
-    failures: dict[str, int] = Field(description="How many failed for which reason.")
+    failures: dict[str, int] = Field(description="Number of failures by reason.")
     rate: float | None = Field(description="Images a second, lately or on the whole.")
     seconds_left: float | None
     force: bool
@@ -257,7 +257,7 @@ class RunPage(Out):
     """Some runs, the newest first."""
 
     runs: list[RunOut]
-    next_cursor: int | None = Field(description="As `cursor` it gives the next ones; null: none.")
+    next_cursor: int | None = Field(description="The `cursor` of the next page; null on the last.")
 
 
 class PlanOut(Out):
@@ -287,7 +287,7 @@ class CacheUse(Out):
 
 
 class StatisticsOut(Out):
-    """The site's thumbnails in numbers."""
+    """Counts of the site's assets and thumbnails."""
 
     assets: dict[ImageState, int]
     failures: dict[str, int] = Field(description="Failed assets by reason.")
@@ -320,14 +320,14 @@ class Liveness(Out):
 
 
 class Readiness(Out):
-    """All that the site stands on answers."""
+    """Every dependency of the site answers."""
 
     status: Literal["ready"] = "ready"
     checks: dict[str, bool]
 
 
 class FieldError(Out):
-    """What is wrong with one part of a request."""
+    """What is wrong with one field of a request."""
 
     field: str
     detail: str
@@ -348,5 +348,5 @@ class Problem(Out):
         description="With 503: the run, which is saved. With 409: the one that does the same.",
     )
     checks: dict[str, bool] = Field(
-        default=NOT_GIVEN, description="With 503 of readyz: what answers."
+        default=NOT_GIVEN, description="With 503 of readyz: which dependencies answer."
     )

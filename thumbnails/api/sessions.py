@@ -4,8 +4,8 @@ from thumbnails.exceptions import UsageError
 from thumbnails.models import TrainingSession
 
 
-def session_named(session_id: int | None) -> str | None:
-    """The session's name; None where none is asked for. Raises UsageError for an unknown one."""
+def session_name(session_id: int | None) -> str | None:
+    """Returns the session's name; None for None. Raises UsageError for an unknown id."""
     if session_id is None:
         return None
     name = TrainingSession.objects.filter(pk=session_id).values_list("name", flat=True).first()
