@@ -104,7 +104,7 @@ def test_command__json_and_expiry(staff: User) -> None:
         (["staff", "--name", "  "], "1 to 100 characters"),
         (["staff", "--name", "x" * 101], "1 to 100 characters"),
         (["staff"], "--name"),
-        (["staff", "--name", "x", "--expires", "soon"], "is no age in days like 7d"),
+        (["staff", "--name", "x", "--expires", "soon"], "is not an age in days like 7d"),
         (["staff", "--name", "x", "--expires", "0d"], "expired"),
     ],
 )
@@ -118,10 +118,10 @@ def test_command__wrong_usage_makes_none(staff: User, arguments: list[str], sent
 def test_command__warns_of_a_user_that_the_api_will_not_let_in(staff: User) -> None:
     User.objects.create_user("visitor")
     output, errors = create("visitor", "--name", "x")
-    assert "is no staff" in errors
+    assert "is not staff" in errors
     assert status_with(output.strip()) == HTTPStatus.FORBIDDEN
     _, errors = create("staff", "--name", "x")
-    assert "is no staff" not in errors
+    assert "is not staff" not in errors
 
 
 # --- The admin ------------------------------------------------------------------------------------

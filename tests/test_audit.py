@@ -288,14 +288,14 @@ def test_command__reports_and_exits_by_what_is_left(
     assert "Problems remain." in told.stderr
     mended = manage("audit_thumbnails", "--fix")
     assert mended.returncode == 0, mended.stderr
-    assert "1 thumbnails of no image" in mended.stdout
+    assert "1 thumbnails without an image" in mended.stdout
     ImageAsset.objects.filter(pk=served[1].pk).update(source_version="0-0")
     looked = manage("audit_thumbnails", "--originals")
     assert looked.returncode == 1
     assert "1 images whose original has changed" in looked.stdout
     wrong = manage("audit_thumbnails", "--allow-share", "2")
     assert wrong.returncode == 2
-    assert "is no share" in wrong.stderr
+    assert "is not a share" in wrong.stderr
 
 
 # --- deleting assets ------------------------------------------------------------------------------

@@ -106,10 +106,10 @@ def test_regenerate__selects(manage: Manage, make_asset: MakeAsset) -> None:
         (["--from-date", "2026-02-30"], "is not a date"),
         (["--from-date", "2026-02-02", "--to-date", "2026-02-01"], "before they begin"),
         (["--to-date", "1999-01-01"], "No images match"),
-        (["--workers", "0"], "is no whole number over 0"),
+        (["--workers", "0"], "is not a whole number over 0"),
         (["--wait"], "goes with --enqueue"),
-        (["--rate", "fast"], "is no rate"),
-        (["--rate", "0/s"], "is no rate"),
+        (["--rate", "fast"], "is not a rate"),
+        (["--rate", "0/s"], "is not a rate"),
         (["--enqueue", "--workers", "2"], "does not go with --enqueue"),
         (["--frobnicate"], "unrecognized arguments"),
     ],
@@ -276,7 +276,7 @@ def test_purge__older_than(manage: Manage, make_asset: MakeAsset) -> None:
         (["--all", "--ids", "1"], "Say which thumbnails"),
         (["--shard", "zz"], "is not a shard"),
         (["--older-than", "7"], "is not an age in days"),
-        (["--all"], "Nobody is there to be asked"),
+        (["--all"], "There is no terminal to ask on"),
     ],
 )
 def test_purge__wrong_usage_deletes_nothing(
@@ -314,7 +314,7 @@ def test_runs__list_show_and_retry(
     ("arguments", "sentence"),
     [
         (["show", "99999"], "There is no run 99999"),
-        (["cancel", "x"], "is no whole number"),
+        (["cancel", "x"], "is not a whole number"),
         (["explode", "1"], "invalid choice"),
         (["cancel", "RUN"], "is done and cannot be cancelled"),
         (["resume", "RUN"], "is done and cannot be resumed"),

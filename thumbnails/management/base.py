@@ -1,4 +1,4 @@
-"""What the commands share: exit status, the words that select images, and progress."""
+"""Shared by the commands: exit status, options that select images, and progress."""
 
 import argparse
 import json
@@ -31,16 +31,16 @@ FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 
 WATCH_SECONDS = 0.5
 PLAIN_SECONDS = 5.0
-"""How often progress is told in plain lines, where there is no terminal."""
+"""How often progress is written as plain lines, where there is no terminal."""
 
 EXAMPLES = 5
 
 
 class ThumbnailCommand(BaseCommand):
-    """Tells wrong usage and wrong settings in one sentence, with exit status 2."""
+    """Reports wrong usage and wrong settings in one sentence, with exit status 2."""
 
     uses_cache = False
-    """Whether it reads or writes thumbnails: then the cache's folder has to be safe."""
+    """Whether it reads or writes thumbnails, for which the cache's folder must be safe."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
@@ -50,26 +50,26 @@ class ThumbnailCommand(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=WRONG_USAGE) from error
         except UsageError as error:
-            hint = " To start all the same: --ignore-space." if isinstance(error, NoSpace) else ""
-            # It may name a path as it was found.
+            hint = " To start anyway: --ignore-space." if isinstance(error, NoSpace) else ""
+            # It may contain a file's name with control characters.
             raise CommandError(printable(f"{error}{hint}"), returncode=WRONG_USAGE) from error
 
     def print_json(self, value: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(value, indent=2))
 
     def report(self, run: Run, progress: Progress, *, as_json: bool) -> None:
-        """Tell how a run ended. Raises CommandError (1) where some of it failed."""
+        """Report how a run ended. Raises CommandError (1) if it is paused or some of it failed."""
         if as_json:
             self.print_json(run_as_json(run, progress))
         else:
             self.stdout.write(f"{run} is {run.state}: {counts(progress)}.")
-            self.name_failures(progress)
+            self.write_failures(progress)
         if run.state == Run.State.PAUSED:
             raise CommandError(run.pause_reason, returncode=FAILED)
         if progress.failed:
             raise CommandError(f"{progress.failed:,} failed.", returncode=FAILED)
 
-    def name_failures(self, progress: Progress) -> None:
+    def write_failures(self, progress: Progress) -> None:
         for reason, ids in sorted(progress.failures.items()):
             self.stdout.write(f"{reason}: {len(ids):,}")
             for asset in ImageAsset.objects.filter(pk__in=ids[:EXAMPLES]):
@@ -79,7 +79,7 @@ class ThumbnailCommand(BaseCommand):
 
 
 def counts(progress: Progress) -> str:
-    """The outcomes that occurred, in words."""
+    """Returns the number of each outcome that occurred: `480 rendered, 20 fresh`."""
     found = {
         "rendered": progress.rendered,
         "fresh": progress.fresh,
@@ -90,7 +90,7 @@ def counts(progress: Progress) -> str:
 
 
 def printable(text: str) -> str:
-    """One line with every character that a terminal could obey, hide or not show spelled out."""
+    """Returns the text as one line, with control and invisible characters escaped."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
@@ -116,7 +116,7 @@ def run_as_json(run: Run, progress: Progress) -> dict[str, Any]:
 
 
 class RunCommand(ThumbnailCommand):
-    """A command that works on a run itself and shows how far it is."""
+    """A command that works on a run itself and shows its progress."""
 
     # Not those of URLs and the admin, whose modules take a fifth of a second to import.
     requires_system_checks = (Tags.models, Tags.database)
@@ -130,7 +130,7 @@ class RunCommand(ThumbnailCommand):
                 raise CommandError(str(error), returncode=INTERRUPTED) from error
 
     def work(self, run: Run, *, processes: int, as_json: bool) -> None:
-        """Work on the run to its end and report. Ctrl-C leaves it paused, to be gone on with."""
+        """Work on the run until it is done, and report. Ctrl-C pauses the run."""
         if (done := run.progress()).done:
             self.stderr.write(f"Going on with {run}: {done_of_total(done)} are done.")
         try:
@@ -148,9 +148,9 @@ class RunCommand(ThumbnailCommand):
         self.report(run, progress, as_json=as_json)
 
     def watch(self, run: Run, *, as_json: bool) -> None:
-        """Show the progress of a run that the workers do, until it is over, and report.
+        """Show the progress of a run of the queue's workers until it ends, and report.
 
-        Ctrl-C ends the watching and not the run.
+        Ctrl-C ends only the command.
         """
         with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
             while run.state == Run.State.RUNNING:
@@ -160,8 +160,8 @@ class RunCommand(ThumbnailCommand):
                 run.refresh_from_db()
         self.report(run, run.progress(), as_json=as_json)
 
-    def tell_plan(self, verb: str, plan: Plan, *, as_json: bool) -> None:
-        """What a dry run tells."""
+    def report_plan(self, verb: str, plan: Plan, *, as_json: bool) -> None:
+        """Report what a run would do."""
         if as_json:
             self.print_json(
                 {
@@ -177,10 +177,11 @@ class RunCommand(ThumbnailCommand):
             self.stdout.write("Nothing to do.")
             return
         states = ", ".join(f"{n:,} {state.value}" for state, n in plan.states.items() if n)
-        took = "" if plan.seconds is None else f", about {duration(plan.seconds)} by the last runs"
+        seconds = plan.seconds
+        estimate = "" if seconds is None else f", about {duration(seconds)} by the last runs"
         self.stdout.write(
             f"Would {verb} the thumbnails of {plan.total:,} images ({states}): "
-            f"about {filesizeformat(plan.size_bytes)}{took}."
+            f"about {filesizeformat(plan.size_bytes)}{estimate}."
         )
 
 
@@ -188,10 +189,13 @@ class RunCommand(ThumbnailCommand):
 
 
 def add_selection(parser: CommandParser) -> None:
-    """Options for the terms of a selection."""
-    for name, term in CONDITIONS.items():
+    """Add an option for each condition of a selection."""
+    for name, condition in CONDITIONS.items():
         parser.add_argument(
-            f"--{name}", type=checked(term.parse), metavar=term.example, help=term.help
+            f"--{name}",
+            type=checked(condition.parse),
+            metavar=condition.example,
+            help=condition.help,
         )
 
 
@@ -203,7 +207,7 @@ def selection_from(options: dict[str, Any]) -> Selection:
 
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """An option's type: what upkeep cannot read is wrong usage."""
+    """Returns an option's type that reports what `parse` refuses as wrong usage."""
 
     def read(text: str) -> T:
         try:
@@ -215,11 +219,11 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def rate(text: str) -> float:
-    """'50/s', '2.5/s' or '100/m' as images a second."""
+    """Returns '50/s', '2.5/s' or '100/m' as images a second."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([smh])", text)
     per_second = float(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if not 0 < per_second <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate like 50/s, 100/m or 1000/h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate like 50/s, 100/m or 1000/h")
     return per_second
 
 
@@ -229,13 +233,13 @@ def share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1, like 0.5")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1, like 0.5")
     return value
 
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number over 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number over 0")
     return int(text)
 
 
@@ -243,9 +247,9 @@ def positive(text: str) -> int:
 
 
 class ProgressBar:
-    """Count, rate, time left and failures: a bar on a terminal, else a line now and then.
+    """Count, rate, time left and failures: a bar on a terminal, otherwise lines of text.
 
-    Written to standard error, so that what a command reports stands alone on standard output.
+    Written to standard error, so that standard output has only the command's report.
     """
 
     PLAIN = "{n_fmt} of {total_fmt} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}"
@@ -256,7 +260,7 @@ class ProgressBar:
         self.started_at = time.monotonic()
         self.plain_at = self.started_at + PLAIN_SECONDS
         self.is_plain = not quiet and not sys.stderr.isatty()
-        tqdm.monitor_interval = 0  # its thread would be in the way of processes that fork
+        tqdm.monitor_interval = 0  # a thread of its own is unsafe in a process that forks
         self.bar = tqdm(
             total=total, unit=unit, disable=quiet or self.is_plain, dynamic_ncols=True, leave=False
         )
@@ -268,7 +272,7 @@ class ProgressBar:
         self.bar.close()
 
     def show(self, done: int, failed: int = 0) -> None:
-        """So many are done by now, of them so many failed."""
+        """Update to `done` items, of which `failed` have failed."""
         postfix = f"{failed:,} failed" if failed else ""
         self.bar.set_postfix_str(postfix, refresh=False)
         self.bar.update(done - self.bar.n)

@@ -1,4 +1,4 @@
-"""Hold database and cache against each other, and clean up safely."""
+"""Compare database and cache, and clean up safely."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from thumbnails.management.base import FAILED, ProgressBar, ThumbnailCommand, sh
 from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep.reports.audit import SHARE_AT_MOST, Finding, Report, audit
 
-MEANINGS = {
-    Finding.ORPHAN: "thumbnails of no image",
+DESCRIPTIONS = {
+    Finding.ORPHAN: "thumbnails without an image",
     Finding.MISSING: "thumbnails that the database has and the cache does not",
     Finding.DAMAGED: "empty or damaged files",
     Finding.UNSTAMPED: "whole pictures that were not made here, never deleted",
@@ -26,7 +26,7 @@ class Command(ThumbnailCommand):
     uses_cache = True
     help = (
         "Find orphans, missing, damaged and mismatched thumbnails, and originals that changed or "
-        "went. Exit status 1 where problems remain."
+        "are gone. Exit status 1 if problems remain."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -72,20 +72,20 @@ class Command(ThumbnailCommand):
                 }
             )
         else:
-            self._tell(report)
+            self._write(report)
         if not report.is_clean:
             raise CommandError(report.refusal or "Problems remain.", returncode=FAILED)
 
-    def _tell(self, report: Report) -> None:
+    def _write(self, report: Report) -> None:
         for finding, number in report.found.items():
             if number == 0:
                 continue
-            self.stdout.write(f"{number:,} {MEANINGS[finding]}:")
+            self.stdout.write(f"{number:,} {DESCRIPTIONS[finding]}:")
             names = report.examples[finding]
             self.stdout.write("  " + ", ".join(names) + (" …" if number > len(names) else ""))
         for error in report.errors:
             self.stdout.write(error)
-        fixed = f", {report.fixed:,} mended" if report.fixed else ""
+        fixed = f", {report.fixed:,} fixed" if report.fixed else ""
         self.stdout.write(
             f"{report.files:,} thumbnails, {sum(report.found.values()):,} findings{fixed}."
         )

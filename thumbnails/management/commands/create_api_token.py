@@ -1,4 +1,4 @@
-"""Make a token for the API, and show it this once."""
+"""Create a token for the API, and show it once."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,8 +15,8 @@ from thumbnails.upkeep.selection.conditions import days
 
 class Command(ThumbnailCommand):
     help = (
-        "Make a token with which scripts may do over the API what the user may. It is shown this "
-        "once; revoke it in the admin."
+        "Create a token with which scripts may do over the API what the user may. It is shown "
+        "only once; revoke it in the admin."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,7 +26,7 @@ class Command(ThumbnailCommand):
             "--expires",
             type=checked(days),
             metavar="90d",
-            help="for so many days (default: ever)",
+            help="expire after this many days (default: never)",
         )
         parser.add_argument("--json", action="store_true", help="report as JSON")
 
@@ -40,10 +40,10 @@ class Command(ThumbnailCommand):
         longest = ApiToken._meta.get_field("name").max_length or 0
         if not 0 < len(name) <= longest:
             raise UsageError(f"A token's name has 1 to {longest} characters.")
-        lives_days: int | None = options["expires"]
-        if lives_days == 0:
+        valid_days: int | None = options["expires"]
+        if valid_days == 0:
             raise UsageError("A token for 0 days would be expired at once.")
-        expires_at = None if lives_days is None else timezone.now() + timedelta(days=lives_days)
+        expires_at = None if valid_days is None else timezone.now() + timedelta(days=valid_days)
         token, secret = ApiToken.objects.issue(user, name, expires_at=expires_at)
         if options["json"]:
             self.print_json(
@@ -56,6 +56,6 @@ class Command(ThumbnailCommand):
             )
             return
         if not user.is_staff:
-            self.stderr.write(f"{user.get_username()} is no staff: the API will refuse the token.")
-        self.stderr.write("This is shown once; keep it as you keep a password.")
+            self.stderr.write(f"{user.get_username()} is not staff: the API will refuse the token.")
+        self.stderr.write("This is shown once; keep it like a password.")
         self.stdout.write(secret)

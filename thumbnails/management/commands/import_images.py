@@ -13,9 +13,9 @@ from thumbnails.upkeep.images.importing import ImportOutcome
 
 class Command(ThumbnailCommand):
     help = (
-        "Record the pictures at or below PATH, told by their header and not by their name. A file "
-        "under ORIGINALS_DIR is recorded where it lies, any other is copied there. Run again, it "
-        "adds what is new and updates what has changed. Links that lead out of PATH are refused."
+        "Record the pictures at or below PATH, recognized by their header and not by their name. A "
+        "file under ORIGINALS_DIR is recorded where it lies, any other is copied there. Run again, "
+        "it adds what is new and updates what has changed. Links that lead out of PATH are refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -63,8 +63,8 @@ class Command(ThumbnailCommand):
 
 
 def _summary(counted: Counter[ImportOutcome]) -> str:
-    told = [outcome for outcome in ImportOutcome if outcome != ImportOutcome.HIDDEN]
-    parts = [f"{counted[outcome]:,} {outcome.value}" for outcome in told]
+    always_shown = [outcome for outcome in ImportOutcome if outcome != ImportOutcome.HIDDEN]
+    parts = [f"{counted[outcome]:,} {outcome.value}" for outcome in always_shown]
     if hidden := counted[ImportOutcome.HIDDEN]:
         parts.append(f"{hidden:,} hidden passed over")
     return f"{', '.join(parts)}."

@@ -1,4 +1,4 @@
-"""Delete thumbnails from the cache; they come back when somebody asks for them."""
+"""Delete thumbnails from the cache; they are rendered again on their next request."""
 
 import sys
 from typing import Any
@@ -21,7 +21,7 @@ class Command(RunCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add_selection(parser)
         parser.add_argument("--all", action="store_true", help="all of them")
-        parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+        parser.add_argument("--dry-run", action="store_true", help="only report what would be done")
         parser.add_argument("--yes", action="store_true", help="do not ask")
         parser.add_argument("--json", action="store_true", help="report as JSON")
 
@@ -30,7 +30,7 @@ class Command(RunCommand):
         selection.require_all_said(options["all"])
         plan = planning.plan(Run.Kind.PURGE, selection)
         if options["dry_run"]:
-            self.tell_plan("delete", plan, as_json=options["json"])
+            self.report_plan("delete", plan, as_json=options["json"])
             return
         if not options["yes"]:
             self._ask(
@@ -45,7 +45,7 @@ class Command(RunCommand):
 
     def _ask(self, question: str) -> None:
         if not sys.stdin.isatty():
-            raise UsageError("Nobody is there to be asked: add --yes.")
+            raise UsageError("There is no terminal to ask on: add --yes.")
         with self.stop.at_once():
             answer = input(f"{question} [y/N] ")
         if answer.strip().lower() not in ("y", "yes"):

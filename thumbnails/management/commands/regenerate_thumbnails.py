@@ -1,4 +1,4 @@
-"""Make thumbnails true: all that are missing, stale or failed, or a selection, or all anew."""
+"""Render thumbnails that are missing, stale or failed, of all images or a selection."""
 
 from typing import Any
 
@@ -29,13 +29,13 @@ class Command(RunCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_selection(parser)
-        parser.add_argument("--force", action="store_true", help="render fresh ones anew, too")
+        parser.add_argument("--force", action="store_true", help="render fresh ones again, too")
         parser.add_argument(
             "--rescan",
             action="store_true",
-            help="look first for originals that changed or went since they were imported",
+            help="look first for originals that changed or are gone since they were imported",
         )
-        parser.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+        parser.add_argument("--dry-run", action="store_true", help="only report what would be done")
         parser.add_argument(
             "--enqueue", action="store_true", help="let the queue's workers do it, and return"
         )
@@ -44,10 +44,10 @@ class Command(RunCommand):
             "--workers", type=positive, metavar="N", help="processes (default: one a core)"
         )
         parser.add_argument(
-            "--rate", type=rate, metavar="50/s", help="so many images a second at most"
+            "--rate", type=rate, metavar="50/s", help="at most this many images a second"
         )
         parser.add_argument(
-            "--ignore-space", action="store_true", help="start though the disk seems too small"
+            "--ignore-space", action="store_true", help="start even if the disk seems too small"
         )
         parser.add_argument("--json", action="store_true", help="report as JSON")
 
@@ -61,23 +61,23 @@ class Command(RunCommand):
         selection.require_images()
         if options["dry_run"]:
             plan = planning.plan(Run.Kind.REGENERATE, selection, force=options["force"])
-            self.tell_plan("render", plan, as_json=as_json)
+            self.report_plan("render", plan, as_json=as_json)
             return
         recipes.announce()
         if options["rescan"]:
             self._rescan(selection, quiet=as_json)
-        how = {name: options[name] for name in ("force", "rate", "ignore_space")}
+        run_options = {name: options[name] for name in ("force", "rate", "ignore_space")}
         self.stop.raise_if_asked()
         if options["enqueue"]:
-            self._enqueue(selection, how, wait=options["wait"], as_json=as_json)
-        elif run := starting.start_or_continue(Run.Kind.REGENERATE, selection, **how):
+            self._enqueue(selection, run_options, wait=options["wait"], as_json=as_json)
+        elif run := starting.start_or_continue(Run.Kind.REGENERATE, selection, **run_options):
             processes = options["workers"] or execute.available_cores()
             self.work(run, processes=processes, as_json=as_json)
         else:
             self._nothing_to_do(as_json=as_json)
 
     def _rescan(self, selection: Selection, *, quiet: bool) -> None:
-        """Raises CommandError (1) where a disk seems to be away: then nothing is started."""
+        """Raises CommandError (1) if a disk seems to be missing: then nothing is started."""
         assets = selection.assets()
         with ProgressBar(assets.count(), unit="original", quiet=quiet) as bar:
             found = rescan(assets, save=True, on_progress=bar.show)
@@ -96,11 +96,11 @@ class Command(RunCommand):
             self.stdout.write("Nothing to do: every thumbnail is fresh.")
 
     def _enqueue(
-        self, selection: Selection, how: dict[str, Any], *, wait: bool, as_json: bool
+        self, selection: Selection, run_options: dict[str, Any], *, wait: bool, as_json: bool
     ) -> None:
         try:
             run = starting.start_on_queue(
-                Run.Kind.REGENERATE, selection, origin=Run.Origin.COMMAND, **how
+                Run.Kind.REGENERATE, selection, origin=Run.Origin.COMMAND, **run_options
             )
         except NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error

@@ -1,4 +1,4 @@
-"""Look at runs, and cancel, resume or retry them."""
+"""Show runs, and cancel, resume or retry them."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ LISTED = 20
 
 class Command(RunCommand):
     help = (
-        "Look at runs (list, show, watch), stop one (cancel), let the workers go on with it "
+        "Show runs (list, show, watch), stop one (cancel), let the workers go on with it "
         "(resume), or start a new one over what failed in it (retry)."
     )
 
@@ -25,8 +25,8 @@ class Command(RunCommand):
         listing = verbs.add_parser("list", help="the last runs")
         listing.add_argument("--json", action="store_true", help="report as JSON")
         for verb, text in (
-            ("show", "what became of the run's images"),
-            ("watch", "its progress, until it is over"),
+            ("show", "the outcomes of the run's images"),
+            ("watch", "its progress, until it ends"),
             ("cancel", "stop it; what is done stays done"),
             ("resume", "let the workers go on with what is left"),
             ("retry", "a new run over what failed in it"),
@@ -54,13 +54,13 @@ class Command(RunCommand):
                     self.watch(run, as_json=as_json)
                 case "cancel":
                     control.cancel(run)
-                    self._say(run, "cancelled", as_json=as_json)
+                    self._report_change(run, "cancelled", as_json=as_json)
                 case "resume":
                     control.resume(run)
-                    self._say(run, "resumed", as_json=as_json)
+                    self._report_change(run, "resumed", as_json=as_json)
                 case "retry":
                     new = starting.retry(run, origin=Run.Origin.COMMAND, reason=options["reason"])
-                    self._say(new, "started", as_json=as_json)
+                    self._report_change(new, "started", as_json=as_json)
         except NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
 
@@ -90,11 +90,11 @@ class Command(RunCommand):
         because = f": {run.pause_reason}" if run.pause_reason else ""
         self.stdout.write(f"{run} ({run.kind}, {run.scope_text}) is {run.state}{because}")
         self.stdout.write(f"{done_of_total(progress)}: {counts(progress)}")
-        if trouble := health.why_it_stands_still(run, health.queue_use(run)):
-            self.stdout.write(trouble)
-        self.name_failures(progress)
+        if warning := health.why_it_stands_still(run, health.queue_use(run)):
+            self.stdout.write(warning)
+        self.write_failures(progress)
 
-    def _say(self, run: Run, participle: str, *, as_json: bool) -> None:
+    def _report_change(self, run: Run, participle: str, *, as_json: bool) -> None:
         if as_json:
             self.print_json(run_as_json(run, run.progress()))
         else:

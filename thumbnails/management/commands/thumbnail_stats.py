@@ -1,4 +1,4 @@
-"""The site's thumbnails in numbers."""
+"""Counts of the site's assets and thumbnails."""
 
 from typing import Any
 
