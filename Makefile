@@ -1,6 +1,6 @@
-# The project's commands; `make` alone lists them. Works with GNU Make 3.81 (macOS) and newer.
+# The project's commands; `make` lists them. Works with GNU Make 3.81 (macOS) and newer.
 
-# The Python that the virtual environment is made with; another one: make install PYTHON=python3.12
+# The Python of the virtual environment; to use another one: make install PYTHON=python3.12
 PYTHON = python3
 # More arguments for the command behind test, lock, bench and thumbnails-regenerate.
 ARGS =
@@ -9,8 +9,8 @@ BIN = .venv/bin
 # Touched once everything is installed, so that an interrupted install is not taken for a whole one.
 INSTALLED = .venv/.installed
 
-# `make check` looks at the settings as production has them, whatever the caller's environment or
-# a trial site's var/trial.env say.
+# `make check` uses the settings of production, whatever the caller's environment or a demo site's
+# var/trial.env say.
 AS_IN_PRODUCTION = SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))')" \
 	ALLOWED_HOSTS=example.org CSRF_TRUSTED_ORIGINS= DEBUG=off HTTPS=on PROXIES=1 HSTS_SUBDOMAINS= HSTS_PRELOAD= \
 	DATABASE_URL=sqlite://:memory: REDIS_URL=redis://127.0.0.1:6379/0
@@ -23,8 +23,8 @@ help: ## List the commands
 
 install: $(INSTALLED) ## Create .venv with all that run and test need (PYTHON=python3.12 picks the Python)
 
-# Where requirements changed, pip brings the environment up to date. Without the stamp there is
-# none yet or half of one, and it is made from nothing.
+# If requirements changed, pip updates the environment. Without the stamp there is none yet or an
+# incomplete one, and it is created from scratch.
 $(INSTALLED): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python 3.11 or newer is needed, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \

@@ -68,14 +68,14 @@ def test_port__is_as_asked(text: str, port: int) -> None:
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "80 80", "http", "٣", "8e3"])
 def test_port__must_be_one(text: str) -> None:
     os.environ["PORT"] = text
-    with pytest.raises(setup.TrialError, match="PORT must be a number from 1 to 65535"):
+    with pytest.raises(setup.DemoError, match="PORT must be a number from 1 to 65535"):
         setup.chosen_port()
 
 
 def test_port__taken_is_an_error_that_names_it_and_another() -> None:
     with socket.create_server((setup.HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(setup.TrialError) as caught:
+        with pytest.raises(setup.DemoError) as caught:
             setup.check_port_is_free(port)
     assert str(caught.value).startswith(f"Port {port} is taken. Choose another one: PORT=")
     setup.check_port_is_free(port)
@@ -83,7 +83,7 @@ def test_port__taken_is_an_error_that_names_it_and_another() -> None:
 
 def test_lock__is_for_one(var: Path) -> None:
     setup.hold_lock(8000)
-    with pytest.raises(setup.TrialError, match=r"runs already: http://127\.0\.0\.1:8000/"):
+    with pytest.raises(setup.DemoError, match=r"runs already: http://127\.0\.0\.1:8000/"):
         setup.hold_lock(8001)
 
 
@@ -191,7 +191,7 @@ def test_socket__is_in_nobody_elses_folder(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(setup, "VAR_DIR", tmp_path / "my photos" / "var")
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     setup.socket_path().parent.chmod(0o777)
-    with pytest.raises(setup.TrialError, match="must be a directory of yours alone"):
+    with pytest.raises(setup.DemoError, match="must be a directory of yours alone"):
         setup.socket_path()
 
 
@@ -268,7 +268,7 @@ def test_demo__is_not_put_among_somebodys_originals(
     ],
 )
 def test_errors__are_readable(error: Exception, message: str) -> None:
-    with pytest.raises(setup.TrialError) as caught, setup.readable_errors():
+    with pytest.raises(setup.DemoError) as caught, setup.readable_errors():
         raise error
     assert str(caught.value) == message
 

@@ -28,6 +28,6 @@ def _extend(site: admin.AdminSite, model: type[Model], *mixins: type) -> None:
 
 
 def change_own_password(request: HttpRequest) -> HttpResponse:
-    """The admin's page *Change password*. Only here is it sure that the users do it themselves."""
+    """The admin's page *Change password*, the only one on which users change their own."""
     tokens.keep_tokens(request.user)
     return admin.site.password_change(request)

@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` says about the site's settings."""
+"""Checks of the site's settings for `manage.py check --deploy`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Readers of environment variables: each gives a typed value or says which variable is wrong."""
+"""Environment variables as typed values. A wrong one raises ImproperlyConfigured with its name."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ KEY_LENGTH, KEY_DIFFERENT = 50, 5
 
 
 def text(name: str, default: str | None = None) -> str:
-    """The variable's text or the default. Raises ImproperlyConfigured where neither is."""
+    """Returns the variable's text or the default. Raises ImproperlyConfigured if both are unset."""
     value = os.environ.get(name) or default
     if value is None:
         raise ImproperlyConfigured(f"{name} is not set: the site does not start without it.")
@@ -20,9 +20,9 @@ def text(name: str, default: str | None = None) -> str:
 
 
 def secret_key(name: str, *, may_be_weak: bool) -> str:
-    """The variable's text. Raises ImproperlyConfigured if it is not set or can be guessed.
+    """Returns the variable's text. Raises ImproperlyConfigured if it is not set or can be guessed.
 
-    Whoever knows the key can forge sessions, so a weak one must not reach production.
+    The key is all that it takes to forge sessions, so a weak one must not reach production.
     """
     key = text(name)
     is_weak = (
@@ -62,7 +62,7 @@ def boolean(name: str, default: bool) -> bool:
 
 
 def path(name: str, default: Path) -> Path:
-    """An absolute path: a relative one would depend on where the process is started."""
+    """Returns an absolute path: a relative one would depend on where the process is started."""
     value = Path(os.environ.get(name) or default)
     if not value.is_absolute():
         raise ImproperlyConfigured(f"{name} must be an absolute path, not {str(value)!r}.")
@@ -70,7 +70,7 @@ def path(name: str, default: Path) -> Path:
 
 
 def words(name: str, default: tuple[str, ...] = ()) -> list[str]:
-    """A comma-separated list."""
+    """Returns the parts of a comma-separated list."""
     value = os.environ.get(name)
     if value is None:
         return list(default)

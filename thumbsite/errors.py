@@ -1,4 +1,4 @@
-"""What the site answers where a request failed."""
+"""The site's responses to requests that failed."""
 
 import sys
 from http import HTTPStatus
@@ -28,7 +28,7 @@ LINE = "The database does not answer.\n"
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """503 where the database is away, and Django's 500 for all else. Asks the database nothing.
+    """Returns a 503 if the database is away, and Django's 500 otherwise. Makes no query.
 
     Django calls it (`handler500`) while it handles the exception of a view or a middleware.
     """
@@ -38,7 +38,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _database_away(request: HttpRequest) -> HttpResponse:
-    is_picture = request.path.endswith(".jpg")  # nobody reads a page there
+    is_picture = request.path.endswith(".jpg")  # loaded by an <img>, which shows no page
     return HttpResponse(
         LINE if is_picture else PAGE,
         content_type=f"text/{'plain' if is_picture else 'html'}; charset=utf-8",

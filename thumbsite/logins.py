@@ -20,7 +20,7 @@ FAILURES_OF_NAME, FAILURES_OF_ADDRESS = 5, 50
 
 
 class LoginThrottle:
-    """The first of AUTHENTICATION_BACKENDS: counts every attempt to log in, lets nobody in.
+    """The first of AUTHENTICATION_BACKENDS: counts every attempt to log in, authenticates none.
 
     It runs before the others check the password, wherever `authenticate` is called with a request,
     so that attempts made at the same time cannot all be checked before the first one is counted.
@@ -56,8 +56,8 @@ class LoginThrottle:
 def _succeeded(request: HttpRequest, **_: object) -> None:
     """Only failures stay counted.
 
-    A right password alone is not a success: the admin refuses users who are not on the staff with
-    the same words as a wrong password, and the limit must not tell the difference.
+    A right password alone is not a success: the admin refuses users who are not staff with the
+    same message as a wrong password, and the limit must not reveal the difference.
     """
     _give_back(getattr(request, "login_receipts", []))
 
@@ -68,7 +68,7 @@ def _give_back(receipts: list[str | None]) -> None:
 
 
 def _normalized(name: str) -> str:
-    """One spelling of what the login form or the database may take for the same name."""
+    """Returns one spelling of what the login form or the database may take for the same name."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 

@@ -1,4 +1,4 @@
-"""What the site does with every request and response."""
+"""The site's middleware."""
 
 import logging
 from collections.abc import Callable
@@ -28,7 +28,7 @@ DEBUG_PAGES = {HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR}
 def content_security_policy(
     get_response: Callable[[HttpRequest], HttpResponseBase],
 ) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Let pages run and show only what comes from the site itself, and nothing written inline."""
+    """Let pages load only what comes from the site itself, and run nothing that is inline."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         response = get_response(request)
@@ -60,7 +60,7 @@ def uncounted_proxies_logged(
 ) -> Callable[[HttpRequest], HttpResponseBase]:
     """Log the first X-Forwarded-For that arrives while PROXIES is 0.
 
-    Only the first one of a process: anybody can send the header, and must not fill the log.
+    Only the first one of a process: any client can send the header, and must not fill the log.
     """
     if settings.NINJA_NUM_PROXIES > 0:
         raise MiddlewareNotUsed

@@ -25,16 +25,16 @@ SECURE_SSL_REDIRECT = HTTPS
 SESSION_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-# Browsers keep both for a year, for hosts that this site may know nothing of: the owner of the
-# domain has to ask for them.
+# Browsers keep both for a year, for hosts that this site may know nothing of, so the owner of the
+# domain has to enable them.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS and environment.boolean("HSTS_SUBDOMAINS", default=False)
 SECURE_HSTS_PRELOAD = HTTPS and environment.boolean("HSTS_PRELOAD", default=False)
-# The checks of a deployment that would have everyone turn them on.
+# The deployment checks that recommend both to every site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-# The proxy in front ends TLS and says so in this header; without HTTPS nobody is believed.
+# The proxy in front ends TLS and sets this header; without HTTPS it is ignored.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 X_FRAME_OPTIONS = "DENY"
-# Who looks after the machines asks them directly, without the proxy.
+# Monitoring requests them directly, without the proxy.
 SECURE_REDIRECT_EXEMPT = [r"^api/v1/(healthz|readyz)$"]
 
 # --- Thumbnails: the app itself checks the values when it starts (thumbnails.conf) --------------
@@ -95,14 +95,14 @@ RQ_QUEUES = {
     for name in ("thumbnails-now", "thumbnails-bulk", "default")
 }
 
-# Tends the runs, so that they go on after any crash.
+# Recovers the runs, so that they go on after any crash.
 RQ = {"WORKER_CLASS": "thumbnails.workers.ThumbnailWorker"}
 # Its pages are mounted once, in urls.py. In the admin some of them ask for a table that there is
 # not.
 RQ_SHOW_ADMIN_LINK = False
 
-# Limits are counted there, by all of the site's processes together. A server that hangs may not
-# hang the site with it.
+# Rate limits are counted there, by all of the site's processes together. A server that hangs must
+# not hang the site.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",

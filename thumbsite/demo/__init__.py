@@ -1,1 +1,1 @@
-"""What only the site of `make run` needs."""
+"""The demo site of `make run`."""

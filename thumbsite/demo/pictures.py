@@ -1,8 +1,8 @@
-"""Demo originals: pictures made on the spot that show at a glance whether a thumbnail is right.
+"""Demo originals: generated pictures that show whether a thumbnail is right.
 
 Each is a landscape with its number and an arrow that points up, so that one lying on its side, one
-mirrored and one that was mixed up with another are seen at once. Between them they have every
-EXIF orientation, transparency, depth and colour mode that originals come with.
+mirrored and one that was mixed up with another are easy to see. Together they have every EXIF
+orientation, transparency, depth and colour mode that originals come with.
 """
 
 import colorsys
@@ -44,8 +44,8 @@ STORED_AS = {
 def make_demo_pictures(folder: Path) -> list[Path]:
     """Write 62 pictures into `folder`, which is created, and return their paths in order.
 
-    All but the last two can be rendered: one of these is truncated, the other no picture at all.
-    The same files come out each time.
+    All but the last two can be rendered: one of these is truncated, the other is not a picture.
+    The files are the same each time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -57,7 +57,7 @@ def make_demo_pictures(folder: Path) -> list[Path]:
 
 
 def pictures() -> list[tuple[str, Writer]]:
-    """The name after the number, and what writes it."""
+    """Returns the name after the number, and what writes it."""
     return [
         ("photo.jpg", photo(LANDSCAPE)),
         *(
@@ -103,12 +103,12 @@ def pictures() -> list[tuple[str, Writer]]:
         ("narrow.png", lambda n, path: scene(n, (40, 1200)).save(path)),
         ("icon.png", lambda n, path: scene(n, (96, 96)).save(path)),
         ("one-pixel.png", lambda n, path: Image.new("RGB", (1, 1), tint(n, 0.6, 0.8)).save(path)),
-        # Names and metadata that lie.
+        # Wrong names and metadata.
         ("jpeg-named.png", photo(LANDSCAPE)),
         ("png-named.jpg", lambda n, path: scene(n, SMALL).save(path, "PNG", compress_level=1)),
         ("orientation-out-of-range.jpg", write_orientation_out_of_range),
         ("no-extension", photo(SQUARE)),
-        # And as most are.
+        # Ordinary ones.
         ("photo.jpg", photo(SQUARE)),
         ("photo.jpg", photo(WIDE)),
         ("photo.jpg", photo(PORTRAIT)),
@@ -122,7 +122,7 @@ def pictures() -> list[tuple[str, Writer]]:
 
 # --- Writers ------------------------------------------------------------------------------------
 def photo(size: Size, orientation: int | None = None) -> Writer:
-    """A JPEG that looks upright and has this size for a viewer who heeds the orientation."""
+    """A JPEG that is upright and has this size in a viewer that applies the orientation."""
     return turned(size, orientation, format="JPEG", quality=88)
 
 
@@ -166,7 +166,7 @@ def write_grey_16_bit(number: int, path: Path) -> None:
 
 
 def write_display_p3(number: int, path: Path) -> None:
-    """Looks like the others to who heeds the colour profile, and dull to who does not."""
+    """Looks like the others in a viewer that applies the colour profile, and dull without."""
     to_display_p3(scene(number, SMALL)).save(path, icc_profile=display_p3_profile())
 
 
@@ -182,7 +182,7 @@ def write_animation(number: int, path: Path) -> None:
 
 
 def write_orientation_out_of_range(number: int, path: Path) -> None:
-    """There is no orientation 9: a viewer takes the picture as it lies."""
+    """Orientation 9 does not exist: a viewer shows the pixels as stored."""
     scene(number, LANDSCAPE).save(path, exif=exif(9))
 
 
@@ -314,7 +314,7 @@ def draw_signs(image: Image.Image, number: int, fill: Ink, outline: Ink) -> None
 
 # --- The colour profile -------------------------------------------------------------------------
 def to_display_p3(image: Image.Image) -> Image.Image:
-    """The same colours, told in numbers of the wider space."""
+    """Returns the same colours in the wider colour space."""
     display_p3 = ImageCms.ImageCmsProfile(io.BytesIO(display_p3_profile()))
     ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), display_p3, inPlace=True)
     return image

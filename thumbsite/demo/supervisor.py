@@ -1,8 +1,8 @@
 """Runs the processes that the Procfile names: `python -m thumbsite.demo.supervisor web worker=2`.
 
-honcho reads the Procfile and prints the lines. Its own manager will not do here: it ends the whole
-site when one process dies, ends the queue's server while workers still need it, and leaves behind
-the work horse of a busy worker, which has a process group of its own.
+honcho reads the Procfile and prints the lines. Its own manager is not enough: it ends the whole
+site when one process dies, ends the queue's server while workers still need it, and orphans the
+work horse of a busy worker, which has a process group of its own.
 """
 
 import contextlib
@@ -23,26 +23,26 @@ from honcho.environ import parse_procfile
 from honcho.printer import Message, Printer
 
 PROCFILE = Path(__file__).resolve().parents[2] / "Procfile"
-# Ends after the others, which speak to it until their last moment.
+# Ends after the others, which use it until they end.
 QUEUE = "queue"
 
-# How long the others get at each asking to end, and then the queue: 7 seconds at most.
+# How long the others may take after each SIGTERM, and then the queue: 7 seconds at most.
 GRACE_SECONDS = (3, 2)
 QUEUE_GRACE_SECONDS = 2
 
-# A process that died is started again after a pause, which doubles while it keeps dying young.
+# A process that died is started again after a pause, which doubles while it keeps dying soon.
 FIRST_PAUSE_SECONDS = 1
 LONGEST_PAUSE_SECONDS = 30
-YOUNG_SECONDS = 30
+STABLE_SECONDS = 30
 
 LIBC = ctypes.CDLL(None)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Supervised:
-    """One process of the site, from its first start over any further ones to its end."""
+    """One process of the site, through all its restarts."""
 
-    # One for all: their threads print to the same output.
+    # Shared by all: their threads print to the same output.
     printing = threading.Lock()
 
     def __init__(self, name: str, command: str, printer: Printer, colour: str) -> None:
@@ -56,7 +56,7 @@ class Supervised:
         self.pause_seconds = FIRST_PAUSE_SECONDS
 
     def start(self) -> None:
-        # A session of its own: Ctrl-C reaches it through the supervisor only, and whatever it
+        # A session of its own: Ctrl-C reaches it through the supervisor only, and all that it
         # starts can be found.
         self.process = subprocess.Popen(  # noqa: S602  Procfile commands are for a shell
             self.command,
@@ -71,13 +71,13 @@ class Supervised:
         threading.Thread(target=self.relay, args=[self.process.stdout], daemon=True).start()
 
     def relay(self, lines: Iterable[bytes]) -> None:
-        """Print what the process says until it says no more."""
+        """Print the process's output until it ends."""
         for line in lines:
             self.say(line)
 
     def say(self, text: str | bytes) -> None:
         message = Message("line", text, datetime.now().astimezone(), self.name, self.colour)
-        # Where nobody listens any more, the process must still not block on a full pipe.
+        # Even if the output is closed, the process must not block on a full pipe.
         with self.printing, contextlib.suppress(OSError):
             self.printer.write(message)
 
@@ -87,15 +87,15 @@ class Supervised:
     def keep_running(self) -> None:
         """Start it: at first at once, and after a pause when it has died."""
         if self.process and not self.is_running():
-            self.note_death(self.process)
+            self.handle_exit(self.process)
         if self.process is None and time.monotonic() >= self.start_again_at:
             self.start()
 
-    def note_death(self, process: subprocess.Popen[bytes]) -> None:
-        # A worker that was killed leaves its work horse, which would go on with a job that
-        # another worker is going to be given.
+    def handle_exit(self, process: subprocess.Popen[bytes]) -> None:
+        # A worker that was killed orphans its work horse, which would go on with a job that
+        # another worker will start again.
         self.kill()
-        if time.monotonic() - self.started_at >= YOUNG_SECONDS:
+        if time.monotonic() - self.started_at >= STABLE_SECONDS:
             self.pause_seconds = FIRST_PAUSE_SECONDS
         pause = self.pause_seconds
         self.say(f"ended with status {process.returncode}; starts again in {pause} s")
@@ -104,13 +104,13 @@ class Supervised:
         self.pause_seconds = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def terminate(self) -> None:
-        """Ask it, and all of its process group, to end."""
+        """Send SIGTERM to it and its process group."""
         if self.process and self.is_running():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and all that it has started; what it left behind, too."""
+        """Kill it and all processes that it has started, orphans too."""
         if self.process is None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -123,7 +123,7 @@ class Supervised:
 
 class Supervisor:
     def __init__(self, counts: dict[str, int], procfile: Path = PROCFILE) -> None:
-        """`counts` says how many there are to be of which process of the Procfile."""
+        """`counts` is the number of each process of the Procfile to run."""
         commands = parse_procfile(procfile.read_text()).processes
         names = [
             (f"{name}.{index + 1}" if count > 1 else name, commands[name])
@@ -138,8 +138,8 @@ class Supervisor:
         self.stop_requested = False
 
     def run(self) -> None:
-        """Start all, keep them running until SIGINT, SIGTERM or SIGHUP comes, and end all."""
-        self.heed_signals()
+        """Start all, keep them running until SIGINT, SIGTERM or SIGHUP, and end all."""
+        self.handle_signals()
         try:
             while not self.stop_requested:
                 for one in self.supervised:
@@ -148,7 +148,7 @@ class Supervisor:
         finally:
             self.stop()
 
-    def heed_signals(self) -> None:
+    def handle_signals(self) -> None:
         signal.signal(signal.SIGINT, self.request_stop)
         signal.signal(signal.SIGTERM, self.request_stop)
         # Under nohup it is ignored, and stays so.
@@ -160,8 +160,8 @@ class Supervisor:
 
     def stop(self) -> None:
         others = [one for one in self.supervised if one.name != QUEUE]
-        # At the first SIGTERM an RQ worker finishes its job; at the second one it gives the job up
-        # and ends the work horse.
+        # At the first SIGTERM an RQ worker finishes its job; at the second one it abandons the job
+        # and kills the work horse.
         for seconds in GRACE_SECONDS:
             end(others, seconds)
         end([one for one in self.supervised if one.name == QUEUE], QUEUE_GRACE_SECONDS)
@@ -170,7 +170,7 @@ class Supervisor:
 
 
 def end(supervised: list[Supervised], seconds: float) -> None:
-    """Ask all of these to end and wait until they have, but no longer than this."""
+    """Send SIGTERM to all of these and wait until they have ended, this many seconds at most."""
     for one in supervised:
         one.terminate()
     deadline = time.monotonic() + seconds
@@ -185,7 +185,7 @@ def end_with_parent() -> None:
 
 
 def members_of_session(leader: int) -> Iterator[int]:
-    """The processes that run in this session, found in /proc (Linux only)."""
+    """Yields the ids of the processes that run in this session, found in /proc (Linux only)."""
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.getsid(int(entry.name)) == leader:
@@ -193,13 +193,13 @@ def members_of_session(leader: int) -> Iterator[int]:
 
 
 def parse_counts(words: list[str]) -> dict[str, int]:
-    """From `web worker=2`, how many of each."""
+    """Returns the number of each process from `web worker=2`."""
     pairs = (word.partition("=") for word in words)
     return {name: int(count or 1) for name, _, count in pairs}
 
 
 if __name__ == "__main__":
     if "MAKELEVEL" in os.environ:
-        # Our parent is the make of `make run`: who kills it means the site.
+        # The parent is the make of `make run`: when it is killed, the site must end, too.
         end_with_parent()
     Supervisor(parse_counts(sys.argv[1:])).run()

@@ -1,7 +1,7 @@
 """The database backend `thumbsite.postgresql`.
 
-Without it a PostgreSQL that hangs would hang every request and every worker with it, for ever:
-`connect_timeout` ends with the connection's making, and `statement_timeout` needs a server that
+Without it a PostgreSQL that hangs would hang every request and every worker, too:
+`connect_timeout` covers only the connection itself, and `statement_timeout` needs a server that
 still runs.
 """
 
@@ -40,7 +40,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 class SchemaEditor(DatabaseSchemaEditor):
-    """Has no limit: every operation of a migration runs in one, and an index takes its time."""
+    """Has no limit: every operation of a migration uses one, and an index may take long."""
 
     connection: "DatabaseWrapper"
 
@@ -75,7 +75,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return limit
 
     def set_limit(self, seconds: float | None) -> None:
-        """For the connection as it is now and for those that come after it."""
+        """Set the limit of the current connection and of later ones; None for no limit."""
         self._limit = seconds
         if self.connection is not None:
             self.connection.answer_seconds = seconds

@@ -1,6 +1,6 @@
 """The database backend `thumbsite.sqlite3`.
 
-SQLite itself makes its files readable for everybody, and this one holds password hashes, sessions
+SQLite itself makes its files readable for all users, and this one holds password hashes, sessions
 and the names of private pictures.
 """
 
@@ -22,7 +22,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def _create(name: str) -> None:
-    """Make the database's file where there is none; log and index take over its mode."""
+    """Create the database's file if there is none; log and index take over its mode."""
     if name == ":memory:" or name.startswith("file:"):  # that is a URI, as SQLite knows them
         return
     # One that is there is not opened: closing it again would drop the locks that this process's
