@@ -396,6 +396,16 @@ def test_parent__that_is_killed_leaves_neither_idle_nor_busy_processes(folder: P
 # --- Starting them --------------------------------------------------------------------------------
 
 
+def test_start__needs_no_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command may be started in a folder that is removed while it works."""
+    removed = tmp_path / "removed"
+    removed.mkdir()
+    monkeypatch.chdir(removed)
+    removed.rmdir()
+    with RenderPool(1, BROAD) as pool:
+        assert render(pool, pictures.jpeg()).content
+
+
 @pytest.mark.parametrize("python", ["/nowhere/python", "/bin/false"])
 def test_start__that_fails_is_not_the_picture_s_fault(
     monkeypatch: pytest.MonkeyPatch, python: str

@@ -210,6 +210,8 @@ class RenderProcess:
                     stdout=subprocess.DEVNULL,
                     pass_fds=[there.fileno()],
                     env=_environment(),
+                    # The parent's may be removed, and then nothing could be imported.
+                    cwd="/",
                     # Ctrl-C signals a whole process group; the parent handles it.
                     start_new_session=True,
                 )
