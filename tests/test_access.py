@@ -155,6 +155,7 @@ TABLE: dict[str, list[Page]] = {
     "admin:login": public(200, 302),
     "admin:logout": [Page(needs=ANY_STAFF, method="POST", outsiders="/admin/")],
     "admin:password_change": [Page(needs=ANY_STAFF)],
+    "admin/password_change/": [Page(needs=ANY_STAFF)],
     "admin:password_change_done": [Page(needs=ANY_STAFF)],
     "admin:jsi18n": [Page(needs=ANY_STAFF)],
     "admin:autocomplete": page(  # for every foreign key to a model that can be searched
@@ -307,7 +308,8 @@ def site(make_asset: MakeAsset, queue_server: QueueServer) -> Site:
             kind: starting.start(
                 kind,
                 ImageAsset.objects.all(),
-                scope_text="all",
+                scope={"name": "of another request"},
+                scope_text="others",
                 origin=Run.Origin.COMMAND,
                 leased=True,
             )

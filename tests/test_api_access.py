@@ -132,7 +132,8 @@ def site(make_asset: MakeAsset, queue_server: QueueServer) -> Site:
     run = starting.start(
         Run.Kind.REGENERATE,
         ImageAsset.objects.all(),
-        scope_text="all",
+        scope={"name": "of another request"},
+        scope_text="others",
         origin=Run.Origin.COMMAND,
         leased=True,
     )

@@ -21,6 +21,7 @@ from pytest_django import DjangoAssertNumQueries
 from tests import pictures
 from tests.callers import BASE, Caller, assets_of, faults_of, problem_of, work
 from tests.conftest import MakeAsset
+from tests.runs import start_run
 from tests.servers import QueueServer
 from thumbnails import jobs
 from thumbnails.exceptions import Busy, NoThumbnail
@@ -594,7 +595,7 @@ def test_runs__pages_hold_each_once_the_newest_first(
     api: Caller, half_done: int, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for _ in range(4):
-        api.post(REGENERATE)
+        start_run(leased=True)
     ids = sorted(Run.objects.values_list("pk", flat=True), reverse=True)
     for limit in (1, 2, 5):
         assert [run["id"] for run in walk(api, RUNS, limit=limit)] == ids
@@ -618,7 +619,7 @@ def test_runs__by_state(api: Caller, half_done: int, make_asset: MakeAsset) -> N
     assert api.get(RUNS, state="paused").json() == {"runs": [], "nextCursor": None}
 
 
-def test_run__cancel_and_resume(api: Caller, half_done: int) -> None:
+def test_run__cancel_and_resume(api: Caller, half_done: int, queue_server: QueueServer) -> None:
     cancelled = started(api.post(f"{RUNS}/{half_done}/cancel"))
     assert (cancelled["id"], cancelled["state"]) == (half_done, "cancelled")
     assert cancelled["secondsLeft"] is None
