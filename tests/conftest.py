@@ -19,9 +19,9 @@ from django.db import connection
 from django.test import Client
 from pytest_django import Settings
 
-from tests import pictures
+from tests import pictures, processes
 from tests.plugin import GROUND, Ground
-from tests.processes import QUEUES, Worker, database_url, run_command
+from tests.processes import QUEUES, Worker, database_url
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, recipes
 from thumbnails.upkeep.images import importing
@@ -195,7 +195,25 @@ def manage(process_environment: dict[str, str]) -> Manage:
     def run(
         *arguments: object, answer: str = "", **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        return run_command(arguments, {**process_environment, **environment}, answer=answer)
+        return processes.run_command(
+            arguments, {**process_environment, **environment}, answer=answer
+        )
+
+    return run
+
+
+class RunCommand(Protocol):
+    def __call__(
+        self, name: str, *arguments: object, answer: str = ""
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture
+def run_command(transactional_db: None) -> RunCommand:
+    """Run a command of the app's in this process, with the test's settings and servers."""
+
+    def run(name: str, *arguments: object, answer: str = "") -> subprocess.CompletedProcess[str]:
+        return processes.call_command(name, arguments, answer=answer)
 
     return run
 

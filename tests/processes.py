@@ -1,8 +1,9 @@
-"""The site's own processes as tests start them: `manage.py` commands and RQ workers."""
+"""Commands as tests run them, here or in processes of their own, and RQ workers."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -10,10 +11,12 @@ import sys
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import quote, urlsplit
 
 import psutil
 import redis
+from django.core.management import load_command_class
 
 from tests import lifeline
 from tests.waiting import is_alive, wait_for
@@ -44,6 +47,29 @@ def run_command(
         timeout=COMMAND_SECONDS,
         check=False,
     )
+
+
+def call_command(
+    name: str, arguments: Iterable[object], *, answer: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run this command of the app's in this process, as `manage.py` does; returns the same.
+
+    A process of its own takes a second more.
+    """
+    command = ["manage.py", name, *map(str, arguments)]
+    output, errors = io.StringIO(), io.StringIO()
+    status: str | int | None = 0
+    with (
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+        patch.object(sys, "stdin", io.StringIO(answer)),
+    ):
+        try:
+            load_command_class("thumbnails", name).run_from_argv(command)
+        except SystemExit as ended:
+            status = ended.code
+    assert isinstance(status, int)
+    return subprocess.CompletedProcess(command, status, output.getvalue(), errors.getvalue())
 
 
 class Session:

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 from tests import pictures
-from tests.conftest import MakeAsset, Manage
+from tests.conftest import MakeAsset, RunCommand
 from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, State
 from thumbnails.models.results import save_results
@@ -278,22 +278,22 @@ def test_fix__refuses_where_the_storage_errs(
 
 @pytest.mark.django_db(transaction=True)
 def test_command__reports_and_exits_by_what_is_left(
-    manage: Manage, served: list[ImageAsset]
+    run_command: RunCommand, served: list[ImageAsset]
 ) -> None:
-    assert manage("audit_thumbnails").returncode == 0
+    assert run_command("audit_thumbnails").returncode == 0
     orphaned(served[0])
-    told = manage("audit_thumbnails", "--json")
+    told = run_command("audit_thumbnails", "--json")
     assert told.returncode == 1
     assert json.loads(told.stdout)["found"]["orphan"] == 1
     assert "Problems remain." in told.stderr
-    mended = manage("audit_thumbnails", "--fix")
+    mended = run_command("audit_thumbnails", "--fix")
     assert mended.returncode == 0, mended.stderr
     assert "1 thumbnails without an image" in mended.stdout
     ImageAsset.objects.filter(pk=served[1].pk).update(source_version="0-0")
-    looked = manage("audit_thumbnails", "--originals")
+    looked = run_command("audit_thumbnails", "--originals")
     assert looked.returncode == 1
     assert "1 images whose original has changed" in looked.stdout
-    wrong = manage("audit_thumbnails", "--allow-share", "2")
+    wrong = run_command("audit_thumbnails", "--allow-share", "2")
     assert wrong.returncode == 2
     assert "is not a share" in wrong.stderr
 

@@ -8,10 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from pytest_django import Settings
 
 from tests.processes import ROOT, run_command
+from thumbsite import environment
 
 STRONG = "0123456789" * 5
 """The shortest key that is accepted."""
@@ -27,8 +29,8 @@ PRODUCTION = {
 }
 
 
-def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run_command(arguments, {**os.environ, **PRODUCTION, **environment})
+def manage(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return run_command(arguments, {**os.environ, **PRODUCTION, **settings})
 
 
 # --- The secret key -------------------------------------------------------------------------------
@@ -43,15 +45,18 @@ def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         pytest.param(f"django-insecure-{STRONG}", id="made-by-startproject"),
     ],
 )
-def test_secret_key__weak_is_refused_at_the_start(key: str) -> None:
-    refused = manage("check", SECRET_KEY=key)
+def test_secret_key__weak_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", key)
+    with pytest.raises(ImproperlyConfigured, match=r"^SECRET_KEY is too weak: ") as refused:
+        environment.secret_key("SECRET_KEY", may_be_weak=False)
+    assert "secrets.token_urlsafe" in str(refused.value)
+    assert key == "x" or key not in str(refused.value)
+
+
+def test_secret_key__weak_is_refused_at_the_start_but_for_debug() -> None:
+    refused = manage("check", SECRET_KEY="x")
     assert refused.returncode == 2
     assert refused.stderr.startswith("SECRET_KEY is too weak: ")
-    assert "secrets.token_urlsafe" in refused.stderr
-    assert key == "x" or key not in refused.stderr
-
-
-def test_secret_key__weak_is_enough_for_debug() -> None:
     done = manage("check", SECRET_KEY="x", DEBUG="on")
     assert done.returncode == 0, done.stderr
 
@@ -111,7 +116,7 @@ print(Client(headers={"Host": "example.org"}).get("/api/v1/healthz", secure=True
 
 
 @pytest.mark.parametrize(
-    ("environment", "header"),
+    ("variables", "header"),
     [
         ({}, "max-age=31536000"),
         ({"HSTS_SUBDOMAINS": "on"}, "max-age=31536000; includeSubDomains"),
@@ -123,11 +128,11 @@ print(Client(headers={"Host": "example.org"}).get("/api/v1/healthz", secure=True
     ],
     ids=["default", "subdomains", "preload", "no-https"],
 )
-def test_hsts__promises_no_more_than_is_asked_for(environment: dict[str, str], header: str) -> None:
+def test_hsts__promises_no_more_than_is_asked_for(variables: dict[str, str], header: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SHOW_HSTS],
         cwd=ROOT,
-        env={**os.environ, **PRODUCTION, **environment},
+        env={**os.environ, **PRODUCTION, **variables},
         capture_output=True,
         text=True,
         check=False,
