@@ -60,20 +60,31 @@ def nothing_started(asset: ImageAsset, thumbnail_dir: Path) -> Iterator[None]:
 # --- What is no JSON object -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [REGENERATE, PURGE, "/training/sessions/1/thumbnails"])
 @pytest.mark.parametrize(
-    "body",
+    ("path", "body"),
     [
-        *(b"null", b"[]", b"[1]", b'"all"', b"1", b"true", b" ", b"{", b'{"force": true', b"{}{}"),
-        *(b"force=true", b'{"force": NaN}', b'{"force": Infinity}', b'{"force": -Infinity}'),
-        *(b"{'force': true}", b'{"force": tru}', b'{"force": 01}', b"\xff\xfe{}", b"\x00"),
-        *(b'{"shard": "\xff"}', b'{"shard": "\\ud800"}', b'{"shard": "\x00"}'),
-        b'{"a":' * 2_000 + b"1" + b"}" * 2_000,
-        b'{"assetIds": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        # Not an object, not JSON, and what Python's reader takes though it is not JSON.
+        (REGENERATE, b"null"),
+        (REGENERATE, b"[]"),
+        (REGENERATE, b" "),
+        (REGENERATE, b'{"force": true'),
+        (REGENERATE, b"{}{}"),
+        (REGENERATE, b"force=true"),
+        (REGENERATE, b'{"force": NaN}'),
+        (REGENERATE, b'{"force": -Infinity}'),
+        # Not text.
+        (REGENERATE, b"\xff\xfe{}"),
+        (REGENERATE, b'{"shard": "\\ud800"}'),
+        (REGENERATE, b'{"shard": "\x00"}'),
+        # Deeper than Python's stack.
+        (REGENERATE, b'{"a":' * 2_000 + b"1" + b"}" * 2_000),
+        (REGENERATE, b'{"assetIds": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+        (PURGE, b"[1]"),
+        ("/training/sessions/1/thumbnails", b"[1]"),
     ],
-    ids=lambda body: repr(body[:24]),
+    ids=lambda value: repr(value[:24]),
 )
-def test_body__that_is_no_json_object(api: Caller, path: str, body: bytes) -> None:
+def test_body__that_is_not_a_json_object(api: Caller, path: str, body: bytes) -> None:
     response = api.post_bytes(path, body)
     assert "JSON object" in problem_of(response, HTTPStatus.BAD_REQUEST)["detail"]
 
@@ -132,108 +143,75 @@ def test_body__in_chunks_to_a_real_server(staff: User, live_server: LiveServer) 
     connection.close()
 
 
-# --- Wishes that make no sense --------------------------------------------------------------------
+# --- Bodies that make no sense --------------------------------------------------------------------
 
 HUGE = 10**18
-BAD_IDS: list[Any] = [
-    *(True, False, None, "1", "", 1.0, 1.5, 0, -1, HUGE, 10**400, [1], {"id": 1}, "\x00"),
-]
+BAD_IDS: list[Any] = [True, None, "1", 1.0, 0, -1, HUGE, 10**400, [1]]
 
 
 @pytest.mark.parametrize("bad", BAD_IDS, ids=lambda bad: repr(bad)[:12])
-@pytest.mark.parametrize("path", [REGENERATE, PURGE])
-def test_ids__that_are_none(api: Caller, asset: ImageAsset, path: str, bad: Any) -> None:
-    body = json.dumps({"assetIds": [asset.pk, bad]}).encode()
-    assert "assetIds.1" in faults_of(api.post_bytes(path, body))
-    body = json.dumps({"sessionId": bad}).encode()
-    assert "sessionId" in faults_of(api.post_bytes(path, body))
+def test_ids__that_are_not_valid(api: Caller, asset: ImageAsset, bad: Any) -> None:
+    body = json.dumps({"assetIds": [asset.pk, bad], "sessionId": bad}).encode()
+    assert set(faults_of(api.post_bytes(REGENERATE, body))) == {"assetIds.1", "sessionId"}
 
 
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
+        # Names that the request does not have.
         (REGENERATE, {"Force": True}, "Force"),
-        (REGENERATE, {"asset_ids": [1]}, "asset_ids"),
         (REGENERATE, {"from_date": "2024-01-01"}, "from_date"),
-        (REGENERATE, {"": 1}, ""),
         (REGENERATE, {"shard": "0a"}, "shard"),
-        (REGENERATE, {"\x00": 1}, "\x00"),
         (PURGE, {"all": True, "force": True}, "force"),
-        (PURGE, {"all": True, "states": ["stale"]}, "states"),
         ("/training/sessions/1/thumbnails", {"dryRun": True}, "dryRun"),
         (RETRY, {"reasons": "crashed"}, "reasons"),
         # Nulls.
         (REGENERATE, {"force": None}, "force"),
         (REGENERATE, {"assetIds": None}, "assetIds"),
-        (REGENERATE, {"fromDate": None}, "fromDate"),
-        (REGENERATE, {"toDate": None}, "toDate"),
-        (REGENERATE, {"sessionId": None}, "sessionId"),
-        (REGENERATE, {"states": None}, "states"),
-        (REGENERATE, {"orientations": None}, "orientations"),
-        (REGENERATE, {"dryRun": None}, "dryRun"),
         (PURGE, {"all": None}, "all"),
-        (PURGE, {"shard": None}, "shard"),
-        (PURGE, {"olderThanDays": None}, "olderThanDays"),
         (RETRY, {"reason": None}, "reason"),
         # Empty lists, which a script sends that found nothing.
         (REGENERATE, {"assetIds": []}, "assetIds"),
         (REGENERATE, {"states": []}, "states"),
         (REGENERATE, {"orientations": []}, "orientations"),
-        (PURGE, {"assetIds": []}, "assetIds"),
         (PURGE, {"assetIds": [], "all": True}, "assetIds"),
         # Other types.
-        (REGENERATE, {"force": 1}, "force"),
         (REGENERATE, {"force": "true"}, "force"),
-        (REGENERATE, {"dryRun": "false"}, "dryRun"),
-        (REGENERATE, {"assetIds": 1}, "assetIds"),
+        (REGENERATE, {"dryRun": 1}, "dryRun"),
         (REGENERATE, {"assetIds": "1,2"}, "assetIds"),
-        (REGENERATE, {"assetIds": {"0": 1}}, "assetIds"),
-        (REGENERATE, {"states": "stale"}, "states"),
-        (REGENERATE, {"states": ["Stale"]}, "states.0"),
+        (PURGE, {"all": "yes"}, "all"),
+        # Other values.
         (REGENERATE, {"states": ["stale", "done"]}, "states.1"),
-        (REGENERATE, {"states": [["stale"]]}, "states.0"),
         (REGENERATE, {"orientations": [0]}, "orientations.0"),
         (REGENERATE, {"orientations": [9]}, "orientations.0"),
-        (REGENERATE, {"orientations": ["6"]}, "orientations.0"),
         (REGENERATE, {"orientations": [True]}, "orientations.0"),
-        (PURGE, {"all": "yes"}, "all"),
-        (PURGE, {"all": 1}, "all"),
         (PURGE, {"shard": "0A"}, "shard"),
-        (PURGE, {"shard": "0"}, "shard"),
         (PURGE, {"shard": "0a\n"}, "shard"),
-        (PURGE, {"shard": "../"}, "shard"),
-        (PURGE, {"shard": "0\x00"}, "shard"),
-        (PURGE, {"shard": 10}, "shard"),
         (PURGE, {"olderThanDays": -1}, "olderThanDays"),
         (PURGE, {"olderThanDays": 100_000}, "olderThanDays"),
         (PURGE, {"olderThanDays": 7.0}, "olderThanDays"),
-        (PURGE, {"olderThanDays": "7d"}, "olderThanDays"),
-        (PURGE, {"olderThanDays": True}, "olderThanDays"),
         (RETRY, {"reason": "boredom"}, "reason"),
         # Dates.
         (REGENERATE, {"fromDate": "2024-02-30"}, "fromDate"),
-        (REGENERATE, {"fromDate": "2024-1-1"}, "fromDate"),
         (REGENERATE, {"fromDate": "20240101"}, "fromDate"),
         (REGENERATE, {"fromDate": "2024-01-01T00:00:00"}, "fromDate"),
         (REGENERATE, {"fromDate": "٢٠٢٤-٠١-٠١"}, "fromDate"),
         (REGENERATE, {"fromDate": 1704067200}, "fromDate"),
-        (REGENERATE, {"fromDate": ""}, "fromDate"),
         (REGENERATE, {"toDate": "9999-12-31"}, "toDate"),
         (REGENERATE, {"toDate": "0001-01-01"}, "toDate"),
         (REGENERATE, {"fromDate": "2024-12-31", "toDate": "2024-01-01"}, "toDate"),
         # What there is not.
         (REGENERATE, {"sessionId": 4711}, "sessionId"),
-        (PURGE, {"sessionId": 4711}, "sessionId"),
         (PURGE, {}, "all"),
     ],
 )
-def test_wish__names_the_field_at_fault(
+def test_body__names_the_field_at_fault(
     api: Caller, path: str, body: dict[str, Any], field: str
 ) -> None:
     assert field in faults_of(api.post(path, body))
 
 
-def test_wish__all_that_is_wrong_is_told_at_once(api: Caller) -> None:
+def test_body__all_that_is_wrong_is_reported_at_once(api: Caller) -> None:
     faults = faults_of(api.post(REGENERATE, {"force": 1, "states": [], "x": 1, "fromDate": "y"}))
     assert set(faults) == {"force", "states", "x", "fromDate"}
     many = api.post(REGENERATE, {"assetIds": ["x"] * 10_000})
@@ -296,7 +274,7 @@ def test_key__twice_in_one_object_takes_the_last(api: Caller, asset: ImageAsset)
 
 
 @pytest.mark.parametrize("query", ["sessionId=1", "force=true", "dryRun=true&assetIds=1", "%00=1"])
-def test_wish__in_the_address_is_no_wish(api: Caller, query: str) -> None:
+def test_query__is_no_body(api: Caller, query: str) -> None:
     """Without it the body would mean more than was asked for."""
     assert faults_of(api.post(f"{REGENERATE}?{query}"))
 
@@ -321,10 +299,10 @@ def test_token__that_is_none(api: Caller, secret: str) -> None:
     problem_of(response, HTTPStatus.UNAUTHORIZED)
 
 
-BAD_NUMBERS = ["0", "-1", "+1", "01", "1.0", "1_0", "%201", "1e3", "x", "null", "٣", str(HUGE)]
+BAD_NUMBERS = ["0", "-1", "01", "1_0", "%201", "x", "٣", str(HUGE)]
 
 
-@pytest.mark.parametrize("number", [*BAD_NUMBERS, "9" * 5_000, "1%00", "%ff", "%ed%a0%80"])
+@pytest.mark.parametrize("number", [*BAD_NUMBERS, "+1", "9" * 5_000, "1%00", "%ff"])
 def test_address__with_an_id_that_is_none(api: Caller, number: str) -> None:
     for response in (
         api.client.get(f"{BASE}/images/{number}"),
@@ -340,17 +318,14 @@ def test_address__with_an_id_that_is_none(api: Caller, number: str) -> None:
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        *((f"cursor={number}", "cursor") for number in BAD_NUMBERS if number != "+1"),
-        *((f"sessionId={number}", "sessionId") for number in ("0", "x", "1.0")),
-        *((f"limit={number}", "limit") for number in ("0", "501", "x", "-1", "", "1.0")),
+        *((f"cursor={number}", "cursor") for number in BAD_NUMBERS),
+        ("sessionId=x", "sessionId"),
         ("sessionId=4711", "sessionId"),
-        ("state=Fresh", "state.0"),
-        ("state=", "state.0"),
+        *((f"limit={number}", "limit") for number in ("0", "501", "")),
         ("state=fresh&state=%00", "state.1"),
-        ("state=%ed%a0%80", "state.0"),
+        ("state=", "state.0"),
         ("fromDate=2024-13-01", "fromDate"),
         ("fromDate=", "fromDate"),
-        ("toDate=1e9", "toDate"),
         ("fromDate=2024-01-02&toDate=2024-01-01", "toDate"),
     ],
 )

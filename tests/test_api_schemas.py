@@ -233,14 +233,12 @@ def walk(api: Caller, path: str, **query: Any) -> list[dict[str, Any]]:
         query["cursor"] = page["nextCursor"]
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 6, 7, 500])
-def test_images__pages_hold_each_once_the_newest_first(
-    api: Caller, make_asset: MakeAsset, limit: int
-) -> None:
+def test_images__pages_hold_each_once_the_newest_first(api: Caller, make_asset: MakeAsset) -> None:
     ids = [make_asset().pk for _ in range(6)]
-    found = walk(api, "/images", limit=limit)
-    assert [each["assetId"] for each in found] == sorted(ids, reverse=True)
-    assert all(set(each) == IMAGE_KEYS for each in found)
+    for limit in (1, 2, 6, 7, 500):
+        found = walk(api, "/images", limit=limit)
+        assert [each["assetId"] for each in found] == sorted(ids, reverse=True), limit
+        assert all(set(each) == IMAGE_KEYS for each in found)
 
 
 def test_images__paging_skips_nothing_when_one_comes_and_one_goes(
@@ -384,19 +382,14 @@ def test_regenerate__answers_with_the_run_and_hands_it_to_the_workers(
         ({}, "missing stale failed"),
         ({"force": True}, "missing fresh stale failed"),
         ({"assetIds": ["missing", "fresh"]}, "missing"),
-        ({"assetIds": ["missing", "fresh"], "force": True}, "missing fresh"),
         ({"fromDate": "2024-12-31"}, "stale failed"),
         ({"toDate": "2024-12-31"}, "missing stale"),
         ({"fromDate": "2024-01-01", "toDate": "2024-01-01"}, "missing"),
         ({"sessionId": "missing"}, "missing"),
         ({"states": ["stale", "failed"]}, "stale failed"),
-        ({"states": ["fresh"], "force": True}, "fresh"),
         ({"orientations": [6]}, "stale"),
-        ({"orientations": [1, 6], "force": True}, "missing fresh stale failed"),
         ({"orientations": [3, 8], "force": True}, ""),
-        ({"sessionId": "missing", "orientations": [6], "force": True}, "fresh"),
         ({"states": ["stale", "missing"], "orientations": [6]}, "stale"),
-        ({"states": ["missing"], "fromDate": "2024-06-01"}, ""),
         (
             {
                 "force": True,
@@ -861,12 +854,9 @@ def test_head__has_the_headers_of_get_and_no_body(api: Caller, half_done: int) -
     ("method", "path", "allowed"),
     [
         ("POST", "/images", {"GET", "HEAD"}),
-        ("DELETE", "/images/1", {"GET", "HEAD"}),
         ("PUT", "/images/1/thumbnail", {"GET", "HEAD"}),
         ("GET", "/images/1/thumbnail/generate", {"POST"}),
         ("HEAD", "/images/1/thumbnail/generate", {"POST"}),
-        ("PATCH", REGENERATE, {"POST"}),
-        ("TRACE", f"{RUNS}/1", {"GET", "HEAD"}),
         ("OPTIONS", PURGE, {"POST"}),
         ("POST", "/openapi.json", {"GET", "HEAD"}),
         ("POST", "/docs", {"GET", "HEAD"}),
@@ -884,8 +874,16 @@ def test_wrong_method__is_a_problem_that_names_the_right_ones(
     assert method in problem_of(response, HTTPStatus.METHOD_NOT_ALLOWED)["detail"]
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/", "/nothing", "/images/1/", "/images/1/x/y", "/%00", "/%ff"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(
+            ("GET", path)
+            for path in ("/", "/nothing", "/images/1/", "/images/1/x/y", "/%00", "/%ff")
+        ),
+        *((method, "/nothing") for method in ("POST", "DELETE", "OPTIONS")),
+    ],
+)
 def test_unknown_path__is_a_problem(method: str, path: str) -> None:
     client = Client(enforce_csrf_checks=True)
     problem_of(client.generic(method, BASE + path), HTTPStatus.NOT_FOUND)

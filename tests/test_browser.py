@@ -277,8 +277,7 @@ def overview(logged_in: Page, live_server: LiveServer, make_asset: MakeAsset) ->
     return logged_in
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("width", [PHONE_PX, 1280])
+@pytest.mark.parametrize(("colours", "width"), [("light", 1280), ("dark", PHONE_PX)])
 def test_overview__keeps_nobody_out(
     overview: Page,
     queue_server: QueueServer,

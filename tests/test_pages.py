@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -56,26 +57,27 @@ def walk(selection: Selection, size: int) -> list[ImageAsset]:
             return found
 
 
-STATES = [
+STATES: list[tuple[State, ...] | None] = [
     None,
     *itertools.chain.from_iterable(itertools.combinations(State, length) for length in range(1, 5)),
 ]
 
 
-@pytest.mark.parametrize("states", STATES)
+def newest_first(selection: Selection) -> list[ImageAsset]:
+    return sorted(selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "others", [{}, {"session": "S"}, {"from_date": START.date(), "to_date": START.date()}]
+)
 def test_page__walks_all_that_are_meant_once_and_in_order(
-    images: list[ImageAsset], states: tuple[State, ...] | None
+    images: list[ImageAsset], others: dict[str, Any]
 ) -> None:
-    for selection in (
-        Selection(states=states),
-        Selection(states=states, session="S"),
-        Selection(states=states, from_date=START.date(), to_date=START.date()),
-    ):
-        wanted = sorted(
-            selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True
-        )
-        assert walk(selection, 7) == wanted
-        assert walk(selection, 1000) == wanted
+    for states in STATES:
+        selection = Selection(states=states, **others)
+        wanted = newest_first(selection)
+        assert walk(selection, 7) == wanted, states
+        assert walk(selection, 1000) == wanted, states
 
 
 def test_page__is_cut_exactly_at_its_size(images: list[ImageAsset]) -> None:
@@ -96,11 +98,8 @@ def test_page__queries_depend_on_recipes_and_not_on_rows(
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL for its plan")
-@pytest.mark.parametrize("states", STATES)
-def test_page__is_read_off_an_index_and_never_sorted(
-    images: list[ImageAsset], states: tuple[State, ...] | None
-) -> None:
-    ranges = pages.index_ranges(Selection(states=states))
+def test_page__is_read_off_an_index_and_never_sorted(images: list[ImageAsset]) -> None:
+    ranges = [each for states in STATES for each in pages.index_ranges(Selection(states=states))]
     with connection.cursor() as cursor:
         # A table of this size is read and sorted in no time, whatever indexes it has.
         for way in ("seqscan", "bitmapscan", "sort", "incremental_sort"):
@@ -110,24 +109,16 @@ def test_page__is_read_off_an_index_and_never_sorted(
         assert "Sort" not in plan, plan
 
 
-@pytest.mark.parametrize("states", STATES)
-def test_stretch__gives_pages_by_number(
-    images: list[ImageAsset], states: tuple[State, ...] | None
-) -> None:
-    selection = Selection(states=states, orientations=(1,))
-    wanted = [
-        asset.pk
-        for asset in sorted(
-            selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True
-        )
-    ]
-    for begin in (0, 7, 100, 500):
-        assert pages.ids_between(selection, begin, begin + 10) == wanted[begin : begin + 10]
+def test_stretch__gives_pages_by_number(images: list[ImageAsset]) -> None:
+    for states in STATES:
+        selection = Selection(states=states, orientations=(1,))
+        wanted = [asset.pk for asset in newest_first(selection)]
+        for begin in (0, 7, 100, 500):
+            found = pages.ids_between(selection, begin, begin + 10)
+            assert found == wanted[begin : begin + 10], states
 
 
 def test_stretch__by_recipes(images: list[ImageAsset]) -> None:
     selection = Selection(recipes=("0ld", "zzz"))
-    wanted = sorted(
-        selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True
-    )
-    assert pages.ids_between(selection, 0, 1000) == [asset.pk for asset in wanted]
+    wanted = [asset.pk for asset in newest_first(selection)]
+    assert pages.ids_between(selection, 0, 1000) == wanted

@@ -95,23 +95,23 @@ def plain(mode: str, colour: int | tuple[int, ...]) -> Image.Image:
 
 # --- Upright --------------------------------------------------------------------------------------
 
+TURNED = {
+    f"{name}-{orientation}": (build, orientation)
+    for name, build in TURNABLE.items()
+    # Formats keep it in places of their own, and Pillow turns two of them by itself.
+    for orientation in (pictures.ORIENTATIONS if name == "JPEG" else (5, 6))
+}
 
-@pytest.mark.parametrize("orientation", pictures.ORIENTATIONS)
-@pytest.mark.parametrize("build", TURNABLE.values(), ids=TURNABLE)
-def test_render__stands_upright(build: Build, orientation: int) -> None:
-    thumbnail = shown(build(pictures.scene(640, 480), orientation=orientation))
+
+@pytest.mark.parametrize(("build", "orientation"), TURNED.values(), ids=TURNED)
+def test_orientation__is_applied_and_recorded(build: Build, orientation: int) -> None:
+    data = build(pictures.scene(640, 480), orientation=orientation)
+    thumbnail = shown(data)
     assert thumbnail.size == (256, 192)
     assert pictures.corners(thumbnail) == pictures.UPRIGHT
-
-
-@pytest.mark.parametrize("orientation", pictures.ORIENTATIONS)
-@pytest.mark.parametrize("build", TURNABLE.values(), ids=TURNABLE)
-def test_inspect__tells_the_orientation_and_the_size_as_stored(
-    build: Build, orientation: int
-) -> None:
-    facts = facts_of(build(orientation=orientation))
+    facts = facts_of(data)
     assert facts.orientation == orientation
-    assert (facts.width, facts.height) == ((64, 48) if orientation < 5 else (48, 64))
+    assert (facts.width, facts.height) == ((640, 480) if orientation < 5 else (480, 640))
 
 
 @pytest.mark.parametrize("value", [0, 9, 65_535])
@@ -136,7 +136,6 @@ def test_orientation__is_upright_where_exif_is_damaged(format_: str) -> None:
 # --- Size -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", [pictures.jpeg, pictures.png], ids=["JPEG", "PNG"])
 @pytest.mark.parametrize(
     ("original", "expected"),
     [
@@ -153,9 +152,10 @@ def test_orientation__is_upright_where_exif_is_damaged(format_: str) -> None:
     ],
 )
 def test_render__fits_keeps_the_aspect_and_never_enlarges(
-    build: Build, original: tuple[int, int], expected: tuple[int, int]
+    original: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    rendering = rendering_of(build(pictures.scene(*original)))
+    # A JPEG is decoded reduced.
+    rendering = rendering_of(pictures.jpeg(pictures.scene(*original)))
     thumbnail = pictures.opened(rendering.content)
     assert thumbnail.size == (rendering.width, rendering.height) == expected
     if min(expected) > 1:
@@ -224,9 +224,7 @@ def resaved(data: bytes, format_: str, **options: object) -> bytes:
 LEFT_HALF_TRANSPARENT = {
     "PNG-RGBA": pictures.transparent_png("RGBA"),
     "PNG-P": pictures.transparent_png("P"),
-    "GIF": resaved(pictures.transparent_png("P"), "GIF"),
     "WEBP": resaved(pictures.transparent_png("RGBA"), "WEBP", lossless=True),
-    "AVIF": resaved(pictures.transparent_png("RGBA"), "AVIF", quality=95),
     "TIFF": resaved(pictures.transparent_png("RGBA"), "TIFF"),
 }
 
@@ -255,7 +253,6 @@ def palette_with_transparencies() -> bytes:
     "data",
     [
         pytest.param(palette_with_transparencies(), id="PNG-P"),
-        pytest.param(pictures.gif(transparent=True), id="GIF"),
         pytest.param(pictures.gif(transparent=True, frames=3), id="GIF-animated"),
         pytest.param(pictures.saved(pictures.scene(), "PNG", transparency=RED), id="PNG-RGB"),
     ],
@@ -291,11 +288,6 @@ def half_transparent_palette() -> bytes:
             pictures.saved(plain("LA", (100, 51)), "PNG"), (224, 224, 224), id="a-fifth-of-grey"
         ),
         pytest.param(half_transparent_palette(), (227, 142, 142), id="half-of-red-in-a-palette"),
-        pytest.param(
-            pictures.saved(plain("RGBA", (*RED, 64)), "WEBP", lossless=True),
-            (241, 199, 199),
-            id="WEBP",
-        ),
     ],
 )
 def test_render__mixes_the_half_transparent_with_white(
@@ -342,7 +334,7 @@ def test_render__shows_16_bit_grey_in_its_whole_range(format_: str, mode: str) -
         assert thumbnail.getpixel((x, 32)) == near((x, x, x), 3)
 
 
-@pytest.mark.parametrize("format_", ["PNG", "TIFF", "BMP", "GIF"])
+@pytest.mark.parametrize("format_", ["PNG", "TIFF"])
 def test_render__shows_black_and_white(format_: str) -> None:
     image = plain("1", 0)
     image.paste(1, (16, 0, 32, 32))
@@ -379,7 +371,7 @@ def test_render__reads_cmyk_by_its_profile(format_: str) -> None:
     assert quarters(shown(data)) == [red, black, red, black]
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF"])
 def test_render__converts_a_colour_profile_to_srgb(format_: str) -> None:
     image = plain("RGB", (200, 100, 50))
     data = pictures.saved(image, format_, quality=95, icc_profile=profiles.rotated())
@@ -426,7 +418,6 @@ def test_render__converts_a_grey_profile(image: Image.Image, expected: int) -> N
     ("image", "profile"),
     [
         pytest.param(plain("RGB", (9, 99, 199)), profiles.broken(), id="cut-off"),
-        pytest.param(plain("RGB", (9, 99, 199)), b"no profile at all", id="text"),
         pytest.param(plain("RGB", (9, 99, 199)), profiles.linear_grey(), id="of-grey-for-RGB"),
         pytest.param(plain("RGB", (9, 99, 199)), profiles.red_cyan(), id="of-CMYK-for-RGB"),
         pytest.param(plain("L", 99), profiles.rotated(), id="of-RGB-for-grey"),
@@ -498,7 +489,7 @@ def talkative(format_: str) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF"])
 def test_render__carries_no_metadata_over(format_: str) -> None:
     content = rendering_of(talkative(format_)).content
     assert b"Secret" not in content
@@ -553,7 +544,7 @@ def test_inspect__takes_a_phone_s_double_picture_for_a_jpeg() -> None:
     assert facts_of(data).format == "JPEG"
 
 
-@pytest.mark.parametrize("build", [pictures.jpeg, pictures.png, pictures.gif, pictures.bmp])
+@pytest.mark.parametrize("build", [pictures.jpeg, pictures.gif])
 def test_inspect__decodes_nothing(build: Build) -> None:
     cut = pictures.truncated(build(pictures.scene(640, 480)))
     assert facts_of(cut).width == 640
@@ -575,17 +566,14 @@ def test_read_stamp__finds_none_in_any_cut_thumbnail() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        pytest.param(pictures.jpeg(), id="JPEG"),
         pytest.param(pictures.jpeg(comment=b"a comment"), id="JPEG-with-comment"),
         pytest.param(pictures.png(), id="PNG"),
         pytest.param(pictures.EMPTY, id="empty"),
-        pytest.param(pictures.TEXT, id="text"),
         pytest.param(b"\xff\xd8", id="beginning"),
         pytest.param(b"\xff\xd8\xff\xd9", id="JPEG-of-nothing"),
         pytest.param(b"\xff\xd8\xff\xe0\x00\x00" + bytes(100), id="segment-of-length-0"),
         pytest.param(b"\xff\xd8\xff\xe0\x00\x01" + bytes(100), id="segment-of-length-1"),
         pytest.param(b"\xff\xd8\xff\xfe\xff\xffthumbnail 0123", id="comment-beyond-the-end"),
-        pytest.param(bytes(1000), id="zeros"),
     ],
 )
 def test_read_stamp__finds_none_in_other_files(data: bytes) -> None:
@@ -622,10 +610,7 @@ UNSUPPORTED = {
     "text": pictures.TEXT,
     "EPS": pictures.eps(),
     "PSD": pictures.psd(),
-} | {
-    format_: pictures.saved(pictures.scene(), format_)
-    for format_ in ("PPM", "TGA", "PCX", "ICO", "SGI", "DDS", "JPEG2000", "PDF")
-}
+} | {format_: pictures.saved(pictures.scene(), format_) for format_ in ("PPM", "JPEG2000")}
 
 
 @pytest.mark.parametrize("data", UNSUPPORTED.values(), ids=UNSUPPORTED)
@@ -636,7 +621,7 @@ def test_formats__are_limited_to_a_list(data: bytes) -> None:
         assert all(name in str(caught.value) for name in FORMATS)
 
 
-@pytest.mark.parametrize("name", ["EPS", "PSD", "PPM", "JPEG2000"])
+@pytest.mark.parametrize("name", ["EPS", "PSD"])
 def test_formats__beside_the_list_are_never_opened(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -660,7 +645,7 @@ def test_render__refuses_a_colour_mode_that_cannot_be_shown(mode: str) -> None:
         rendering_of(data)
 
 
-@pytest.mark.parametrize("side", [1_001, 1_400, 1_500, 40_000, 60_000])
+@pytest.mark.parametrize("side", [1_001, 1_500, 60_000])
 def test_size__is_refused_before_anything_is_decoded(
     side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -694,14 +679,22 @@ class FailingDisk(BytesIO):
         return super().read(size)
 
 
-@pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
-@pytest.mark.parametrize("verb", ["inspect", "render"])
-def test_disk__that_fails_is_not_taken_for_a_bad_picture(build: Build, verb: str) -> None:
-    def attempt(file: BinaryIO) -> object:
-        if verb == "inspect":
-            return inspect(file, max_pixels=MAX_PIXELS)
-        return render(file, RECIPE, fingerprint=FINGERPRINT, max_pixels=MAX_PIXELS)
+def inspect_file(file: BinaryIO) -> object:
+    return inspect(file, max_pixels=MAX_PIXELS)
 
+
+def render_file(file: BinaryIO) -> object:
+    return render(file, RECIPE, fingerprint=FINGERPRINT, max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "build"),
+    [(inspect_file, pictures.jpeg), *((render_file, build) for build in BUILDS.values())],
+    ids=["inspect-JPEG", *(f"render-{name}" for name in BUILDS)],
+)
+def test_disk__that_fails_is_not_taken_for_a_bad_picture(
+    attempt: Callable[[BinaryIO], object], build: Build
+) -> None:
     data = build(
         pictures.scene(640, 480), **({"orientation": 6} if build in TURNABLE.values() else {})
     )

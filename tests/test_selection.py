@@ -42,9 +42,7 @@ def make(name: str, **columns: Any) -> ImageAsset:
 FAILED = {"thumbnail_path": "", "thumbnail_error": "unreadable"}
 CASES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("orientation", {"orientation": 6}, {"orientation": "2-8"}),
-    ("orientation", {"orientation": 3}, {"orientation": "2,3"}),
     ("format", {"format": "PNG"}, {"format": "png"}),
-    ("mode", {"mode": "CMYK"}, {"mode": "CMYK"}),
     ("mode", {"mode": "I;16"}, {"mode": "I;16"}),
     ("large", {"width": 60_000, "height": 50_000}, {"megapixels": "3000-"}),
     ("small", {"width": 10, "height": 10}, {"megapixels": "0-0.12"}),
@@ -90,20 +88,12 @@ def test_selection__a_reason_counts_only_while_the_asset_is_failed() -> None:
     assert set(Selection(reasons=(Reason.UNREADABLE,)).assets()) == {failed, kept}
 
 
-@pytest.mark.parametrize(
-    "texts",
-    [
-        *(case[2] for case in CASES),
-        {"ids": "1,5-9"},
-        {"shard": "0a"},
-        {"older-than": "7d"},
-        {"session": "a b"},
-    ],
-)
-def test_terms__there_and_back(texts: dict[str, str]) -> None:
-    selection = conditions.selection_from(texts)
-    assert conditions.selection_from(selection.as_texts()) == selection
-    assert set(selection.as_texts()) == set(texts)
+def test_terms__there_and_back() -> None:
+    others = [{"ids": "1,5-9"}, {"shard": "0a"}, {"older-than": "7d"}, {"session": "a b"}]
+    for texts in [*(case[2] for case in CASES), *others]:
+        selection = conditions.selection_from(texts)
+        assert conditions.selection_from(selection.as_texts()) == selection
+        assert set(selection.as_texts()) == set(texts)
 
 
 def test_terms__as_options_for_a_shell() -> None:
@@ -119,7 +109,6 @@ def test_terms__as_options_for_a_shell() -> None:
 @pytest.mark.parametrize(
     "texts",
     [
-        {"ids": "x"},
         {"ids": "9-5"},
         {"orientation": "9"},
         {"orientation": "0"},

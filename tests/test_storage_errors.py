@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from django.core.exceptions import SuspiciousFileOperation, SuspiciousOperation
+from django.core.exceptions import SuspiciousOperation
 from django.core.files.storage import FileSystemStorage, InMemoryStorage
 from pytest_django import Settings
 
@@ -55,30 +55,19 @@ ABSENT = [
     FileNotFoundError(errno.ENOENT, "No such file or directory"),
     NotADirectoryError(errno.ENOTDIR, "Not a directory"),
     SuspiciousOperation("out of the storage"),
-    SuspiciousFileOperation("out of the storage"),
     ClientError("404", 404),
     ClientError("NoSuchKey", 404),
     ClientError("NoSuchKey"),
-    ClientError("404"),
     GoogleError(404),
-    GoogleError(404, object()),
     AzureError(404),
 ]
 UNKNOWN = [
     PermissionError(errno.EACCES, "Permission denied"),
-    OSError(errno.EIO, "Input/output error"),
-    OSError(errno.ESTALE, "Stale file handle"),
     IsADirectoryError(errno.EISDIR, "Is a directory"),
-    ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
     ClientError("AccessDenied", 403),
     ClientError("NoSuchBucket"),
-    ClientError("SlowDown", 503),
-    ClientError("InternalError"),
-    GoogleError(403),
-    GoogleError(429),
     GoogleError(503, object()),
     AzureError(403),
-    AzureError(500),
     AzureError(None),
     EndpointConnectionError("Could not connect to the endpoint URL"),
     RuntimeError("a client that is broken"),
@@ -142,8 +131,17 @@ def test_translated__holds_up_no_interruption() -> None:
 # --- The storages themselves ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nul\0.jpg", "../outside.jpg", "/etc/passwd", "a.jpg/b.jpg"])
-@pytest.mark.parametrize("in_folder", [True, False])
+@pytest.mark.parametrize(
+    ("name", "in_folder"),
+    [
+        ("nul\0.jpg", True),
+        ("../outside.jpg", True),
+        ("/etc/passwd", True),
+        ("a.jpg/b.jpg", True),
+        ("../outside.jpg", False),
+        ("a.jpg/b.jpg", False),
+    ],
+)
 def test_original__of_a_name_that_can_name_nothing_is_missing(
     originals_dir: Path, settings: Settings, name: str, in_folder: bool
 ) -> None:
