@@ -9,8 +9,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.test import Client
 
-from thumbnails import jobs
-from thumbnails.models import ApiToken, Chunk, Run
+from thumbnails.models import ApiToken, Chunk
 
 BASE = "/api/v1"
 PROBLEM = "application/problem+json"
@@ -71,9 +70,3 @@ def assets_of(run_id: int) -> set[int]:
     """The ids of the assets in a run's frozen scope."""
     slices = Chunk.objects.filter(run=run_id).values_list("asset_ids", flat=True)
     return {asset_id for ids in slices for asset_id in ids}
-
-
-def work(run_id: int) -> None:
-    """Do all of a run here and now."""
-    for chunk in Run.objects.get(pk=run_id).chunks.all():
-        jobs.work_chunk(chunk.pk)

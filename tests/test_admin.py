@@ -16,12 +16,12 @@ from pytest_django import DjangoAssertNumQueries
 
 from tests import pictures
 from tests.conftest import MakeAsset
+from tests.runs import start_here, work
 from tests.servers import QueueServer
 from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import execute, starting
+from thumbnails.upkeep.images import serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -155,15 +155,8 @@ def test_upload__that_cannot_be_looked_at_just_now_is_told(
 def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: MakeAsset) -> None:
     make_asset()
     broken = make_asset(pictures.truncated(), name="broken.jpg")
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        scope_text="all images",
-        origin=Run.Origin.COMMAND,
-        leased=True,
-    )
-    for chunk in run.chunks.all():
-        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
+    run = start_here()
+    work(run)
     page = text_of(staff_client.get(f"/admin/thumbnails/run/{run.pk}/change/"))
     assert "2 of 2 (100" in page
     assert 'data-over="yes"' in page
@@ -173,13 +166,7 @@ def test_run__page_shows_counts_and_failures(staff_client: Client, make_asset: M
 
 def test_run__cannot_be_edited(client: Client, make_asset: MakeAsset) -> None:
     make_asset()
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        scope_text="all",
-        origin=Run.Origin.COMMAND,
-        leased=True,
-    )
+    run = start_here()
     url = f"/admin/thumbnails/run/{run.pk}/change/"
     user = User.objects.create_user("viewer", is_staff=True)
     client.force_login(user)
@@ -192,17 +179,9 @@ def test_run__cannot_be_edited(client: Client, make_asset: MakeAsset) -> None:
 def make_run(make_asset: MakeAsset, *, worked_on: bool) -> Run:
     make_asset()
     make_asset(pictures.truncated(), name="broken.jpg")
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        scope_text="all",
-        origin=Run.Origin.COMMAND,
-        leased=True,
-    )
+    run = start_here()
     if worked_on:
-        for chunk in run.chunks.all():
-            execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
-        run.refresh_from_db()
+        work(run)
     return run
 
 

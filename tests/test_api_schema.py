@@ -24,10 +24,10 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests import pictures
 from tests.conftest import MakeAsset
+from tests.runs import start_here
 from tests.servers import QueueServer
 from thumbnails.api import api, auth
 from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.upkeep.runs import starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,13 +74,7 @@ def asset(make_asset: MakeAsset) -> ImageAsset:
 
 @pytest.fixture
 def run(asset: ImageAsset, queue_server: QueueServer) -> Run:
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        scope_text="all",
-        origin=Run.Origin.COMMAND,
-        leased=True,
-    )
+    run = start_here()
     chunk = run.chunks.first()
     assert chunk is not None
     chunk.failures, chunk.failed = {"unreadable": [asset.pk]}, 1

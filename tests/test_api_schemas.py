@@ -19,9 +19,9 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from tests import pictures
-from tests.callers import BASE, Caller, assets_of, faults_of, problem_of, work
+from tests.callers import BASE, Caller, assets_of, faults_of, problem_of
 from tests.conftest import MakeAsset
-from tests.runs import start_run
+from tests.runs import start_run, work
 from tests.servers import QueueServer
 from thumbnails import jobs
 from thumbnails.exceptions import Busy, NoThumbnail
@@ -419,7 +419,7 @@ def test_regenerate__conditions_are_combined_with_and(
 
 def test_regenerate__works_on_what_it_says(api: Caller, world: dict[str, ImageAsset]) -> None:
     run = started(api.post(REGENERATE, {"force": True}))
-    work(run["id"])
+    work(Run.objects.get(pk=run["id"]))
     run = api.get(f"{RUNS}/{run['id']}").json()
     assert (run["state"], run["rendered"], run["failed"]) == ("done", 3, 1)
     assert ImageAsset.objects.fresh().count() == 3
@@ -525,7 +525,7 @@ def test_purge__selections(
     same_shard = {a.pk for a in world.values() if a.thumbnail_name[:2] == body.get("shard")}
     here = {pk for pk in same_shard if ImageAsset.objects.exclude(thumbnail_path="").filter(pk=pk)}
     assert assets_of(run["id"]) == named(world, expected) | here
-    work(run["id"])
+    work(Run.objects.get(pk=run["id"]))
     assert api.get(f"{RUNS}/{run['id']}").json()["purged"] == run["total"]
     left = {int(file.stem) for file in thumbnail_dir.rglob("*.jpg")}
     assert left == named(world, "fresh stale") - assets_of(run["id"])
@@ -623,7 +623,7 @@ def test_run__cancel_and_resume(api: Caller, half_done: int, queue_server: Queue
     assert (resumed["state"], resumed["done"], resumed["finishedAt"]) == ("running", 3, None)
     # Once more: no process works on it, so the workers are given what they may have lost.
     assert started(api.post(f"{RUNS}/{half_done}/resume"))["state"] == "running"
-    work(half_done)
+    work(Run.objects.get(pk=half_done))
     for verb in ("cancel", "resume"):
         problem = problem_of(api.post(f"{RUNS}/{half_done}/{verb}"), HTTPStatus.CONFLICT)
         assert "is done" in problem["detail"]
@@ -633,7 +633,7 @@ def test_run__retry_is_over_just_what_failed(
     api: Caller, half_done: int, make_asset: MakeAsset
 ) -> None:
     [broken] = ImageAsset.objects.failed()
-    work(half_done)
+    work(Run.objects.get(pk=half_done))
     for body in ({}, {"reason": "unreadable"}):
         retried = started(api.post(f"{RUNS}/{half_done}/retry", body))
         assert retried["id"] != half_done
@@ -675,7 +675,7 @@ def test_key__repeated_request_gets_the_first_ones_run(api: Caller, make_asset: 
     again = started(api.post(REGENERATE, {"force": True}, key="abc"))
     assert again["id"] == first["id"]
     assert Run.objects.count() == 1
-    work(first["id"])
+    work(Run.objects.get(pk=first["id"]))
     assert started(api.post(REGENERATE, {"force": True}, key="abc"))["state"] == "done"
     other = started(api.post(REGENERATE, {"force": True}, key="abd"))
     assert other["id"] != first["id"]
@@ -835,7 +835,7 @@ def test_readyz__tells_strangers_which_part_is_away_and_nothing_else(
 
 
 def test_head__has_the_headers_of_get_and_no_body(api: Caller, half_done: int) -> None:
-    work(half_done)  # or its rate changes from one to the next
+    work(Run.objects.get(pk=half_done))  # or its rate changes from one to the next
     asset = ImageAsset.objects.fresh().first()
     assert asset is not None
     for path in (

@@ -15,13 +15,13 @@ from django.test import Client
 
 from tests import pictures
 from tests.conftest import MakeAsset
+from tests.runs import start_here, work
 from thumbnails.exceptions import ThumbnailError
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.models.results import save_results
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.upkeep.images import freshness, importing, pools, serving
-from thumbnails.upkeep.runs import execute, starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,14 +70,8 @@ def test_page__shows_the_history_with_links_to_runs(
 ) -> None:
     asset = make_asset(pictures.truncated())
     assert "There have been no attempts yet" in text_of(staff_client.get(url_of(asset)))
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.COMMAND,
-        scope_text="all images",
-        leased=True,
-    )
-    execute.work_chunk(run.chunks.get().pk, lambda _: pools.worker_pool(large=False))
+    run = start_here()
+    work(run)
     history = text_of(staff_client.get(url_of(asset))).split('id="thumbnail-history"')[1]
     assert "<td>Failed</td>" in history
     assert "<td>unreadable</td>" in history

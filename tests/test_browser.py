@@ -15,10 +15,10 @@ from pytest_django.live_server_helper import LiveServer
 
 from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
+from tests.runs import start_here, start_run, work
 from tests.servers import QueueServer
-from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import execute, starting
+from thumbnails.models import ImageAsset
+from thumbnails.upkeep.images import serving
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -234,14 +234,8 @@ def test_run__keeps_nobody_out(
 ) -> None:
     make_asset()
     make_asset(pictures.truncated())
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all images",
-    )
-    for chunk in run.chunks.all():
-        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
+    run = start_run()
+    work(run)
     page = logged_in
     page.emulate_media(color_scheme=colours)
 
@@ -263,15 +257,7 @@ def overview(logged_in: Page, live_server: LiveServer, make_asset: MakeAsset) ->
     serving.serve(old)
     ImageAsset.objects.filter(pk=old.pk).update(thumbnail_recipe="0123456789abcdef")
     make_asset(pictures.truncated())
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.failed() | ImageAsset.objects.missing(),
-        origin=Run.Origin.COMMAND,
-        scope_text="what is missing",
-        leased=True,
-    )
-    for chunk in run.chunks.all():
-        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
+    work(start_here(assets=ImageAsset.objects.failed() | ImageAsset.objects.missing()))
     make_asset()
     logged_in.goto(live_server.url + reverse("admin:thumbnails_cache_changelist"))
     return logged_in

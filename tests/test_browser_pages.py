@@ -13,11 +13,11 @@ from pytest_django.live_server_helper import LiveServer
 
 from tests import pictures, test_browser
 from tests.conftest import MakeAsset, StartWorker
+from tests.runs import start_run, work
 from tests.servers import QueueServer
 from tests.test_browser import look_at, serious_violations, shown_corners
-from thumbnails.models import ImageAsset, Run
 from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import execute, starting
+from thumbnails.upkeep.runs import execute
 
 pytestmark = test_browser.pytestmark
 
@@ -44,17 +44,6 @@ def go(logged_in: Page, live_server: LiveServer) -> Callable[[str], Page]:
 Go = Callable[[str], Page]
 
 
-def start(*, rate: float | None = None, leased: bool = False) -> Run:
-    return starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all images",
-        rate=rate,
-        leased=leased,
-    )
-
-
 def bar_of(page: Page) -> float:
     return float(page.locator("#run-report progress").evaluate("bar => bar.value"))
 
@@ -66,7 +55,7 @@ def test_run__bar_moves_by_itself_to_its_end(
         make_asset()
     make_asset(pictures.truncated())
     worker()
-    run = start(rate=2)
+    run = start_run(rate=2)
     page = go(f"run/{run.pk}/change/")
     asked: list[Request] = []
     page.on("request", lambda r: asked.append(r) if r.url.endswith("/report/") else None)
@@ -93,7 +82,7 @@ def test_run__asks_less_often_while_the_server_fails(
     go: Go, make_asset: MakeAsset, queue_server: QueueServer
 ) -> None:
     make_asset()
-    run = start()
+    run = start_run()
     page = go(f"run/{run.pk}/change/")
     page.route("**/report/", lambda route: route.abort())
     expect(page.locator("#run-silent")).to_contain_text("The server does not answer")
@@ -105,7 +94,7 @@ def test_run__asks_nothing_while_nobody_looks(
     go: Go, make_asset: MakeAsset, queue_server: QueueServer
 ) -> None:
     make_asset()
-    run = start()
+    run = start_run()
     page = go(f"run/{run.pk}/change/")
     asked: list[Request] = []
     page.on("request", lambda r: asked.append(r) if r.url.endswith("/report/") else None)
@@ -125,7 +114,7 @@ def test_run__cancel_and_resume_by_its_buttons(
 ) -> None:
     for _ in range(6):
         make_asset()
-    run = start(rate=2)
+    run = start_run(rate=2)
     page = go(f"run/{run.pk}/change/")
     expect(page.locator("#run-report")).to_contain_text("No worker is running")
     page.get_by_role("button", name="Cancel").click()
@@ -140,13 +129,13 @@ def test_run__without_javascript(
     browser: Browser, logged_in: Page, live_server: LiveServer, make_asset: MakeAsset
 ) -> None:
     make_asset()
-    run = start(leased=True)
+    run = start_run(leased=True)
     state = logged_in.context.storage_state()
     with browser.new_context(java_script_enabled=False, storage_state=state) as context:
         page = context.new_page()
         page.goto(f"{live_server.url}/admin/thumbnails/run/{run.pk}/change/")
         expect(page.locator("#run-report")).to_contain_text("0 of 1")
-        execute.work_chunk(run.chunks.get().pk, lambda _: pools.worker_pool(large=False))
+        work(run)
         page.get_by_role("link", name="load the page again").click()
         expect(page.locator("#run-report")).to_contain_text("1 of 1")
 
@@ -187,11 +176,11 @@ def test_pages__keep_nobody_out(
 ) -> None:
     asset = make_asset(name="a-name-without-a-place-to-break-" + "x" * 60 + ".jpg")
     make_asset(pictures.truncated())
-    over = start(leased=True)
+    over = start_run(leased=True)
     for chunk in over.chunks.all():
         execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
     serving.render_now(asset.pk)
-    under_way, same = start(), start()
+    under_way, same = start_run(), start_run()
     paths = {
         "run/",
         f"run/{over.pk}/change/",

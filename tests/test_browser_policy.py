@@ -18,11 +18,11 @@ from rq.job import JobStatus
 
 from tests import pictures, test_browser
 from tests.conftest import MakeAsset, StartWorker
+from tests.runs import start_here, work
 from tests.test_browser import look_at
 from tests.waiting import wait_for
-from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import execute, starting
+from thumbnails.models import ApiToken, ImageAsset
+from thumbnails.upkeep.images import serving
 
 pytestmark = test_browser.pytestmark
 
@@ -119,15 +119,8 @@ def test_policy__is_met_by_every_page(
     serving.serve(make_asset(session="A session"))
     ApiToken.objects.issue(superuser, "A token")
     Group.objects.create(name="A group")
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.COMMAND,
-        scope_text="all images",
-        leased=True,
-    )
-    for chunk in run.chunks.all():
-        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
+    run = start_here()
+    work(run)
     open_page(page, live_server.url + reverse("admin:login"))
     client.force_login(superuser)
     page.context.add_cookies(

@@ -16,13 +16,12 @@ import pytest
 from tests import pictures
 from tests.conftest import MakeAsset, Manage, RunCommand, StartWorker
 from tests.processes import ROOT
+from tests.runs import start_here, work
 from tests.servers import QueueServer
 from tests.waiting import is_alive, wait_for
-from thumbnails import jobs
 from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.runs import starting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -328,15 +327,8 @@ def test_runs__wrong_usage_is_one_sentence_and_exit_2(
     run_command: RunCommand, make_asset: MakeAsset, arguments: list[str], sentence: str
 ) -> None:
     make_asset()
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.COMMAND,
-        scope_text="all",
-        leased=True,
-    )
-    for chunk in run.chunks.all():
-        jobs.work_chunk(chunk.pk)
+    run = start_here()
+    work(run)
     done = run_command("thumbnail_runs", *(str(run.pk) if a == "RUN" else a for a in arguments))
     assert done.returncode == 2
     assert sentence in done.stderr

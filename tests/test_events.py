@@ -11,15 +11,15 @@ from pytest_django import DjangoAssertNumQueries
 
 from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
+from tests.runs import claim, start_here, start_run, work
 from tests.servers import QueueServer
-from tests.test_runs import claim, start, work
 from tests.waiting import wait_for
 from thumbnails.exceptions import NotNow
-from thumbnails.models import Chunk, ImageAsset, Run, RunEvent
+from thumbnails.models import Chunk, Run, RunEvent
 from thumbnails.models.assets import HISTORY_LENGTH
 from thumbnails.models.runs import progress_of
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.runs import control, queue, starting
+from thumbnails.upkeep.runs import control, queue
 
 pytestmark = pytest.mark.django_db
 
@@ -37,13 +37,7 @@ def test_log__tells_who_did_what(
     make_asset: MakeAsset, staff: User, superuser: User, queue_server: QueueServer
 ) -> None:
     make_asset()
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all images",
-        by=staff,
-    )
+    run = start_run(by=staff)
     control.cancel(run, by=superuser)
     control.resume(run, by=staff)
     control.pause(run, "because")
@@ -62,7 +56,7 @@ def test_log__tells_who_did_what(
 
 def test_log__has_nothing_of_what_was_refused(make_asset: MakeAsset) -> None:
     make_asset()
-    work(run := start())
+    work(run := start_here())
     with pytest.raises(NotNow):
         control.cancel(run)
     assert log_of(run) == [(Kind.STARTED, None), (Kind.DONE, None)]
@@ -70,7 +64,7 @@ def test_log__has_nothing_of_what_was_refused(make_asset: MakeAsset) -> None:
 
 def test_log__a_worker_that_fell_silent_is_told_once(make_asset: MakeAsset) -> None:
     make_asset()
-    run = start()
+    run = start_here()
     claim(run.chunks.get().pk)
     assert Chunk.objects.open_abandoned() == 0
     Chunk.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
@@ -84,13 +78,8 @@ def test_log__a_killed_worker_is_told(make_asset: MakeAsset, worker: StartWorker
     for _ in range(3):
         make_asset()
     process = worker()
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all images",
-        rate=0.5,  # it waits before its second image, and has its chunk meanwhile
-    )
+    # With this rate it waits before its second image, and has its chunk meanwhile.
+    run = start_run(rate=0.5)
     wait_for(Chunk.objects.exclude(lease_until=None).exists, "a claim")
     process.kill()
     worker()
@@ -118,9 +107,9 @@ def test_live_workers__the_dead_are_not_counted(
 
 def test_history__tells_outcomes_reasons_and_runs_the_newest_first(make_asset: MakeAsset) -> None:
     asset = make_asset(pictures.truncated())
-    work(failed := start())
+    work(failed := start_here())
     serving.render_now(asset.pk)
-    work(purged := start(Run.Kind.PURGE))
+    work(purged := start_here(Run.Kind.PURGE))
     asset.refresh_from_db()
     told = [{k: v for k, v in entry.items() if k != "at"} for entry in asset.thumbnail_history]
     assert told == [
@@ -132,7 +121,7 @@ def test_history__tells_outcomes_reasons_and_runs_the_newest_first(make_asset: M
 
 def test_history__holds_the_last_ones(make_asset: MakeAsset) -> None:
     asset = make_asset()
-    forced = [start(force=True) for _ in range(HISTORY_LENGTH + 1)]
+    forced = [start_here(force=True) for _ in range(HISTORY_LENGTH + 1)]
     for run in forced:
         Run.objects.filter(pk=run.pk).update(created_at=timezone.now())
         run.refresh_from_db()
@@ -145,8 +134,8 @@ def test_history__holds_the_last_ones(make_asset: MakeAsset) -> None:
 
 def test_history__a_fresh_one_that_is_left_alone_adds_nothing(make_asset: MakeAsset) -> None:
     asset = make_asset()
-    work(start())
-    work(start())
+    work(start_here())
+    work(start_here())
     asset.refresh_from_db()
     assert len(asset.thumbnail_history) == 1
 
@@ -159,7 +148,7 @@ def test_progress__of_many_runs_takes_two_queries(
 ) -> None:
     broken = [make_asset(pictures.truncated()).pk for _ in range(2)]
     make_asset()
-    both = [start(), start()]
+    both = [start_here(), start_here()]
     work(both[0])
     with django_assert_num_queries(2):
         progress = progress_of(both)

@@ -16,8 +16,8 @@ from pytest_django import Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset
+from tests.runs import claim, pool_for, start_here, work
 from tests.servers import QueueServer
-from tests.test_runs import claim, pool_for, start, work
 from thumbnails.exceptions import Interrupted, NotFinished, NotNow
 from thumbnails.models import Chunk, ImageAsset, Run, State, retry
 from thumbnails.models.recipes import KnownRecipe
@@ -72,7 +72,7 @@ def test_commit__whose_answer_is_lost_counts_once(
     """The database cannot be asked whether the commit result: it may have, or not."""
     for _ in range(3):
         make_asset()
-    chunk = in_one_chunk(run := start())
+    chunk = in_one_chunk(run := start_here())
     record, commit = Chunk.record, BaseDatabaseWrapper.commit
     recorded: list[int] = []
     lost: list[int] = []
@@ -114,7 +114,7 @@ def test_void__another_original_is_rendered_and_counted_once(
 ) -> None:
     asset, other = make_asset(), make_asset()
     (originals_dir / "another.png").write_bytes(pictures.png(pictures.scene(30, 90)))
-    chunk = in_one_chunk(run := start())
+    chunk = in_one_chunk(run := start_here())
     while_rendering(
         lambda: ImageAsset.objects.filter(pk=asset.pk).update(
             original="another.png", source_version=originals.source_version("another.png")
@@ -135,7 +135,7 @@ def test_void__written_by_another_is_counted_once(
     make_asset: MakeAsset, while_rendering: Callable[[Callable[[], object]], None]
 ) -> None:
     asset = make_asset()
-    chunk = in_one_chunk(run := start())
+    chunk = in_one_chunk(run := start_here())
     while_rendering(lambda: ImageAsset.objects.update(thumbnail_revision=7))
     execute.work_chunk(chunk.pk, pool_for)
     assert (run.progress().rendered, run.progress().done) == (1, 1)
@@ -149,7 +149,7 @@ def test_void__a_deleted_image_leaves_no_file(
     while_rendering: Callable[[Callable[[], object]], None],
 ) -> None:
     asset, other = make_asset(), make_asset()
-    chunk = in_one_chunk(run := start())
+    chunk = in_one_chunk(run := start_here())
     # As by another process, which deletes the file before this one writes it.
     while_rendering(lambda: ImageAsset.objects.filter(pk=asset.pk).delete())
     execute.work_chunk(chunk.pk, pool_for)
@@ -161,8 +161,8 @@ def test_void__a_deleted_image_leaves_no_file(
 
 def test_void__purge_is_done_again(make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch) -> None:
     asset = make_asset()
-    work(start())
-    chunk = in_one_chunk(run := start(Run.Kind.PURGE))
+    work(start_here())
+    chunk = in_one_chunk(run := start_here(Run.Kind.PURGE))
     purge = freshness.purge
 
     def overtaken(*arguments: Any, **options: Any) -> Any:
@@ -186,7 +186,7 @@ def test_zombie__whose_chunk_another_has_writes_nothing(
     """A process that stood still for longer than its lease, and then goes on."""
     for _ in range(2):
         make_asset()
-    chunk = in_one_chunk(run := start())
+    chunk = in_one_chunk(run := start_here())
     token = uuid4()
 
     def stand_still() -> None:
@@ -232,7 +232,7 @@ def test_place__that_fails_pauses_the_run_and_leaves_its_images_to_do(
     make_asset(name="good.jpg")
     for number in range(at_most + 5):
         make_asset(name=f"folder/{number}.jpg")
-    run = start()
+    run = start_here()
     work_first(run)
     chunk = in_one_chunk_of_the_rest(run)
     folder = originals_dir / "folder" if place == "originals" else thumbnail_dir
@@ -275,7 +275,7 @@ def test_missing__in_a_row_are_counted_over_small_chunks_and_others_between_end_
         make_asset(name=f"{number}.jpg")
         if number != execute.MISSING_AT_MOST - 1:
             (originals_dir / f"{number}.jpg").unlink()
-    work(run := start())
+    work(run := start_here())
     assert run.state == Run.State.DONE
     assert run.progress().failed == 2 * execute.MISSING_AT_MOST - 2
 
@@ -288,7 +288,7 @@ def test_missing__resumed_by_hand_goes_on_regardless(
     for n in range(number):
         make_asset(name=f"{n}.jpg")
         (originals_dir / f"{n}.jpg").unlink()
-    work(run := start())
+    work(run := start_here())
     assert run.state == Run.State.PAUSED
     control.resume(run)
     assert run.ignores_missing
@@ -303,7 +303,7 @@ def test_missing__tried_again_by_itself_pauses_at_once(
     for n in range(execute.MISSING_AT_MOST + 5):
         make_asset(name=f"{n}.jpg")
         (originals_dir / f"{n}.jpg").unlink()
-    work(run := start())
+    work(run := start_here())
     assert run.state == Run.State.PAUSED
     Run.objects.update(resume_at=timezone.now())
     recovery.recover_runs()
@@ -337,7 +337,7 @@ def another_process(settings: Settings) -> None:
 
 def test_recipe__a_run_of_another_one_is_not_worked_on(make_asset: MakeAsset) -> None:
     make_asset()
-    run = start()
+    run = start_here()
     Run.objects.update(recipe="another")
     assert execute.work_chunk(run.chunks.get().pk, pool_for) is False
     assert run.progress().done == 0
@@ -348,7 +348,7 @@ def test_recipe__that_is_no_longer_in_force_works_on_nothing(
     make_asset: MakeAsset, another_process: None, thumbnail_dir: Path
 ) -> None:
     make_asset()
-    run = start()
+    run = start_here()
     put_in_force("another")
     assert execute.work_chunk(run.chunks.get().pk, pool_for) is False
     assert run.chunks.get().lease_until is None
@@ -357,8 +357,8 @@ def test_recipe__that_is_no_longer_in_force_works_on_nothing(
 
 def test_recipe__a_purge_needs_none(make_asset: MakeAsset, another_process: None) -> None:
     make_asset()
-    work(start())
-    run = start(Run.Kind.PURGE)
+    work(start_here())
+    run = start_here(Run.Kind.PURGE)
     put_in_force("another")
     work(run)
     assert run.state == Run.State.DONE
@@ -369,7 +369,7 @@ def test_recipe__a_run_of_another_one_cannot_be_resumed(
     make_asset: MakeAsset, another_process: None
 ) -> None:
     make_asset()
-    run = start()
+    run = start_here()
     control.pause(run, "because")
     Run.objects.update(recipe="another")
     run.refresh_from_db()
@@ -384,7 +384,7 @@ def test_recipe__runs_of_others_than_that_in_force_are_paused(
     make_asset: MakeAsset, another_process: None, queue_server: QueueServer
 ) -> None:
     make_asset()
-    old, current, purge = start(), start(), start(Run.Kind.PURGE)
+    old, current, purge = start_here(), start_here(), start_here(Run.Kind.PURGE)
     Run.objects.update(lease_until=None)
     Run.objects.filter(pk__in=[old.pk, purge.pk]).update(recipe="another")
     recovery.recover_runs()
@@ -407,7 +407,7 @@ def test_command__works_to_the_end(make_asset: MakeAsset) -> None:
     for _ in range(5):
         make_asset()
     make_asset(pictures.truncated())
-    run = start()
+    run = start_here()
     told: list[Progress] = []
     progress = execute.work(run, processes=2, stop=Stop(), on_progress=told.append)
     assert run.state == Run.State.DONE
@@ -420,7 +420,7 @@ def test_command__works_to_the_end(make_asset: MakeAsset) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_command__asked_to_end_pauses_the_run(make_asset: MakeAsset) -> None:
     make_asset()
-    run = start()
+    run = start_here()
     stop = Stop()
     stop.ask("SIGTERM")
     with pytest.raises(Interrupted, match="Stopped by SIGTERM"):
@@ -436,7 +436,7 @@ def test_command__whose_recipe_is_no_longer_in_force_pauses_the_run(
     make_asset: MakeAsset, another_process: None
 ) -> None:
     make_asset()
-    run = start()
+    run = start_here()
     put_in_force("another")
     with pytest.raises(NotFinished, match="another recipe"):
         execute.work(run, processes=1, stop=Stop(), on_progress=ignore)

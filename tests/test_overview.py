@@ -20,9 +20,9 @@ from pytest_django import Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
+from tests.runs import start_here, work
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails import jobs
 from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import CachedCount, ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.recipes import label_of
@@ -30,7 +30,7 @@ from thumbnails.storage.names import SHARDS, shard_for
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import counts
 from thumbnails.upkeep.reports.overview import overview
-from thumbnails.upkeep.runs import planning, queue, starting
+from thumbnails.upkeep.runs import planning, queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -88,19 +88,6 @@ def links(html: str) -> list[dict[str, str]]:
         for url in urls
         if url.path == LIST
     ]
-
-
-def start_run(*, work: bool) -> Run:
-    run = starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.COMMAND,
-        scope_text="all",
-        leased=True,
-    )
-    for chunk in run.chunks.all() if work else ():
-        jobs.work_chunk(chunk.pk)
-    return run
 
 
 def staff_with(*permissions: str) -> Client:
@@ -171,7 +158,8 @@ def test_overview__of_a_large_site_knows_nothing_until_it_was_counted(
 
 
 def test_overview__shows_the_last_runs_with_their_progress(varied: list[ImageAsset]) -> None:
-    first, second = start_run(work=True), start_run(work=False)
+    work(first := start_here())
+    second = start_here()
     found = overview()
     assert [run for run, _ in found.runs] == [second, first]
     assert [progress.done for _, progress in found.runs] == [0, 7]
@@ -182,7 +170,7 @@ def test_overview__shows_the_last_runs_with_their_progress(varied: list[ImageAss
 def test_overview__counts_what_failed_in_a_run_and_reads_no_ids(
     varied: list[ImageAsset],
 ) -> None:
-    start_run(work=True)
+    work(start_here())
     ((_, progress),) = overview().runs
     assert progress.failed == 1
     assert progress.failures == {}
@@ -190,7 +178,7 @@ def test_overview__counts_what_failed_in_a_run_and_reads_no_ids(
 
 def test_overview__shows_ten_runs(make_asset: MakeAsset) -> None:
     make_asset()
-    ids = [start_run(work=False).pk for _ in range(11)]
+    ids = [start_here().pk for _ in range(11)]
     assert [run.pk for run, _ in overview().runs] == ids[:0:-1]
 
 
@@ -354,7 +342,8 @@ def test_page__shows_the_shards_by_age(staff_client: Client, varied: list[ImageA
 
 
 def test_page__shows_the_last_runs(staff_client: Client, varied: list[ImageAsset]) -> None:
-    done, waiting = start_run(work=True), start_run(work=False)
+    work(done := start_here())
+    waiting = start_here()
     Run.objects.filter(pk=done.pk).update(
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         finished_at=datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC),
@@ -420,13 +409,15 @@ def test_page__queries_do_not_grow_with_its_rows(
             staff_client.get(PAGE)
         return len(captured)
 
-    start_run(work=True)
+    work(start_here())
     before = queries()
     for number in range(20):
         asset = make_asset(pictures.jpeg(orientation=number % 8 + 1))
         serving.serve(asset)
         ImageAsset.objects.filter(pk=asset.pk).update(thumbnail_recipe=f"{number:016}")
-        start_run(work=number % 2 == 0)
+        run = start_here()
+        if number % 2 == 0:
+            work(run)
     CachedCount.objects.all().delete()
     assert queries() == before <= 8
 
@@ -434,7 +425,7 @@ def test_page__queries_do_not_grow_with_its_rows(
 def test_page__localizes_no_coordinate(
     staff_client: Client, varied: list[ImageAsset], settings: Settings
 ) -> None:
-    start_run(work=True)
+    work(start_here())
     settings.LANGUAGE_CODE = "de"
     settings.USE_THOUSAND_SEPARATOR = True
     page = text_of(staff_client.get(PAGE))

@@ -15,15 +15,16 @@ from pytest_django import DjangoAssertNumQueries
 
 from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
+from tests.runs import start_run, work
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
 from thumbnails.exceptions import NotDispatched
-from thumbnails.models import ImageAsset, Run
+from thumbnails.models import Run
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import health
 from thumbnails.upkeep.reports.formatting import duration
-from thumbnails.upkeep.runs import queue, starting
+from thumbnails.upkeep.runs import queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -31,24 +32,11 @@ LIST = "/admin/thumbnails/run/"
 
 
 def start(*, by: User | None = None, leased: bool = True, note: str = "") -> Run:
+    """A run, also where the queue is down."""
     try:
-        return starting.start(
-            Run.Kind.REGENERATE,
-            ImageAsset.objects.all(),
-            origin=Run.Origin.ADMIN,
-            scope_text="all images",
-            by=by,
-            note=note,
-            leased=leased,
-        )
+        return start_run(by=by, note=note, leased=leased)
     except NotDispatched as error:
         return error.run
-
-
-def work(run: Run) -> None:
-    for chunk in run.chunks.all():
-        jobs.work_chunk(chunk.pk)
-    run.refresh_from_db()
 
 
 def page(client: Client, run: Run) -> str:

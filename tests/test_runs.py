@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from django.db import connections, transaction
@@ -16,47 +16,21 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset
+from tests.runs import claim, pool_for, start_here, work
 from tests.servers import QueueServer
 from thumbnails import jobs
 from thumbnails.exceptions import Crashed, NoSpace, NoThumbnail, Reason, UsageError
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.rendering.pool import RenderPool
-from thumbnails.upkeep.images import pools, serving
+from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.runs import control, execute, recovery, starting
 
 pytestmark = pytest.mark.django_db
 
 
-def start(kind: Run.Kind = Run.Kind.REGENERATE, *, force: bool = False) -> Run:
-    """Over all assets; no worker is told, so the test works on it."""
-    return starting.start(
-        kind,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.COMMAND,
-        scope_text="all",
-        force=force,
-        leased=True,
-    )
-
-
-def pool_for(_: Run) -> RenderPool:
-    return pools.worker_pool(large=False)
-
-
-def claim(chunk_id: int, token: UUID | None = None) -> Chunk | None:
-    chunk = Chunk.objects.get(pk=chunk_id)
-    return Chunk.objects.claim(chunk_id, token or uuid4(), recipe=chunk.run.recipe)
-
-
-def work(run: Run) -> None:
-    for chunk in run.chunks.all():
-        jobs.work_chunk(chunk.pk)
-    run.refresh_from_db()
-
-
 def test_start__freezes_the_scope(make_asset: MakeAsset) -> None:
     before = [make_asset().pk for _ in range(3)]
-    run = start()
+    run = start_here()
     make_asset()
     work(run)
     assert run.total == 3
@@ -66,13 +40,13 @@ def test_start__freezes_the_scope(make_asset: MakeAsset) -> None:
 
 def test_start__over_nothing_is_refused_and_leaves_nothing() -> None:
     with pytest.raises(UsageError, match="Nothing to do"):
-        start()
+        start_here()
     assert not Run.objects.exists()
 
 
 def test_start__chunks_are_of_bounded_size() -> None:
     ImageAsset.objects.bulk_create(ImageAsset(original=f"{n}.jpg") for n in range(1_500))
-    run = start()
+    run = start_here()
     sizes = [len(chunk.asset_ids) for chunk in run.chunks.all()]
     assert sum(sizes) == run.total == 1_500
     assert max(sizes) <= starting.CHUNK_AT_MOST
@@ -82,7 +56,7 @@ def test_start__chunks_are_of_bounded_size() -> None:
 def test_start__chunks_of_a_small_run_are_not_tiny() -> None:
     """Each costs a claim and a commit."""
     ImageAsset.objects.bulk_create(ImageAsset(original=f"{n}.jpg") for n in range(100))
-    sizes = [len(chunk.asset_ids) for chunk in start().chunks.all()]
+    sizes = [len(chunk.asset_ids) for chunk in start_here().chunks.all()]
     assert sizes == [16] * 6 + [4]
 
 
@@ -93,7 +67,7 @@ def test_regenerate__counts_every_asset_once(make_asset: MakeAsset, originals_di
     gone = make_asset(name="gone.jpg")
     (originals_dir / "gone.jpg").unlink()
     serving.serve(fresh)
-    run = start()
+    run = start_here()
     work(run)
     progress = run.progress()
     assert run.state == Run.State.DONE
@@ -113,11 +87,11 @@ def test_regenerate__force_renders_fresh_ones_and_only_once(
     serving.serve(asset)
     file = thumbnail_dir / asset.thumbnail_name
     before = file.stat().st_ino
-    work(run := start(force=True))
+    work(run := start_here(force=True))
     assert run.progress().rendered == 1
     assert file.stat().st_ino != before
     # What was rendered since the run began is not rendered again by it.
-    second = start(force=True)
+    second = start_here(force=True)
     Run.objects.filter(pk=second.pk).update(created_at=run.created_at)
     work(second)
     assert second.progress().fresh == 1
@@ -129,7 +103,7 @@ def test_regenerate__notices_an_original_that_changed_on_disk(
     asset = make_asset(name="a.jpg")
     serving.serve(asset)
     (originals_dir / "a.jpg").write_bytes(pictures.png(pictures.scene(30, 90)))
-    work(run := start())
+    work(run := start_here())
     assert run.progress().rendered == 1
     asset.refresh_from_db()
     assert (asset.width, asset.height, asset.format) == (30, 90, "PNG")
@@ -139,8 +113,8 @@ def test_regenerate__notices_an_original_that_changed_on_disk(
 
 def test_purge__deletes_files_and_records(make_asset: MakeAsset, thumbnail_dir: Path) -> None:
     rendered, failed = make_asset(), make_asset(pictures.truncated())
-    work(start())
-    work(run := start(Run.Kind.PURGE))
+    work(start_here())
+    work(run := start_here(Run.Kind.PURGE))
     assert run.progress().purged == 2
     assert not list(thumbnail_dir.rglob("*.jpg"))
     for asset in (rendered, failed):
@@ -155,7 +129,7 @@ def test_asset_deleted_meanwhile__is_counted_and_harms_nothing(
 ) -> None:
     first = make_asset()
     make_asset()
-    run = start(kind)
+    run = start_here(kind)
     first.delete()
     work(run)
     assert run.state == Run.State.DONE
@@ -168,7 +142,7 @@ def test_unwritable_cache__fails_each_with_its_reason(
 ) -> None:
     thumbnail_dir.write_text("in the way")
     asset = make_asset()
-    work(run := start())
+    work(run := start_here())
     assert run.progress().failures == {"storage_error": [asset.pk]}
     asset.refresh_from_db()
     assert asset.thumbnail_name in asset.thumbnail_error_detail
@@ -178,10 +152,10 @@ def test_recipe_change__makes_all_stale_and_regeneration_mends_them(
     make_asset: MakeAsset, settings: Settings
 ) -> None:
     make_asset(pictures.jpeg(pictures.scene(640, 480)))
-    work(start())
+    work(start_here())
     settings.THUMBNAIL_QUALITY = 50
     assert ImageAsset.objects.stale().count() == 1
-    work(run := start())
+    work(run := start_here())
     assert run.progress().rendered == 1
     assert ImageAsset.objects.fresh().count() == 1
 
@@ -191,7 +165,7 @@ def test_recipe_change__makes_all_stale_and_regeneration_mends_them(
 
 def test_chunk__delivered_twice_counts_once(make_asset: MakeAsset) -> None:
     make_asset()
-    run = start()
+    run = start_here()
     chunk = run.chunks.get()
     assert execute.work_chunk(chunk.pk, pool_for) is True
     assert execute.work_chunk(chunk.pk, pool_for) is False
@@ -200,7 +174,7 @@ def test_chunk__delivered_twice_counts_once(make_asset: MakeAsset) -> None:
 
 def test_claim__is_for_one_at_a_time_until_the_lease_runs_out(make_asset: MakeAsset) -> None:
     make_asset()
-    chunk_id = start().chunks.get().pk
+    chunk_id = start_here().chunks.get().pk
     first = claim(chunk_id)
     assert first is not None
     assert claim(chunk_id) is None
@@ -220,7 +194,7 @@ def test_claim__is_for_one_at_a_time_until_the_lease_runs_out(make_asset: MakeAs
 def test_claim__may_be_tried_again_with_its_token(make_asset: MakeAsset) -> None:
     """The answer to the first may have been lost."""
     make_asset()
-    chunk_id = start().chunks.get().pk
+    chunk_id = start_here().chunks.get().pk
     token = uuid4()
     assert claim(chunk_id, token) is not None
     assert claim(chunk_id, token) is not None
@@ -229,7 +203,7 @@ def test_claim__may_be_tried_again_with_its_token(make_asset: MakeAsset) -> None
 
 def test_claim__is_for_the_runs_recipe(make_asset: MakeAsset) -> None:
     make_asset()
-    chunk_id = start().chunks.get().pk
+    chunk_id = start_here().chunks.get().pk
     assert Chunk.objects.claim(chunk_id, uuid4(), recipe="another") is None
     Run.objects.update(kind=Run.Kind.PURGE)  # which makes nothing by any recipe
     assert Chunk.objects.claim(chunk_id, uuid4(), recipe="another") is not None
@@ -239,7 +213,7 @@ def test_claim__is_for_the_runs_recipe(make_asset: MakeAsset) -> None:
 def test_claim__of_many_at_once_one_wins(make_asset: MakeAsset) -> None:
     for _ in range(5):
         make_asset()
-    chunk_ids = list(start().chunks.values_list("pk", flat=True))
+    chunk_ids = list(start_here().chunks.values_list("pk", flat=True))
     all_here = threading.Barrier(6)
 
     def claim_all(_: int) -> list[int]:
@@ -258,7 +232,7 @@ def test_stop__keeps_what_is_done_and_goes_on_with_the_rest(
     make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     assets = [make_asset() for _ in range(5)]
-    run = start()
+    run = start_here()
     Chunk.objects.all().delete()
     chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
     execute.work_chunk(chunk.pk, pool_for, lambda: len(list(thumbnail_dir.rglob("*.jpg"))) >= 2)
@@ -272,7 +246,7 @@ def test_stop__keeps_what_is_done_and_goes_on_with_the_rest(
 
 def test_paused_or_cancelled_run__gives_no_chunk(make_asset: MakeAsset) -> None:
     make_asset()
-    run = start()
+    run = start_here()
     control.pause(run, "because")
     work(run)
     assert (run.state, run.pause_reason, run.progress().done) == (Run.State.PAUSED, "because", 0)
@@ -289,7 +263,7 @@ def test_transitions__the_illegal_ones_are_refused_and_change_nothing(
     make_asset: MakeAsset,
 ) -> None:
     make_asset()
-    work(run := start())
+    work(run := start_here())
     for act in (
         control.cancel,
         control.resume,
@@ -311,7 +285,7 @@ def test_chunk__queries_do_not_grow_with_its_assets(
     monkeypatch.setattr(execute, "LOOK_SECONDS", float("inf"))
     monkeypatch.setattr(execute, "FLUSH_SECONDS", float("inf"))
     assets = [make_asset() for _ in range(40)]
-    run = start()
+    run = start_here()
     Chunk.objects.all().delete()
     chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
     with django_assert_max_num_queries(30):
@@ -326,7 +300,7 @@ def test_storage_errors_in_a_row__pause_the_run_and_mark_none_of_them(
     make_asset: MakeAsset, thumbnail_dir: Path
 ) -> None:
     assets = [make_asset() for _ in range(12)]
-    run = start()
+    run = start_here()
     Chunk.objects.all().delete()
     chunk = Chunk.objects.create(run=run, number=1, asset_ids=[asset.pk for asset in assets])
     thumbnail_dir.write_text("in the way")
@@ -349,7 +323,7 @@ def test_storage_errors_in_a_row__are_counted_over_small_chunks(
 ) -> None:
     for _ in range(12):
         make_asset()
-    run = start()
+    run = start_here()
     assert run.chunks.count() == 12
     thumbnail_dir.write_text("in the way")
     work(run)
@@ -368,7 +342,7 @@ def test_paused_by_itself__is_tried_again_and_pauses_at_the_first_error(
 ) -> None:
     for _ in range(12):
         make_asset()
-    run = start()
+    run = start_here()
     thumbnail_dir.write_text("in the way")
     work(run)
     queue_server.flush()
@@ -397,7 +371,7 @@ def test_lost_mount__pauses_instead_of_calling_every_original_gone(
 ) -> None:
     for _ in range(execute.MISSING_AT_MOST + 5):
         make_asset()
-    run = start()
+    run = start_here()
     mounted = originals_dir.with_name("elsewhere")
     originals_dir.rename(mounted)
     originals_dir.mkdir()
@@ -420,7 +394,7 @@ def test_single_storage_errors__do_not_pause(make_asset: MakeAsset, thumbnail_di
     # A file stands where the shard's folder should be: for few assets only.
     thumbnail_dir.mkdir()
     (thumbnail_dir / assets[3].thumbnail_name[:2]).write_text("in the way")
-    work(run := start())
+    work(run := start_here())
     assert run.state == Run.State.DONE
     assert run.progress().failed >= 1
     assert run.progress().done == 40
@@ -432,7 +406,7 @@ def test_space__too_little_is_refused_before_the_start(
     make_asset()
     monkeypatch.setattr("thumbnails.upkeep.runs.planning.free_bytes", lambda: 1000)
     with pytest.raises(NoSpace, match="are needed"):
-        start()
+        start_here()
     assert not Run.objects.exists()
     starting.start(
         Run.Kind.REGENERATE,
@@ -467,14 +441,14 @@ def test_poison__is_not_tried_again_until_a_person_says_so(
 ) -> None:
     asset, neighbour = make_asset(), make_asset()
     poisonous.add(str(asset.original.name))
-    work(run := start())
+    work(run := start_here())
     assert run.progress().failures == {"crashed": [asset.pk]}
     assert run.progress().rendered == 1
     neighbour.refresh_from_db()
     assert neighbour.state == State.FRESH
     poisonous.clear()
     # By a run over all, and by the public, it is left alone...
-    work(run := start())
+    work(run := start_here())
     assert run.progress().failures == {"crashed": [asset.pk]}
     asset.refresh_from_db()
     with pytest.raises(NoThumbnail):
@@ -495,13 +469,13 @@ def test_poison__with_another_recipe_or_original_is_tried_again(
 ) -> None:
     asset = make_asset(name="a.jpg")
     poisonous.add("a.jpg")
-    work(start())
+    work(start_here())
     poisonous.clear()
     if changed == "recipe":
         settings.THUMBNAIL_QUALITY = 50
     else:
         (originals_dir / "a.jpg").write_bytes(pictures.png())
-    work(run := start())
+    work(run := start_here())
     assert run.progress().rendered == 1
     asset.refresh_from_db()
     assert asset.state == State.FRESH
@@ -509,7 +483,7 @@ def test_poison__with_another_recipe_or_original_is_tried_again(
 
 def test_retry__of_nothing_is_refused(make_asset: MakeAsset) -> None:
     make_asset()
-    work(run := start())
+    work(run := start_here())
     with pytest.raises(UsageError, match="Nothing failed in"):
         starting.retry(run, origin=Run.Origin.COMMAND)
     assert Run.objects.count() == 1

@@ -6,11 +6,12 @@ import pytest
 
 from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
+from tests.runs import start_run
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.exceptions import NotDispatched
 from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep.runs import control, starting
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,9 +28,7 @@ def test_run__is_worked_on_by_a_worker(
         make_asset()
     make_asset(pictures.truncated())
     worker()
-    run = starting.start(
-        Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", origin=Run.Origin.ADMIN
-    )
+    run = start_run()
     wait_for(lambda: is_over(run), "the end of the run")
     assert run.state == Run.State.DONE
     assert (run.progress().rendered, run.progress().failed) == (3, 1)
@@ -42,9 +41,7 @@ def test_queue_down__the_run_is_saved_and_goes_on_later(
     make_asset()
     queue_server.kill()
     with pytest.raises(NotDispatched) as caught:
-        starting.start(
-            Run.Kind.REGENERATE, ImageAsset.objects.all(), scope_text="all", origin=Run.Origin.ADMIN
-        )
+        start_run()
     run = caught.value.run
     assert Run.objects.get() == run
     assert run.chunks.count() == 1

@@ -45,6 +45,7 @@ from tests.faults.switchboard import Poison, Switchboard
 from tests.faults.web import ANSWER_SECONDS, Answer, WebServer
 from tests.pictures import Colour
 from tests.processes import Session
+from tests.runs import start_run
 from tests.servers import PostgresServer
 from tests.waiting import is_alive, wait_for
 from thumbnails.exceptions import NotDispatched, Reason, UsageError
@@ -541,13 +542,8 @@ def start_by_rows(chaos: Chaos) -> str | None:
     if Run.objects.running().count() >= RUNS_AT_ONCE:
         return NOT_NOW
     number = chaos.chance.choice([20, 100, 300, 600])
-    starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.filter(pk__in=chaos.some(number)),
-        origin=Run.Origin.ADMIN,
-        scope_text="some",
-        force=chaos.chance.random() < 0.5,
-    )
+    assets = ImageAsset.objects.filter(pk__in=chaos.some(number))
+    start_run(assets, force=chaos.chance.random() < 0.5)
     return None
 
 
@@ -576,12 +572,7 @@ def start_command(chaos: Chaos) -> str | None:
 
 def purge_by_rows(chaos: Chaos) -> str | None:
     ids = chaos.some_but_poisoned(chaos.chance.choice([1, 10, 60]))
-    starting.start(
-        Run.Kind.PURGE,
-        ImageAsset.objects.filter(pk__in=ids),
-        origin=Run.Origin.ADMIN,
-        scope_text="some",
-    )
+    start_run(ImageAsset.objects.filter(pk__in=ids), kind=Run.Kind.PURGE)
     return None
 
 
@@ -661,13 +652,8 @@ def poison(chaos: Chaos) -> str | None:
         return NOT_NOW
     chaos.gallery.poisoned.add(victim.pk)
     chaos.switchboard.poison(Poison.SEGFAULT, chaos.gallery.paths[victim.pk].name)
-    starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.filter(pk__range=(victim.pk - 5, victim.pk + 5)),
-        origin=Run.Origin.ADMIN,
-        scope_text="the poisoned one and others",
-        force=True,
-    )
+    neighbours = ImageAsset.objects.filter(pk__range=(victim.pk - 5, victim.pk + 5))
+    start_run(neighbours, force=True)
     return None
 
 

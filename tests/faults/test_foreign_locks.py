@@ -13,11 +13,11 @@ from tests.conftest import Manage
 from tests.faults.conftest import MakeAssets, Say, ServeSite, Supervise, name_of
 from tests.faults.switchboard import Poison, Step, Switchboard
 from tests.plugin import Ground
+from tests.runs import start_run
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.exceptions import Reason
-from thumbnails.models import ImageAsset, Run
-from thumbnails.upkeep.runs import starting
+from thumbnails.models import Run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -52,15 +52,6 @@ def somebody_elses(locks: Path) -> None:
         pytest.skip("only root can give a folder away")
     locks.mkdir(mode=0o700)
     shutil.chown(locks, "nobody")
-
-
-def start() -> Run:
-    return starting.start(
-        Run.Kind.REGENERATE,
-        ImageAsset.objects.all(),
-        origin=Run.Origin.ADMIN,
-        scope_text="all",
-    )
 
 
 def wait_for_end(run: Run, switchboard: Switchboard, culprit: str) -> None:
@@ -99,7 +90,7 @@ def test_picture_that_kills__does_not_kill_without_end(
     switchboard.poison(Poison.SEGFAULT, name_of(culprit))
     if by == "workers":
         supervise(1, **LIKE_OTHERS)
-        run = start()
+        run = start_run()
         wait_for_end(run, switchboard, name_of(culprit))
     else:
         done = manage("regenerate_thumbnails", **LIKE_OTHERS)

@@ -23,10 +23,9 @@ from tests.faults.conftest import (
 )
 from tests.faults.switchboard import Switchboard
 from tests.processes import Session
-from tests.runs import start_run
+from tests.runs import start_here, start_run, work
 from tests.servers import QueueServer
 from tests.waiting import wait_for
-from thumbnails import jobs
 from thumbnails.models import ImageAsset, Run
 from thumbnails.upkeep.runs import control
 
@@ -220,9 +219,8 @@ def test_command__finishes_a_run_that_lacks_nothing_but_being_called_done(
 ) -> None:
     """The process that counted the last picture died before that."""
     make_assets(5)
-    run = start_run(origin=Run.Origin.COMMAND, force=True, leased=True)
-    for chunk in run.chunks.all():
-        jobs.work_chunk(chunk.pk)
+    run = start_here(force=True)
+    work(run)
     Run.objects.update(state=Run.State.RUNNING, finished_at=None, lease_until=None)
     regenerate = command("regenerate_thumbnails", "--force")
     wait_for(lambda: not regenerate.running, "the command's end")
