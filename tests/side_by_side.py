@@ -19,8 +19,9 @@ from tests.processes import ROOT
 WITHOUT_DATABASE = (
     *("admin", "api_access", "api_tokens", "asset_page", "plans", "run_page"),
     *("api_bad_input", "api_schema", "api_schemas", "deadlines", "demo_pictures", "errors"),
-    *("layout", "locks", "makefile", "pictures", "processes", "production", "readiness", "readme"),
-    *("render_pool", "rendering", "servers", "side_by_side", "storage", "storage_errors"),
+    *("cache_folder", "headers", "layout", "locks", "makefile", "package_audit", "pictures"),
+    *("postgresql", "processes", "production", "readiness", "readme", "render_pool", "rendering"),
+    *("requirements", "servers", "side_by_side", "storage", "storage_errors"),
     *("sqlite", "supervisor", "demo"),
 )
 FAULTS_ONCE = (

@@ -82,6 +82,9 @@ def test_log__a_killed_worker_is_told(make_asset: MakeAsset, worker: StartWorker
     run = start_run(rate=0.5)
     wait_for(Chunk.objects.exclude(lease_until=None).exists, "a claim")
     process.kill()
+    Chunk.objects.exclude(lease_until=None).update(
+        lease_until=timezone.now() - timedelta(seconds=1)
+    )
     worker()
     wait_for(run.events.filter(kind=Kind.WORKER_LOST).exists, "the worker's loss in the log")
 
