@@ -13,6 +13,8 @@ from io import BytesIO
 import numpy as np
 from PIL import ExifTags, Image, ImageDraw
 
+from thumbsite.demo.pictures import stored
+
 Colour = tuple[int, int, int]
 
 QUARTERS: dict[str, Colour] = {
@@ -25,18 +27,6 @@ UPRIGHT = ("red", "green", "blue", "yellow")
 """The scene's corners: top left, top right, bottom left, bottom right."""
 
 ORIENTATIONS = range(1, 9)
-
-# What a camera did to the scene on the way to the file, for EXIF's eight orientations: the
-# contrary of what a viewer has to do.
-_LAID = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 EMPTY = b""
 TEXT = b"This is no picture, whatever its name says.\n"
@@ -191,8 +181,7 @@ def mpo(image: Image.Image | None = None, *, orientation: int | None = None) -> 
 
 def laid(image: Image.Image, orientation: int | None) -> Image.Image:
     """The picture as a camera held in this orientation stores it."""
-    method = _LAID.get(orientation or 1)
-    return image if method is None else image.transpose(method)
+    return stored(image, orientation or 1)
 
 
 def exif_of(orientation: int | None) -> bytes:

@@ -33,6 +33,7 @@ from thumbnails.exceptions import (
 )
 from thumbnails.rendering import Facts, Recipe, Rendering, fit_inside, inspect, read_stamp, render
 from thumbnails.rendering.inspection import FORMATS
+from thumbsite.demo.profiles import display_p3
 
 RECIPE = Recipe()
 FINGERPRINT = "0123456789abcdef"
@@ -379,7 +380,7 @@ def test_render__converts_a_colour_profile_to_srgb(format_: str) -> None:
 
 
 def test_render__converts_a_wide_gamut_to_srgb() -> None:
-    data = pictures.jpeg(plain("RGB", (234, 51, 35)), icc=profiles.display_p3())
+    data = pictures.jpeg(plain("RGB", (234, 51, 35)), icc=display_p3())
     assert centre(shown(data)) == near((255, 0, 0), 3)
 
 
@@ -440,7 +441,7 @@ def test_render__passes_over_a_profile_that_is_no_text_of_bytes() -> None:
 
 
 def test_render__converts_alike_in_many_threads() -> None:
-    data = pictures.jpeg(pictures.photo(800, 600), icc=profiles.display_p3())
+    data = pictures.jpeg(pictures.photo(800, 600), icc=display_p3())
     alone = rendering_of(data).content
     with ThreadPoolExecutor(4) as threads:
         together = threads.map(rendering_of, [data] * 40)

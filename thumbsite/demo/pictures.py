@@ -8,12 +8,13 @@ orientation, transparency, depth and colour mode that originals come with.
 import colorsys
 import io
 import math
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageFont, ImageOps
+
+from thumbsite.demo.profiles import display_p3
 
 Size = tuple[int, int]
 Colour = tuple[int, int, int]
@@ -167,12 +168,12 @@ def write_grey_16_bit(number: int, path: Path) -> None:
 
 def write_display_p3(number: int, path: Path) -> None:
     """Looks like the others in a viewer that applies the colour profile, and dull without."""
-    to_display_p3(scene(number, SMALL)).save(path, icc_profile=display_p3_profile())
+    to_display_p3(scene(number, SMALL)).save(path, icc_profile=display_p3())
 
 
 def write_display_p3_lying(number: int, path: Path) -> None:
     image = stored(to_display_p3(scene(number, LANDSCAPE)), 6)
-    image.save(path, icc_profile=display_p3_profile(), exif=exif(6))
+    image.save(path, icc_profile=display_p3(), exif=exif(6))
 
 
 def write_animation(number: int, path: Path) -> None:
@@ -315,64 +316,6 @@ def draw_signs(image: Image.Image, number: int, fill: Ink, outline: Ink) -> None
 # --- The colour profile -------------------------------------------------------------------------
 def to_display_p3(image: Image.Image) -> Image.Image:
     """Returns the same colours in the wider colour space."""
-    display_p3 = ImageCms.ImageCmsProfile(io.BytesIO(display_p3_profile()))
-    ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), display_p3, inPlace=True)
+    wide = ImageCms.ImageCmsProfile(io.BytesIO(display_p3()))
+    ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), wide, inPlace=True)
     return image
-
-
-def display_p3_profile() -> bytes:
-    """An ICC profile (version 2, matrix and curve) of the wide gamut that phones record in.
-
-    The primaries are Display P3's, adapted to D50 as ICC.1:2001-04 asks; its curve is close to a
-    gamma of 2.2.
-    """
-    tags = {
-        b"desc": text_description(b"Display P3, gamma 2.2"),
-        b"cprt": b"text\0\0\0\0" + b"Public domain\0",
-        b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        b"rXYZ": xyz(0.51512, 0.24120, -0.00105),
-        b"gXYZ": xyz(0.29198, 0.69225, 0.04189),
-        b"bXYZ": xyz(0.15710, 0.06657, 0.78407),
-        b"rTRC": gamma(2.2),
-        b"gTRC": gamma(2.2),
-        b"bTRC": gamma(2.2),
-    }
-    table, data = struct.pack(">I", len(tags)), b""
-    start = 128 + 4 + 12 * len(tags)
-    for signature, value in tags.items():
-        table += signature + struct.pack(">II", start + len(data), len(value))
-        data += value + b"\0" * (-len(value) % 4)
-    body = table + data
-    header = struct.pack(
-        ">I4sI4s4s4s6H4s4sI4s4sQI3i4s44x",
-        128 + len(body),
-        b"\0\0\0\0",
-        0x02100000,
-        b"mntr",
-        b"RGB ",
-        b"XYZ ",
-        *(2026, 1, 1, 0, 0, 0),
-        b"acsp",
-        b"\0\0\0\0",
-        0,
-        b"\0\0\0\0",
-        b"\0\0\0\0",
-        0,
-        0,
-        *(round(value * 65536) for value in (0.9642, 1.0, 0.8249)),
-        b"\0\0\0\0",
-    )
-    return header + body
-
-
-def text_description(text: bytes) -> bytes:
-    text += b"\0"
-    return b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + b"\0" * 78
-
-
-def xyz(*values: float) -> bytes:
-    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
-
-
-def gamma(exponent: float) -> bytes:
-    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(exponent * 256))
