@@ -15,9 +15,8 @@ from tests import pictures, test_browser
 from tests.conftest import MakeAsset, StartWorker
 from tests.runs import start_run, work
 from tests.servers import QueueServer
-from tests.test_browser import look_at, serious_violations, shown_corners
-from thumbnails.upkeep.images import pools, serving
-from thumbnails.upkeep.runs import execute
+from tests.test_browser import PHONE_PX, look_at, serious_violations, shown_corners
+from thumbnails.upkeep.images import serving
 
 pytestmark = test_browser.pytestmark
 
@@ -27,7 +26,6 @@ nothing_goes_wrong = test_browser.nothing_goes_wrong
 logged_in = test_browser.logged_in
 
 Colours = Literal["light", "dark"]
-WIDTHS_PX = (360, 1280)
 
 
 @pytest.fixture
@@ -169,16 +167,14 @@ def test_asset__regenerate_purge_and_another_original(
     assert outcomes == ["Rendered", "Purged", "Rendered"]
 
 
-@pytest.mark.parametrize("width_px", WIDTHS_PX)
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(("colours", "width_px"), [("light", 1280), ("dark", PHONE_PX)])
 def test_pages__keep_nobody_out(
     go: Go, make_asset: MakeAsset, queue_server: QueueServer, colours: Colours, width_px: int
 ) -> None:
     asset = make_asset(name="a-name-without-a-place-to-break-" + "x" * 60 + ".jpg")
     make_asset(pictures.truncated())
     over = start_run(leased=True)
-    for chunk in over.chunks.all():
-        execute.work_chunk(chunk.pk, lambda _: pools.worker_pool(large=False))
+    work(over)
     serving.render_now(asset.pk)
     under_way, same = start_run(), start_run()
     paths = {
