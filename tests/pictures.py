@@ -227,7 +227,7 @@ def eps() -> bytes:
 
 
 def psd(width: int = 64, height: int = 48) -> bytes:
-    """A format that Pillow knows and that nobody shows on the web: one flat white layer."""
+    """A format that Pillow knows and that is not shown on the web: one flat white layer."""
     header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, height, width, 8, 3)
     no_palette_resources_or_layers = bytes(12)
     uncompressed = bytes(2)

@@ -93,7 +93,7 @@ def run(commands: Mapping[str, Sequence[str]]) -> int:
 
 def _relay(prefix: str, process: subprocess.Popen[bytes]) -> None:
     assert process.stdout is not None
-    with process.stdout as lines:  # closed also where nobody listens to us any more
+    with process.stdout as lines:  # closed also where our output is not read any more
         for line in lines:
             # One write a line: those of two threads do not mix.
             sys.stdout.buffer.write(prefix.encode() + line.rstrip(b"\n") + b"\n")

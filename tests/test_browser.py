@@ -180,7 +180,7 @@ def test_gallery__fits_a_phone(page: Page, live_server: LiveServer, make_asset: 
 
 
 @pytest.mark.parametrize(("colours", "number"), [("light", 3), ("dark", 3), ("light", 0)])
-def test_gallery__keeps_nobody_out(
+def test_gallery__is_accessible(
     page: Page,
     live_server: LiveServer,
     make_asset: MakeAsset,
@@ -224,7 +224,7 @@ def test_admin__regenerates_what_is_ticked(
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
-def test_run__keeps_nobody_out(
+def test_run__is_accessible(
     logged_in: Page,
     live_server: LiveServer,
     make_asset: MakeAsset,
@@ -263,7 +263,7 @@ def overview(logged_in: Page, live_server: LiveServer, make_asset: MakeAsset) ->
 
 
 @pytest.mark.parametrize(("colours", "width"), [("light", 1280), ("dark", PHONE_PX)])
-def test_overview__keeps_nobody_out(
+def test_overview__is_accessible(
     overview: Page,
     queue_server: QueueServer,
     colours: Literal["light", "dark"],
@@ -282,7 +282,7 @@ def test_overview__keeps_nobody_out(
     assert levels == ["H1"] + ["H2"] * (len(levels) - 1)
 
 
-def test_overview__of_an_empty_site_with_the_queue_down_keeps_nobody_out(
+def test_overview__of_an_empty_site_with_the_queue_down_is_accessible(
     logged_in: Page, live_server: LiveServer, queue_server: QueueServer
 ) -> None:
     page = logged_in

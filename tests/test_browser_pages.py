@@ -62,7 +62,7 @@ def test_run__bar_moves_by_itself_to_its_end(
     page.wait_for_function(
         "first => document.querySelector('#run-report progress').value > first", arg=first
     )
-    assert page.evaluate("window.loadedOnce")  # it moved, and the page was not loaded anew
+    assert page.evaluate("window.loadedOnce")  # it moved, and the page was not loaded again
 
     report = page.locator("#run-report")
     expect(report).to_have_attribute("data-over", "yes")
@@ -88,7 +88,7 @@ def test_run__asks_less_often_while_the_server_fails(
     expect(page.locator("#run-silent")).to_be_empty()
 
 
-def test_run__asks_nothing_while_nobody_looks(
+def test_run__asks_nothing_while_it_is_hidden(
     go: Go, make_asset: MakeAsset, queue_server: QueueServer
 ) -> None:
     make_asset()
@@ -168,7 +168,7 @@ def test_asset__regenerate_purge_and_another_original(
 
 
 @pytest.mark.parametrize(("colours", "width_px"), [("light", 1280), ("dark", PHONE_PX)])
-def test_pages__keep_nobody_out(
+def test_pages__are_accessible(
     go: Go, make_asset: MakeAsset, queue_server: QueueServer, colours: Colours, width_px: int
 ) -> None:
     asset = make_asset(name="a-name-without-a-place-to-break-" + "x" * 60 + ".jpg")

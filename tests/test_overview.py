@@ -91,7 +91,7 @@ def links(html: str) -> list[dict[str, str]]:
 
 
 def staff_with(*permissions: str) -> Client:
-    user = User.objects.create_user("somebody", is_staff=True)
+    user = User.objects.create_user("other", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client()
     client.force_login(user)

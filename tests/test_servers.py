@@ -46,7 +46,7 @@ def test_postgres__keeps_what_was_committed_when_killed(postgres: PostgresServer
     assert ask(postgres, "SELECT answer FROM kept") == 42
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as another user")
 def test_postgres__runs_where_its_user_may_not_enter_the_installation(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.mkdir(mode=0o700)
@@ -105,7 +105,7 @@ def test_server__ends_with_its_killed_starter() -> None:
     with contextlib.suppress(psutil.NoSuchProcess):  # it may have gone already
         process = psutil.Process(int(pid))
         wait_for(lambda: not is_alive(process), "the server's end")
-    # Nobody was left to do it.
+    # Its starter did not live to do it.
     shutil.rmtree(home)
 
 

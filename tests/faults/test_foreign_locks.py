@@ -1,4 +1,4 @@
-"""The cache's folder for locks cannot be used: it is read-only, somebody else's, or a file."""
+"""The cache's folder for locks cannot be used: it is read-only, another user's, or a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from thumbnails.models import Run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Root may do everything, unless it is told to be somebody like others.
+# Root may do everything, unless it is told to be a user like others.
 LIKE_OTHERS = {"FAULTS_LIKE_OTHERS": "1", "THUMBNAIL_RENDER_SECONDS": "2"}
 ASSETS = 8
 DEATHS_AT_MOST = 4
@@ -30,7 +30,7 @@ RUN_SECONDS = 60.0
 
 @pytest.fixture(autouse=True)
 def open_socket(ground: Ground) -> Iterator[None]:
-    """The database's folder is closed to whoever is neither its user nor an almighty root."""
+    """The database's folder is closed to all but its user and an almighty root."""
     folder = ground.postgres.home / "socket" if ground.postgres else None
     if folder:
         folder.chmod(0o755)
@@ -47,7 +47,7 @@ def a_file(locks: Path) -> None:
     locks.touch()
 
 
-def somebody_elses(locks: Path) -> None:
+def another_users(locks: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder away")
     locks.mkdir(mode=0o700)
@@ -70,7 +70,7 @@ def times_begun(switchboard: Switchboard, picture: str) -> int:
 
 
 @pytest.mark.parametrize("by", ["workers", "command"])
-@pytest.mark.parametrize("spoil", [read_only, a_file, somebody_elses])
+@pytest.mark.parametrize("spoil", [read_only, a_file, another_users])
 def test_picture_that_kills__does_not_kill_without_end(
     spoil: Callable[[Path], None],
     by: str,
