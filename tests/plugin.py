@@ -33,7 +33,7 @@ class Ground:
     database: str
     """For people: the database and its version."""
     postgres: PostgresServer | None
-    """The server that we started; None on SQLite and on somebody's own PostgreSQL."""
+    """The server that we started; None on SQLite and on a PostgreSQL that was running already."""
     queue: QueueServer
     """Not started yet: the fixture `queue_server` does it."""
 
@@ -95,7 +95,7 @@ def _postgres_version(url: str, origin: str) -> str:
 
 
 def _set_environment(database_url: str, redis_url: str, home: Path) -> None:
-    """Nothing of the site's settings may come from whoever runs the tests."""
+    """Nothing of the site's settings may come from the environment of the tests."""
     os.umask(0o022)  # a cache's folder that a test makes is not to be writable by a group
     for name in list(os.environ):
         if name.startswith("THUMBNAIL_"):

@@ -240,7 +240,7 @@ class QueueServer(Server):
     def wipe(self) -> None:
         """Lose everything it was told, as a Redis without persistence does at its end.
 
-        One that runs is started anew.
+        One that runs is restarted.
         """
         was_running = self.running
         self.kill()

@@ -39,7 +39,7 @@ from thumbsite.demo import setup
 
 @pytest.fixture(autouse=True)
 def tests_environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Keep the environment of the tests out of a trial's, and the other way round; it is given."""
+    """Keep the environment of the tests out of the demo site's, and the other way round."""
     before = dict(os.environ)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     for name in ("PORT", *setup.SETTINGS, "THUMBNAIL_DIR"):
@@ -49,7 +49,7 @@ def tests_environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 @pytest.fixture
 def var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The trial's files in a checkout of the test's own."""
+    """The demo site's files in a checkout of the test's own."""
     folder = tmp_path / "var"
     folder.mkdir()
     monkeypatch.setattr(setup, "BASE_DIR", tmp_path)
@@ -90,7 +90,7 @@ def test_lock__is_for_one(var: Path) -> None:
 # --- Its environment ------------------------------------------------------------------------------
 
 
-def test_load_environment__does_nothing_without_a_trial(var: Path) -> None:
+def test_load_environment__does_nothing_without_a_demo_site(var: Path) -> None:
     before = os.environ.copy()
     setup.load_environment()
     assert os.environ == before
@@ -280,7 +280,7 @@ CHECKOUT_FILES = ("Makefile", "Procfile", "manage.py", "requirements.txt", "requ
 
 
 class Site:
-    """A trial site in a checkout of its own."""
+    """A demo site in a checkout of its own."""
 
     def __init__(self, checkout: Path, scratch: Path, database: str) -> None:
         self.checkout = checkout

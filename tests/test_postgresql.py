@@ -163,7 +163,7 @@ def test_hanging_server__commit(hang: Callable[[], None]) -> None:
 
     with pytest.raises(OperationalError, match=NOT_ANSWERED):
         write_and_hang()
-    # The server has COMMIT in its socket and may still do it: nobody can tell.
+    # The server has COMMIT in its socket and may still do it: that cannot be known.
     assert not connection.in_atomic_block
     assert answers()
 

@@ -281,7 +281,7 @@ def test_write__that_is_killed_leaves_old_bytes_or_new_ones(thumbnail_dir: Path)
             process.kill()
             process.wait()
         assert storage.read(NAME) in (OLD, NEW)
-    # What the killed ones left is in nobody's way.
+    # What the killed ones left is not in the way.
     assert [found.name for found in storage.walk(SHARD)] == [NAME]
     storage.write(NAME, NEW)
     assert storage.read(NAME) == NEW

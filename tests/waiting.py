@@ -11,7 +11,7 @@ import psutil
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
-"""Generous, so that no slow machine fails a test: whoever waits goes on as soon as it may."""
+"""Generous, so that no slow machine fails a test: waiting ends as soon as it may."""
 
 
 def wait_for(
@@ -34,7 +34,7 @@ def wait_for(
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """False also for one that has ended while nobody asked yet how (a zombie)."""
+    """False also for one that has ended and was not waited for yet (a zombie)."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -42,7 +42,7 @@ def overwrite(assets: list[ImageAsset], originals_dir: Path, colour: str) -> Non
 
 
 def check_fresh_ones(originals_dir: Path, thumbnail_dir: Path, colour: str) -> int:
-    """What the ledger calls fresh shows the picture that lies there; gives how many those are."""
+    """What the database calls fresh shows its present original. Returns how many those are."""
     fresh = list(ImageAsset.objects.fresh())
     wrong = []
     for asset in fresh:
