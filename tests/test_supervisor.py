@@ -30,7 +30,7 @@ time.sleep(600)
 RUN = """
 import sys
 from pathlib import Path
-from thumbsite import supervisor
+from thumbsite.demo import supervisor
 supervisor.GRACE_SECONDS = (0.5, 0.5)
 supervisor.Supervisor(supervisor.parse_counts(sys.argv[2:]), Path(sys.argv[1])).run()
 """
