@@ -12,7 +12,7 @@ from thumbsite.demo import setup
 
 
 def main() -> None:
-    # In a checkout where `make run` has set up a trial site, every command speaks to that site.
+    # In a checkout where `make run` has set up a demo site, every command uses that site.
     # What the environment says already always wins.
     setup.load_environment()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thumbsite.settings")
