@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 from tests import pictures
-from tests.conftest import MakeAsset, RunCommand
+from tests.conftest import MakeAsset, Manage, RunCommand
 from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, State
 from thumbnails.models.results import save_results
@@ -296,6 +296,16 @@ def test_command__reports_and_exits_by_what_is_left(
     wrong = run_command("audit_thumbnails", "--allow-share", "2")
     assert wrong.returncode == 2
     assert "is not a share" in wrong.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_command__ends_with_its_status_as_a_process(
+    manage: Manage, served: list[ImageAsset]
+) -> None:
+    orphaned(served[0])
+    done = manage("audit_thumbnails")
+    assert done.returncode == 1
+    assert "Problems remain." in done.stderr
 
 
 # --- deleting assets ------------------------------------------------------------------------------
