@@ -162,6 +162,7 @@ TABLE: dict[str, list[Page]] = {
         *(f"thumbnails.{looks}_trainingsession" for looks in ("view", "change")),
         query="app_label=thumbnails&model_name=imageasset&field_name=session",
     ),
+    "admin/r/<path:object>/": [Page(needs=ANY_STAFF, good=(404,), values={"object": "1/1"})],
     "admin:view_on_site": [Page(needs=ANY_STAFF, good=(404,))],  # no model has such a page
     "admin/(?P<url>.*)$": [Page(needs=ANY_STAFF, good=(404,), values={"url": "nothing/"})],
     "admin:app_list": page(

@@ -91,14 +91,19 @@ class PlannedRun:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @cached_property
+    def selected(self) -> ImageAssetQuerySet:
+        """Raises UsageError for ids or a session that do not exist."""
+        return self.selection.assets()
+
+    @property
     def assets(self) -> ImageAssetQuerySet:
         """The images that it would work on."""
-        return planning.to_do(self.kind, self.selection.assets(), force=self.force)
+        return planning.to_do(self.kind, self.selected, force=self.force)
 
     def plan(self) -> Plan:
         return planning.plan(
             self.kind,
-            self.selection,
+            self.selected,
             force=self.force,
             look_at_files_up_to=starting.LOOKED_AT,
         )

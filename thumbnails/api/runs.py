@@ -103,7 +103,7 @@ def regenerate(
     if body.dry_run:
         plan = planning.plan(
             Run.Kind.REGENERATE,
-            selection,
+            selection.assets(),
             force=body.force,
             look_at_files_up_to=starting.LOOKED_AT,
         )
@@ -122,7 +122,7 @@ def purge(request: ApiRequest, response: HttpResponse, body: PurgeIn, key: Key =
     )
     selection.require_all_said(body.all)
     if body.dry_run:
-        return Status(HTTPStatus.OK, PlanOut.of(planning.plan(Run.Kind.PURGE, selection)))
+        return Status(HTTPStatus.OK, PlanOut.of(planning.plan(Run.Kind.PURGE, selection.assets())))
     return _start(request, response, key, body, Run.Kind.PURGE, selection)
 
 

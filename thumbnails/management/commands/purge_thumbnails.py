@@ -28,7 +28,7 @@ class Command(RunCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         selection = selection_from(options)
         selection.require_all_said(options["all"])
-        plan = planning.plan(Run.Kind.PURGE, selection)
+        plan = planning.plan(Run.Kind.PURGE, selection.assets())
         if options["dry_run"]:
             self.report_plan("delete", plan, as_json=options["json"])
             return

@@ -15,6 +15,7 @@ from thumbnails.management.base import (
     selection_from,
 )
 from thumbnails.models import Run, recipes
+from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.images.rescan import record_gone, rescan
 from thumbnails.upkeep.runs import execute, planning, starting
 from thumbnails.upkeep.selection.conditions import Selection
@@ -58,14 +59,14 @@ class Command(RunCommand):
             raise UsageError("--workers does not go with --enqueue, whose workers run already.")
         selection = selection_from(options)
         as_json: bool = options["json"]
-        selection.require_images()
+        assets = selection.require_images()
         if options["dry_run"]:
-            plan = planning.plan(Run.Kind.REGENERATE, selection, force=options["force"])
+            plan = planning.plan(Run.Kind.REGENERATE, assets, force=options["force"])
             self.report_plan("render", plan, as_json=as_json)
             return
         recipes.announce()
         if options["rescan"]:
-            self._rescan(selection, quiet=as_json)
+            self._rescan(assets, quiet=as_json)
         run_options = {name: options[name] for name in ("force", "rate", "ignore_space")}
         self.stop.raise_if_asked()
         if options["enqueue"]:
@@ -76,9 +77,8 @@ class Command(RunCommand):
         else:
             self._nothing_to_do(as_json=as_json)
 
-    def _rescan(self, selection: Selection, *, quiet: bool) -> None:
+    def _rescan(self, assets: ImageAssetQuerySet, *, quiet: bool) -> None:
         """Raises CommandError (1) if a disk seems to be missing: then nothing is started."""
-        assets = selection.assets()
         with ProgressBar(assets.count(), unit="original", quiet=quiet) as bar:
             found = rescan(assets, save=True, on_progress=bar.show)
         if problem := " ".join(found.errors[:1]) or found.refusal():

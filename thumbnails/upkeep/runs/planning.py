@@ -13,7 +13,6 @@ from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images.lost_files import lost_files
-from thumbnails.upkeep.selection.conditions import Selection
 
 BYTES_GUESSED = 12_000
 """Per thumbnail, while there is none to measure: a photo's at 256 pixels and quality 85."""
@@ -50,17 +49,16 @@ def to_do(kind: Run.Kind, assets: ImageAssetQuerySet, *, force: bool) -> ImageAs
 
 def plan(
     kind: Run.Kind,
-    selection: Selection,
+    assets: ImageAssetQuerySet,
     *,
     force: bool = False,
     look_at_files_up_to: int | None = None,
 ) -> Plan:
-    """Returns the plan of a run. Changes nothing.
+    """Returns the plan of a run over these assets. Changes nothing.
 
-    For a regeneration, checks for lost files, unless the selection is larger than
-    `look_at_files_up_to`. Raises UsageError as the selection.
+    For a regeneration, checks for lost files, unless there are more assets than
+    `look_at_files_up_to`.
     """
-    assets = selection.assets()
     states = assets.count_by_state()
     if kind == Run.Kind.PURGE:
         size_bytes = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
