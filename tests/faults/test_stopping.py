@@ -124,7 +124,9 @@ def test_rate__holds_over_all_who_work(
     run = Run.objects.get()
     accounts.wait_until_done(run)
     begun = [event.at for event in switchboard.events() if event.step == Step.BEGIN]
-    seconds = max(begun) - min(begun)
+    # From the start of the run: the first image may be late, on a busy machine, and no other one
+    # waits for it.
+    seconds = max(begun) - run.created_at.timestamp()
     say(f"{images} images at {rate}/s began within {seconds:.2f} s")
-    assert seconds >= images / rate * 0.9
+    assert seconds >= (images - 1) / rate
     accounts.check(run, thumbnail_dir)
