@@ -25,7 +25,15 @@ from tests.runs import start_run, work
 from tests.servers import QueueServer
 from thumbnails import jobs
 from thumbnails.exceptions import Busy, NoThumbnail
-from thumbnails.models import Chunk, ImageAsset, Run, RunEvent, RunRequest, recipe_in_force
+from thumbnails.models import (
+    Chunk,
+    ImageAsset,
+    Run,
+    RunEvent,
+    RunRequest,
+    recipe_in_force,
+    recipes,
+)
 from thumbnails.upkeep.images import serving
 
 pytestmark = pytest.mark.django_db
@@ -770,6 +778,28 @@ def test_key__of_many_at_once_starts_one_run(
         assert Run.objects.count() == round_ + 1
         Run.objects.update(state=Run.State.CANCELLED)
     assert Chunk.objects.count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_start__of_the_same_by_many_at_once_starts_one_run(
+    staff: User, make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    make_asset()
+    recipes.announce()
+    callers = [Caller(staff) for _ in range(4)]
+    all_here = threading.Barrier(len(callers))
+
+    def post(api: Caller) -> int:
+        all_here.wait(30)
+        try:
+            return int(api.post(REGENERATE).status_code)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(callers)) as pool:
+        answers = sorted(pool.map(post, callers))
+    assert answers == [HTTPStatus.ACCEPTED, *[HTTPStatus.CONFLICT] * 3]
+    assert Run.objects.count() == 1
 
 
 # --- Statistics and health ------------------------------------------------------------------------

@@ -10,7 +10,16 @@ from django.db import transaction
 from django.utils import timezone
 
 from thumbnails.exceptions import AlreadyUnderWay, KeyReused, NotNow, Reason, UsageError
-from thumbnails.models import Chunk, ImageAsset, Run, RunEvent, RunRequest, clock, recipe_in_force
+from thumbnails.models import (
+    Chunk,
+    ImageAsset,
+    KnownRecipe,
+    Run,
+    RunEvent,
+    RunRequest,
+    clock,
+    recipe_in_force,
+)
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.runs import RunQuerySet
 from thumbnails.upkeep.images.lost_files import record_lost_files
@@ -130,20 +139,23 @@ def start_on_queue(
     assets = _to_do(kind, selection, force=force, look_at_files_up_to=LOOKED_AT)
 
     def act() -> Run:
-        same = doing_the_same(kind, selection, force=force)
-        if same is not None:
-            raise AlreadyUnderWay(same)
-        return start(
-            kind,
-            assets,
-            origin=origin,
-            scope=selection.as_json(),
-            scope_text=str(selection),
-            force=force,
-            by=by,
-            even_empty=True,
-            **how,
-        )
+        with transaction.atomic():
+            # One start at a time, so that the second of two at once sees the first one's run.
+            list(KnownRecipe.objects.select_for_update().order_by("digest"))
+            same = doing_the_same(kind, selection, force=force)
+            if same is not None:
+                raise AlreadyUnderWay(same)
+            return start(
+                kind,
+                assets,
+                origin=origin,
+                scope=selection.as_json(),
+                scope_text=str(selection),
+                force=force,
+                by=by,
+                even_empty=True,
+                **how,
+            )
 
     try:
         return act() if key is None else key.once(act)
