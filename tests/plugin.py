@@ -58,6 +58,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if not (options.help or options.version):
         # A test process that is asked to end shall end as by Ctrl-C: with its fixtures undone.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # A shell's background job ignores it, and so would the processes that tests interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         stack = ExitStack()
         early_config.add_cleanup(stack.close)
         early_config.stash[GROUND] = _prepare(options.database, stack)
