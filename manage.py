@@ -8,13 +8,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 from django.db import OperationalError
 
-from thumbsite.demo import setup
+from thumbsite.demo import saved_environment
 
 
 def main() -> None:
     # In a checkout where `make run` has set up a demo site, every command uses that site.
     # What the environment says already always wins.
-    setup.load_environment()
+    saved_environment.load_environment()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "thumbsite.settings")
     try:
         execute_from_command_line(sys.argv)

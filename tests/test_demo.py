@@ -32,7 +32,7 @@ from tests.conftest import MakeAsset
 from tests.processes import ROOT, database_url
 from tests.waiting import PATIENCE_SECONDS, is_alive, wait_for
 from thumbnails.models import ImageAsset
-from thumbsite.demo import setup
+from thumbsite.demo import saved_environment, setup
 
 # --- Where it may run -----------------------------------------------------------------------------
 
@@ -54,7 +54,8 @@ def var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setattr(setup, "BASE_DIR", tmp_path)
     monkeypatch.setattr(setup, "VAR_DIR", folder)
-    for name in ("ENVIRONMENT_FILE", "PASSWORD_FILE", "LOCK_FILE"):
+    monkeypatch.setattr(saved_environment, "ENVIRONMENT_FILE", folder / "trial.env")
+    for name in ("PASSWORD_FILE", "LOCK_FILE"):
         monkeypatch.setattr(setup, name, folder / getattr(setup, name).name)
     return folder
 
@@ -92,15 +93,17 @@ def test_lock__is_for_one(var: Path) -> None:
 
 def test_load_environment__does_nothing_without_a_demo_site(var: Path) -> None:
     before = os.environ.copy()
-    setup.load_environment()
+    saved_environment.load_environment()
     assert os.environ == before
 
 
 def test_load_environment__leaves_the_last_word_to_the_user(var: Path) -> None:
-    setup.ENVIRONMENT_FILE.write_text("SECRET_KEY=a=b\nHTTPS=off\nDATABASE_URL=sqlite:///x\n")
+    saved_environment.ENVIRONMENT_FILE.write_text(
+        "SECRET_KEY=a=b\nHTTPS=off\nDATABASE_URL=sqlite:///x\n"
+    )
     os.environ["HTTPS"] = "on"
     os.environ["DATABASE_URL"] = ""
-    setup.load_environment()
+    saved_environment.load_environment()
     assert os.environ["SECRET_KEY"] == "a=b"
     assert os.environ["HTTPS"] == "on"
     assert os.environ["DATABASE_URL"] == ""
@@ -118,9 +121,9 @@ def test_set_environment__supplies_what_is_missing(var: Path) -> None:
 
 def test_set_environment__completes_one_from_before_the_cache_was_in_var(var: Path) -> None:
     before = "ALLOWED_HOSTS=localhost\nDEBUG=off\nHTTPS=off\nSECRET_KEY=secret\n"
-    setup.ENVIRONMENT_FILE.write_text(before)
+    saved_environment.ENVIRONMENT_FILE.write_text(before)
     setup.set_environment()
-    kept = setup.read_environment_file()
+    kept = saved_environment.read_environment_file()
     assert kept["SECRET_KEY"] == "secret"
     assert kept["THUMBNAIL_DIR"] == str(var / "thumbnails")
 
@@ -128,15 +131,15 @@ def test_set_environment__completes_one_from_before_the_cache_was_in_var(var: Pa
 def test_set_environment__leaves_the_cache_where_the_user_wants_it(var: Path) -> None:
     os.environ["THUMBNAIL_DIR"] = "/srv/thumbnails"
     setup.set_environment()
-    assert setup.read_environment_file()["THUMBNAIL_DIR"] == "/srv/thumbnails"
+    assert saved_environment.read_environment_file()["THUMBNAIL_DIR"] == "/srv/thumbnails"
 
 
 def test_set_environment__is_kept_for_this_user_only(var: Path) -> None:
     setup.set_environment()
-    kept = setup.read_environment_file()
+    kept = saved_environment.read_environment_file()
     assert kept == {name: os.environ[name] for name in kept}
     assert {"ALLOWED_HOSTS", "DEBUG", "HTTPS", "REDIS_URL", "SECRET_KEY"} <= set(kept)
-    assert stat.S_IMODE(setup.ENVIRONMENT_FILE.stat().st_mode) == 0o600
+    assert stat.S_IMODE(saved_environment.ENVIRONMENT_FILE.stat().st_mode) == 0o600
 
 
 def test_set_environment__takes_over_the_secret_key_and_no_more(var: Path) -> None:
@@ -144,13 +147,13 @@ def test_set_environment__takes_over_the_secret_key_and_no_more(var: Path) -> No
     os.environ["THUMBNAIL_SIZE"] = "128"
     setup.set_environment()
     secret_key = os.environ["SECRET_KEY"]
-    assert setup.read_environment_file()["THUMBNAIL_SIZE"] == "128"
+    assert saved_environment.read_environment_file()["THUMBNAIL_SIZE"] == "128"
     for name in ("DATABASE_URL", "THUMBNAIL_SIZE", "SECRET_KEY"):
         del os.environ[name]
     setup.set_environment()
     assert os.environ["SECRET_KEY"] == secret_key
-    assert "DATABASE_URL" not in setup.read_environment_file()
-    assert "THUMBNAIL_SIZE" not in setup.read_environment_file()
+    assert "DATABASE_URL" not in saved_environment.read_environment_file()
+    assert "THUMBNAIL_SIZE" not in saved_environment.read_environment_file()
 
 
 def test_set_environment__bundles_a_queue_on_a_socket(

@@ -28,11 +28,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from thumbnails.storage import thumbnails as cache
+from thumbsite.demo import saved_environment
 from thumbsite.demo.pictures import make_demo_pictures
+from thumbsite.demo.saved_environment import BASE_DIR, VAR_DIR
 
-BASE_DIR = Path(__file__).resolve().parents[2]
-VAR_DIR = BASE_DIR / "var"
-ENVIRONMENT_FILE = VAR_DIR / "trial.env"
 PASSWORD_FILE = VAR_DIR / "admin-password"
 LOCK_FILE = VAR_DIR / "trial.lock"
 
@@ -136,24 +135,6 @@ def hold_lock(port: int) -> None:
 
 
 # --- Its environment ----------------------------------------------------------------------------
-def load_environment() -> None:
-    """Take over the settings of this checkout's demo site that the environment does not set.
-
-    Does nothing if there is no demo site.
-    """
-    for name, value in read_environment_file().items():
-        os.environ.setdefault(name, value)
-
-
-def read_environment_file() -> dict[str, str]:
-    try:
-        lines = ENVIRONMENT_FILE.read_text().splitlines()
-    except FileNotFoundError:
-        return {}
-    pairs = (line.partition("=") for line in lines)
-    return {name: value for name, equals, value in pairs if equals}
-
-
 def set_environment() -> None:
     """Complete the environment of this process, and keep it for other commands.
 
@@ -163,7 +144,7 @@ def set_environment() -> None:
     for name, value in (*DEFAULTS.items(), ("THUMBNAIL_DIR", str(VAR_DIR / "thumbnails"))):
         os.environ[name] = os.environ.get(name) or value
     if not os.environ.get("SECRET_KEY"):
-        before = read_environment_file().get("SECRET_KEY")
+        before = saved_environment.read_environment_file().get("SECRET_KEY")
         os.environ["SECRET_KEY"] = before or secrets.token_urlsafe(50)
     os.environ.pop(BUNDLED_QUEUE, None)
     if not os.environ.get("REDIS_URL"):
@@ -171,7 +152,10 @@ def set_environment() -> None:
     # The Procfile's `python` must be this one.
     put_first_in_path(Path(sys.executable).parent)
     kept = {name: value for name, value in os.environ.items() if is_setting(name)}
-    write_private(ENVIRONMENT_FILE, "".join(f"{name}={kept[name]}\n" for name in sorted(kept)))
+    write_private(
+        saved_environment.ENVIRONMENT_FILE,
+        "".join(f"{name}={kept[name]}\n" for name in sorted(kept)),
+    )
 
 
 def is_setting(name: str) -> bool:
