@@ -32,11 +32,11 @@ EVENTS = 50
 
 
 class RunList(BoundedList):
-    """A page of the list, each run with its progress: two queries, however many there are."""
+    """A page of the list, each run with its progress: one query, however many there are."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        progress = progress_of(self.result_list)
+        progress = progress_of(self.result_list, with_ids=False)
         for run in self.result_list:
             run.counted = progress[run.pk]
 

@@ -131,8 +131,8 @@ class RunCommand(ThumbnailCommand):
 
     def work(self, run: Run, *, processes: int, as_json: bool) -> None:
         """Work on the run until it is done, and report. Ctrl-C pauses the run."""
-        if (done := run.progress()).done:
-            self.stderr.write(f"Going on with {run}: {done_of_total(done)} are done.")
+        if (before := run.progress(with_ids=False)).done:
+            self.stderr.write(f"Going on with {run}: {done_of_total(before)} are done.")
         try:
             with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
                 progress = execute.work(
@@ -141,9 +141,9 @@ class RunCommand(ThumbnailCommand):
         except NotFinished as error:
             raise CommandError(f"{run} is paused. {error}", returncode=FAILED) from error
         except Interrupted as error:
+            done = done_of_total(run.progress(with_ids=False))
             raise Interrupted(
-                f"{error} {done_of_total(run.progress())} are done and stay done; the same "
-                "command goes on with the rest."
+                f"{error} {done} are done and stay done; the same command goes on with the rest."
             ) from error
         self.report(run, progress, as_json=as_json)
 
@@ -154,7 +154,7 @@ class RunCommand(ThumbnailCommand):
         """
         with ProgressBar(run.total, unit="image", quiet=as_json) as bar:
             while run.state == Run.State.RUNNING:
-                bar.show_run(run.progress())
+                bar.show_run(run.progress(with_ids=False))
                 if self.stop.wait(WATCH_SECONDS):
                     raise Interrupted(f"No longer watching; {run} goes on.")
                 run.refresh_from_db()

@@ -179,9 +179,9 @@ class Run(models.Model):
         """Whether it is done or cancelled."""
         return self.state in (self.State.DONE, self.State.CANCELLED)
 
-    def progress(self) -> "Progress":
-        """Returns the sum of its chunks so far. Two queries."""
-        return progress_of([self])[self.pk]
+    def progress(self, *, with_ids: bool = True) -> "Progress":
+        """Returns the sum of its chunks so far, as `progress_of`."""
+        return progress_of([self], with_ids=with_ids)[self.pk]
 
     def rate_of(self, done: int, lately: int) -> float | None:
         """Returns images per second, from the numbers done in total and within LATELY; None if

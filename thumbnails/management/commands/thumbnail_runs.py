@@ -7,6 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.management.base import FAILED, RunCommand, counts, positive, run_as_json
 from thumbnails.models import Run
+from thumbnails.models.runs import progress_of
 from thumbnails.upkeep.reports import health
 from thumbnails.upkeep.reports.formatting import done_of_total
 from thumbnails.upkeep.runs import control, starting
@@ -71,12 +72,13 @@ class Command(RunCommand):
         return run
 
     def _list(self, *, as_json: bool) -> None:
-        last = Run.objects.all()[:LISTED]
+        last = list(Run.objects.all()[:LISTED])
+        counted = progress_of(last, with_ids=as_json)
         if as_json:
-            self.print_json({"runs": [run_as_json(run, run.progress()) for run in last]})
+            self.print_json({"runs": [run_as_json(run, counted[run.pk]) for run in last]})
             return
         for run in last:
-            progress = run.progress()
+            progress = counted[run.pk]
             self.stdout.write(
                 f"{run.pk:6} {run.created_at:%Y-%m-%d %H:%M} {run.kind:10} {run.state:9} "
                 f"{done_of_total(progress)}: {counts(progress)} ({run.scope_text})"

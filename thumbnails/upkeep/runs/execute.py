@@ -22,7 +22,7 @@ from thumbnails.models import Chunk, ImageAsset, Outcome, Run
 from thumbnails.models.recipes import announce, own_recipe, recipe_in_force
 from thumbnails.models.results import Result, save_results
 from thumbnails.models.retry import retry_while_database_is_down
-from thumbnails.models.runs import LEASE, Progress, progress_of
+from thumbnails.models.runs import LEASE, Progress
 from thumbnails.rendering.pool import NotDecoded, RenderPool
 from thumbnails.upkeep.images import freshness, pools
 from thumbnails.upkeep.runs import queue
@@ -393,7 +393,8 @@ def work(
                     break
                 if run.kind == Run.Kind.REGENERATE and recipe_in_force() != own_recipe():
                     raise NotFinished("Processes with another recipe were started since.")
-                on_progress(retry_while_database_is_down(partial(_counts, run)))
+                counts = partial(run.progress, with_ids=False)
+                on_progress(retry_while_database_is_down(counts))
                 if threads.are_idle():
                     retry_while_database_is_down(partial(Run.objects.settle, run.pk))
             if threads.failure:
@@ -412,11 +413,6 @@ def work(
     progress = retry_while_database_is_down(run.progress)
     on_progress(progress)
     return progress
-
-
-def _counts(run: Run) -> Progress:
-    """Its progress without the failed ids, which may be many."""
-    return progress_of([run], with_ids=False)[run.pk]
 
 
 class _WorkerThreads:

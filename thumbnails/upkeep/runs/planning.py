@@ -11,6 +11,7 @@ from django.template.defaultfilters import filesizeformat
 from thumbnails.exceptions import NoSpace
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.models.runs import progress_of
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images.lost_files import lost_files
 
@@ -111,8 +112,10 @@ def _seconds(kind: Run.Kind, total: int) -> float | None:
     """By the mean time of the last runs of the kind per asset that was not skipped."""
     done = Run.objects.filter(kind=kind, state=Run.State.DONE, rate=None)
     assets = seconds = 0.0
-    for run in done.order_by("-finished_at")[:RUNS_MEASURED]:
-        progress = run.progress()
+    last = list(done.order_by("-finished_at")[:RUNS_MEASURED])
+    counted = progress_of(last, with_ids=False)
+    for run in last:
+        progress = counted[run.pk]
         if run.finished_at and (worked := progress.done - progress.fresh):
             assets += worked
             seconds += (run.finished_at - run.created_at).total_seconds()
