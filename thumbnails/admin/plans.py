@@ -21,7 +21,7 @@ from django.urls import reverse
 from django.views.generic import FormView
 
 from thumbnails.admin import previews
-from thumbnails.exceptions import AlreadyUnderWay, NoSpace, NotDispatched, QueueDown, UsageError
+from thumbnails.exceptions import AlreadyUnderWay, NoSpace, NotDispatched, UsageError
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.reports.formatting import duration
@@ -162,7 +162,7 @@ class PlanView(PlanFormView):
             ],
             free_bytes=planning.free_bytes(),
             queue=queue.BULK if plan.total > Run.LARGE else queue.NOW,
-            queue_use=_queue_use(),
+            queue_use=queue.use_if_reachable(),
             recipe=recipe_in_force(),
             toggle_force=_with_force(self.request, not planned.force),
             under_way=Run.objects.running()
@@ -227,13 +227,6 @@ class PlanView(PlanFormView):
         else:
             messages.success(self.request, _started_text(run))
         return redirect("admin:thumbnails_run_change", run.pk)
-
-
-def _queue_use() -> queue.QueueUse | None:
-    try:
-        return queue.use()
-    except QueueDown:
-        return None
 
 
 def _with_force(request: HttpRequest, force: bool) -> str:

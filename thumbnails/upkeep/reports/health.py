@@ -14,10 +14,7 @@ def queue_use(run: Run) -> QueueUse | None:
     """
     if run.is_over:
         return QueueUse(waiting={}, workers=0)
-    try:
-        return queue.use()
-    except QueueDown:
-        return None
+    return queue.use_if_reachable()
 
 
 def why_it_stands_still(run: Run, use: QueueUse | None) -> str:

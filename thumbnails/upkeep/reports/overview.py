@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from thumbnails.exceptions import QueueDown
 from thumbnails.models import Run, State, recipe_in_force
 from thumbnails.models.runs import Progress, progress_of
 from thumbnails.rendering import Recipe
@@ -78,7 +77,7 @@ def overview(*, with_runs: bool = True) -> Overview:
         shards=_shards(_of(kept, "shards")),
         originals=_originals(_of(kept, "originals")),
         free_bytes=_free_bytes(),
-        queue=_queue_use(),
+        queue=queue.use_if_reachable(),
         runs=_last_runs() if with_runs else [],
     )
 
@@ -126,12 +125,6 @@ def _shards(counted: dict[str, list[Any]] | None) -> list[Shard] | None:
 def _free_bytes() -> int | None:
     with suppress(OSError):  # a lost mount
         return planning.free_bytes()
-    return None
-
-
-def _queue_use() -> QueueUse | None:
-    with suppress(QueueDown):
-        return queue.use()
     return None
 
 

@@ -1,7 +1,8 @@
 """The queue of chunks. It can be lost without harm: the database has the state of all runs."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,6 +25,15 @@ SILENT_AT_MOST = timedelta(seconds=30)
 """Heartbeats come every five. A killed worker stays on rq's list for eight minutes."""
 
 
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raises QueueDown for an error of the queue's server inside the block."""
+    try:
+        yield
+    except RedisError as error:
+        raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
 def enqueue(chunk_ids: Iterable[int], *, bulk: bool) -> None:
     """Enqueue one job per chunk. Raises QueueDown; some may be enqueued then, which is harmless."""
     queue: Queue = django_rq.get_queue(BULK if bulk else NOW)
@@ -40,48 +50,38 @@ def enqueue(chunk_ids: Iterable[int], *, bulk: bool) -> None:
         )
         for chunk_id in chunk_ids
     ]
-    try:
+    with _translated():
         queue.enqueue_many(jobs)
-    except RedisError as error:
-        raise QueueDown(f"The queue cannot be reached: {error}") from error
 
 
 def enqueued_chunks() -> set[int]:
     """Returns the ids of the chunks that wait in the queue. Raises QueueDown."""
-    try:
+    with _translated():
         return {
             int(job_id.split("-")[1])
             for name in (NOW, BULK)
             for job_id in django_rq.get_queue(name).job_ids
             if job_id.startswith("chunk-")
         }
-    except RedisError as error:
-        raise QueueDown(f"The queue cannot be reached: {error}") from error
 
 
 def is_my_turn(at: str, seconds: float) -> bool:
     """Returns True for one of all callers within `seconds`. Raises QueueDown."""
-    try:
+    with _translated():
         connection = django_rq.get_connection(NOW)
         return bool(connection.set(f"thumbnails:{at}", "1", nx=True, px=int(seconds * 1000)))
-    except RedisError as error:
-        raise QueueDown(f"The queue cannot be reached: {error}") from error
 
 
 def note_worker_of(recipe: str) -> None:
     """Record that a worker with that recipe is running. Raises QueueDown."""
-    try:
+    with _translated():
         django_rq.get_connection(NOW).set(_recipe_key(recipe), "1", ex=SILENT_AT_MOST)
-    except RedisError as error:
-        raise QueueDown(f"The queue cannot be reached: {error}") from error
 
 
 def has_worker_of(recipe: str) -> bool:
     """Whether a worker with that recipe is running. Raises QueueDown."""
-    try:
+    with _translated():
         return bool(django_rq.get_connection(NOW).exists(_recipe_key(recipe)))
-    except RedisError as error:
-        raise QueueDown(f"The queue cannot be reached: {error}") from error
 
 
 def _recipe_key(recipe: str) -> str:
@@ -100,15 +100,20 @@ class QueueUse:
 
 def use() -> QueueUse:
     """Returns the current load. Raises QueueDown."""
-    try:
+    with _translated():
         queues = [django_rq.get_queue(name) for name in (NOW, BULK)]
         keys = {key for queue in queues for key in Worker.all_keys(queue=queue)}
         return QueueUse(
             waiting={queue.name: queue.count for queue in queues},
             workers=sum(map(_is_live, _heartbeats(keys))),
         )
-    except RedisError as error:
-        raise QueueDown(f"The queue cannot be reached: {error}") from error
+
+
+def use_if_reachable() -> QueueUse | None:
+    """Returns the current load, None if the queue cannot be reached."""
+    with suppress(QueueDown):
+        return use()
+    return None
 
 
 def _heartbeats(keys: Iterable[str]) -> list[bytes | None]:
@@ -126,7 +131,5 @@ def _is_live(heartbeat: bytes | None) -> bool:
 
 def ping() -> None:
     """Raises QueueDown if the queue's server does not answer."""
-    try:
+    with _translated():
         django_rq.get_connection(NOW).ping()
-    except RedisError as error:
-        raise QueueDown(f"The queue cannot be reached: {error}") from error
