@@ -105,19 +105,25 @@ def _release(asset_id: int, file: _LockFile | None) -> None:
 
 def _current_file() -> _LockFile | None:
     """The lock file, opened again if it was replaced: the cache may be deleted at any time."""
-    global _file  # noqa: PLW0603
     for location, inside, name in _places():
         try:
-            folder.make(location, inside, mode=0o700)
-            with folder.opened(location, inside) as opened:
-                if _file is None or _identity(name, opened) != _file.identity:
-                    # The old one stays open: locks in it may be held.
-                    _file = _LockFile(name, opened)
+            try:
+                return _file_in(location, inside, name)
+            except FileNotFoundError:  # the folder does not exist
+                folder.make(location, inside, mode=0o700)
+                return _file_in(location, inside, name)
         except OSError:
             continue
-        else:
-            return _file
     return None
+
+
+def _file_in(location: str, inside: str, name: str) -> _LockFile:
+    global _file  # noqa: PLW0603
+    with folder.opened(location, inside) as opened:
+        if _file is None or _identity(name, opened) != _file.identity:
+            # The old one stays open: locks in it may be held.
+            _file = _LockFile(name, opened)
+    return _file
 
 
 def _identity(name: str, opened: int) -> tuple[int, int] | None:
