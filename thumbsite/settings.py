@@ -1,4 +1,4 @@
-"""Settings of the site, read once from the environment. The README's table explains each variable.
+"""Settings of the site, read once from the environment; docs/settings.md explains each variable.
 
 Safe for production as they stand: DEBUG is off, a strong SECRET_KEY is required, HTTPS is assumed.
 """

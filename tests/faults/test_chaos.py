@@ -187,7 +187,7 @@ class Gallery:
         temporary.write_bytes(picture(colour))
         # Each has a version of its own, by which its thumbnail is known from all others.
         os.utime(temporary, ns=(self._made * 10**9, self._made * 10**9))
-        stamp = own_recipe().fingerprint(originals.version_of(temporary))
+        stamp = own_recipe().fingerprint(originals.version_from(temporary.stat()))
         self.colour_of_stamp[stamp] = colour
         temporary.replace(path)
         return colour
@@ -895,8 +895,9 @@ def _faults_of_file(asset: ImageAsset, thumbnail_dir: Path, original: Path) -> I
     content = path.read_bytes()
     if read_stamp(content) != asset.fingerprint:
         yield f"bears {read_stamp(content)} and not {asset.fingerprint}"
-    if asset.source_version != originals.version_of(original):
-        yield f"is of {asset.source_version}, and the original is {originals.version_of(original)}"
+    version = originals.version_from(original.stat())
+    if asset.source_version != version:
+        yield f"is of {asset.source_version}, and the original is {version}"
     colours = colour_in(content), colour_in(original.read_bytes())
     if not is_near(*colours):
         yield f"has colour {colours[0]}, and its original {colours[1]}"

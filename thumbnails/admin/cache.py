@@ -16,13 +16,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from thumbnails.admin import formatting
-from thumbnails.admin.filters import ORIENTATIONS
+from thumbnails.admin.filters import ANY_BUT_UPRIGHT, ORIENTATIONS
 from thumbnails.models import Cache, ImageAsset, Run, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep.reports.overview import Overview, Shard, overview
 
-ANY_BUT_UPRIGHT = "2-8"
 HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
 
 BAR = 1000

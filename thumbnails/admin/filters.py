@@ -37,6 +37,7 @@ ORIENTATIONS = {
     "8": "lies on its right side",
 }
 """By EXIF's numbers (EXIF 2.3, tag 0x0112)."""
+ANY_BUT_UPRIGHT = "2-8"
 
 
 def selection_of(parameters: Mapping[str, str]) -> Selection:
@@ -113,7 +114,7 @@ class OrientationFilter(ConditionFilter):
     def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         numbers = counted["originals"].get("orientation", {})
         turned = sum(number for value, number in numbers.items() if value != "1")
-        yield "2-8", "any but upright", turned if numbers else None
+        yield ANY_BUT_UPRIGHT, "any but upright", turned if numbers else None
         for value, label in ORIENTATIONS.items():
             if value in numbers:
                 yield value, f"{value}, {label}", numbers[value]
@@ -147,8 +148,12 @@ class SizeFilter(ConditionFilter):
     def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         for at_least, below in zip(MEGAPIXELS, (*MEGAPIXELS[1:], None), strict=True):
             words = f"{at_least:g} and more" if below is None else f"{at_least:g} to {below:g}"
-            value = f"{at_least:g}-{'' if below is None else format(below, 'g')}"
-            yield value, f"{words} megapixels", counted["sizes"].get(f"{at_least:g}")
+            sizes = Selection(min_megapixels=at_least, max_megapixels=below)
+            yield (
+                sizes.as_texts()["megapixels"],
+                f"{words} megapixels",
+                counted["sizes"].get(f"{at_least:g}"),
+            )
 
 
 class RecipeFilter(ConditionFilter):

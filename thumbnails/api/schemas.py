@@ -16,8 +16,7 @@ from thumbnails.upkeep.reports.counts import Statistics
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.selection import conditions
 
-LARGEST_ID = 10**18 - 1
-"""As in URLs."""
+LARGEST_ID = 10**conditions.LARGEST_ID_DIGITS - 1
 PAGE_AT_MOST = 500
 IDS_AT_MOST = 10_000
 """In one request; a script with more of them starts several runs."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from django.core.files.storage import FileSystemStorage, Storage, storages
 
@@ -59,12 +58,6 @@ def source_version(name: str, *, patience_seconds: float | None = None) -> str:
     seconds = patience_seconds or conf.current().render_seconds
     with _translated(name):
         return within(seconds, partial(_version_in, storage(), name), place=PLACE)
-
-
-def version_of(path: Path) -> str:
-    """The source version that a file anywhere on disk has as an original."""
-    with _translated(path.name):
-        return version_from(path.stat())
 
 
 @contextmanager

@@ -159,13 +159,13 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[I
     assets = {
         str(asset.original.name): asset for asset in ImageAsset.objects.filter(original__in=names)
     }
-    result = []
+    results = []
     changed: dict[str, ImageAsset] = {}
     for found in batch:
         asset = assets.get(found.name) or ImageAsset(original=found.name, session=session)
-        one = _import_one(found, asset)
-        result.append(one)
-        if one.outcome in (ImportOutcome.ADDED, ImportOutcome.UPDATED):
+        result = _import_one(found, asset)
+        results.append(result)
+        if result.outcome in (ImportOutcome.ADDED, ImportOutcome.UPDATED):
             assets[found.name] = changed[found.name] = asset
     new = [asset for asset in changed.values() if not asset.pk]
     updated = [asset for asset in changed.values() if asset.pk]
@@ -174,7 +174,7 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[I
         ImageAsset.objects.bulk_create(new, ignore_conflicts=True)
         if updated:
             ImageAsset.objects.bulk_update(updated, [*Facts.__slots__, "source_version"])
-    return result
+    return results
 
 
 def _import_one(found: Found, asset: ImageAsset) -> ImportResult:
