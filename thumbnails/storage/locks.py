@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from thumbnails.storage import folder
+from thumbnails.storage import cache_folder
 from thumbnails.storage.thumbnails import LOCKS_FOLDER, ThumbnailStorage, storage
 
 LOOK_SECONDS = 0.01
@@ -29,7 +29,7 @@ class _LockFile:
     def __init__(self, name: str, opened: int) -> None:
         self.fd = os.open(name, FLAGS, 0o600, dir_fd=opened)
         try:
-            found = folder.keep_private(self.fd)
+            found = cache_folder.keep_private(self.fd)
         except BaseException:
             os.close(self.fd)
             raise
@@ -110,7 +110,7 @@ def _current_file() -> _LockFile | None:
             try:
                 return _file_in(location, inside, name)
             except FileNotFoundError:  # the folder does not exist
-                folder.make(location, inside, mode=0o700)
+                cache_folder.make(location, inside, mode=0o700)
                 return _file_in(location, inside, name)
         except OSError:
             continue
@@ -119,7 +119,7 @@ def _current_file() -> _LockFile | None:
 
 def _file_in(location: str, inside: str, name: str) -> _LockFile:
     global _file  # noqa: PLW0603
-    with folder.opened(location, inside) as opened:
+    with cache_folder.opened(location, inside) as opened:
         if _file is None or _identity(name, opened) != _file.identity:
             # The old one stays open: locks in it may be held.
             _file = _LockFile(name, opened)

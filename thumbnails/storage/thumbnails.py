@@ -22,7 +22,7 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 from thumbnails import conf
 from thumbnails.exceptions import StorageFailure
 from thumbnails.rendering import look_at, read_stamp
-from thumbnails.storage import folder
+from thumbnails.storage import cache_folder
 from thumbnails.storage.deadlines import within
 from thumbnails.storage.errors import Absent, translated, translated_writing
 from thumbnails.storage.names import SHARDS, asset_id_of
@@ -40,7 +40,8 @@ class ThumbnailStorage(FileSystemStorage):
     """Files on disk that are replaced atomically: a reader sees the old bytes or the new ones.
 
     Other users of the machine cannot make it read, replace or delete files elsewhere: see
-    `thumbnails.storage.folder`. Names are `{shard}/{file}`; others raise SuspiciousFileOperation.
+    `thumbnails.storage.cache_folder`. Names are `{shard}/{file}`; others raise
+    SuspiciousFileOperation.
     """
 
     @property
@@ -67,7 +68,7 @@ class ThumbnailStorage(FileSystemStorage):
 
     def delete(self, name: str) -> None:
         shard, base = _split(name)
-        with suppress(FileNotFoundError), folder.opened(self.directory, shard) as opened:
+        with suppress(FileNotFoundError), cache_folder.opened(self.directory, shard) as opened:
             os.unlink(base, dir_fd=opened)
 
     def size(self, name: str) -> int:
@@ -87,7 +88,7 @@ class ThumbnailStorage(FileSystemStorage):
         try:
             self._replace(shard, base, content)
         except FileNotFoundError:  # the shard does not exist
-            folder.make(self.directory, shard)
+            cache_folder.make(self.directory, shard)
             self._replace(shard, base, content)
         return name
 
@@ -95,7 +96,7 @@ class ThumbnailStorage(FileSystemStorage):
         # Beside its target, so that the rename is atomic, and hidden, so that it never passes for
         # a thumbnail.
         temporary = f".{base}.{secrets.token_hex(8)}.tmp"
-        with folder.opened(self.directory, shard) as opened:
+        with cache_folder.opened(self.directory, shard) as opened:
             try:
                 with self._create(temporary, opened) as file:
                     for part in content.chunks():
@@ -112,26 +113,26 @@ class ThumbnailStorage(FileSystemStorage):
                 raise
 
     def _create(self, name: str, opened: int) -> IO[bytes]:
-        return os.fdopen(folder.create_file(name, opened), "wb")
+        return os.fdopen(cache_folder.create_file(name, opened), "wb")
 
     def _opened(self, name: str) -> int:
         shard, base = _split(name)
-        opened = folder.open_folder(self.directory, shard)
+        opened = cache_folder.open_folder(self.directory, shard)
         try:
-            return folder.open_file(base, opened)
+            return cache_folder.open_file(base, opened)
         finally:
             os.close(opened)
 
     def _stat(self, name: str) -> os.stat_result:
         shard, base = _split(name)
-        with folder.opened(self.directory, shard) as opened:
+        with cache_folder.opened(self.directory, shard) as opened:
             found = os.stat(base, dir_fd=opened, follow_symlinks=False)
         _check_file(found, name)
         return found
 
 
 def _check_file(found: os.stat_result, name: str) -> None:
-    if not stat.S_ISREG(found.st_mode) or not folder.is_trusted(found):
+    if not stat.S_ISREG(found.st_mode) or not cache_folder.is_trusted(found):
         raise FileNotFoundError(errno.ENOENT, "not a regular file of the site", name)
 
 
@@ -275,7 +276,7 @@ def check_reachable() -> None:
         size_bytes(f"{SHARDS[0]}/0.jpg")
         return
     with translated_writing("The cache cannot be used"):
-        folder.check(store.directory)
+        cache_folder.check(store.directory)
         if not os.access(existing_folder(Path(store.directory)), os.W_OK | os.X_OK):
             raise StorageFailure("The cache's folder cannot be written to.")
 
@@ -290,8 +291,8 @@ def check_folder() -> None:
     if not isinstance(store, ThumbnailStorage):
         return
     try:
-        _within_limit(lambda: folder.check(store.directory))
-    except folder.UnsafePath as error:
+        _within_limit(lambda: cache_folder.check(store.directory))
+    except cache_folder.UnsafePath as error:
         raise ImproperlyConfigured(
             f"{store.directory} cannot be the cache's folder: {error.fault}. {error.remedy}"
         ) from error
@@ -314,7 +315,7 @@ def foreign_beside_shards() -> list[CachedFile]:
     with (
         suppress(Absent),
         translated("The cache's folder cannot be listed"),
-        folder.opened(store.directory) as opened,
+        cache_folder.opened(store.directory) as opened,
         os.scandir(opened) as entries,
     ):
         return [
@@ -326,7 +327,7 @@ def foreign_beside_shards() -> list[CachedFile]:
 
 
 def _survey_disk(location: str, shard: str) -> Iterator[CachedFile]:
-    with folder.opened(location, shard) as opened, os.scandir(opened) as entries:
+    with cache_folder.opened(location, shard) as opened, os.scandir(opened) as entries:
         for entry in entries:
             name = f"{shard}/{entry.name}"
             if not entry.is_file(follow_symlinks=False):
