@@ -61,6 +61,23 @@ def test_secret_key__weak_is_refused_at_the_start_but_for_debug() -> None:
     assert done.returncode == 0, done.stderr
 
 
+# --- The start ------------------------------------------------------------------------------------
+
+
+def test_commands__import_neither_pages_nor_api() -> None:
+    program = (
+        "import sys, django; django.setup(); "
+        "from thumbnails.management.commands import regenerate_thumbnails; "
+        "print(*{'ninja', 'pydantic', 'thumbnails.admin', 'thumbsite.urls'} & set(sys.modules))"
+    )
+    settings = {"DJANGO_SETTINGS_MODULE": "thumbsite.settings"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, env={**os.environ, **PRODUCTION, **settings}, capture_output=True, check=True
+    )
+    assert done.stdout == b"\n"
+
+
 # --- Proxies --------------------------------------------------------------------------------------
 
 

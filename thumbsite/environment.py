@@ -1,6 +1,7 @@
-"""Environment variables as typed values. A wrong one raises ImproperlyConfigured with its name."""
+"""The environment as typed values. A wrong one raises ImproperlyConfigured with its name."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -67,6 +68,14 @@ def path(name: str, default: Path) -> Path:
     if not value.is_absolute():
         raise ImproperlyConfigured(f"{name} must be an absolute path, not {str(value)!r}.")
     return value
+
+
+def package(name: str) -> Path:
+    """Returns the folder of an installed package, without importing it."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ImproperlyConfigured(f"The package {name} is not installed.")
+    return Path(spec.origin).parent
 
 
 def words(name: str, default: tuple[str, ...] = ()) -> list[str]:

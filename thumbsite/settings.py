@@ -119,6 +119,10 @@ STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 # Without a collectstatic, WhiteNoise serves the apps' own static files.
 WHITENOISE_USE_FINDERS = True
+# The API's pages need django-ninja's templates and static files, but not its app: an app is
+# imported by every command and worker, and with Pydantic that takes a tenth of a second.
+NINJA = environment.package("ninja")
+STATICFILES_DIRS = [NINJA / "static"]
 # Originals and other uploads are private. What is public may be read by a web server that another
 # user runs, whatever the umask.
 FILE_UPLOAD_PERMISSIONS = 0o640
@@ -144,7 +148,7 @@ STORAGES = {
 INSTALLED_APPS = [
     "thumbsite",
     "thumbnails",
-    "django.contrib.admin",
+    "django.contrib.admin.apps.SimpleAdminConfig",  # urls.py imports the apps' pages
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -152,7 +156,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "django_rq",
-    "ninja",
 ]
 MIDDLEWARE = [
     "thumbsite.middleware.uncounted_proxies_logged",
@@ -172,6 +175,7 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [NINJA / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

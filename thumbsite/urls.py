@@ -6,6 +6,7 @@ from django.urls import include, path
 
 from thumbsite.admin import change_own_password, set_up
 
+admin.autodiscover()
 set_up(admin.site)
 
 handler500 = "thumbsite.errors.server_error"

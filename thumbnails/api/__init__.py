@@ -1,12 +1,10 @@
 """The HTTP API for scripts: JSON at /api/v1/."""
 
-from ninja import Swagger
-
 from thumbnails.api import health, images, runs
 from thumbnails.api.auth import VIEW_IMAGES, staff_with
 from thumbnails.api.errors import answer_with_problems
 from thumbnails.api.middleware import StrictParser, nothing_in_query, wrapped
-from thumbnails.api.openapi import DocumentedAPI
+from thumbnails.api.openapi import DocumentedAPI, LocalSwagger
 
 api = DocumentedAPI(
     title="Thumbnails",
@@ -17,7 +15,7 @@ api = DocumentedAPI(
     ),
     urls_namespace="thumbnails:api",
     auth=staff_with(VIEW_IMAGES),
-    docs=Swagger({"persistAuthorization": False}),
+    docs=LocalSwagger({"persistAuthorization": False}),
     parser=StrictParser(),
 )
 answer_with_problems(api)

@@ -1,10 +1,13 @@
-"""The responses in the OpenAPI document that django-ninja does not find out by itself."""
+"""The OpenAPI document and its page, where django-ninja needs help."""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from ninja import NinjaAPI
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from ninja import NinjaAPI, Swagger
 from ninja.openapi.schema import OpenAPISchema
 
 from thumbnails.api.errors import MEDIA_TYPE
@@ -42,6 +45,15 @@ class DocumentedAPI(NinjaAPI):
                 for response in operation["responses"].values():
                     _name_problem(response)
         return document
+
+
+class LocalSwagger(Swagger):
+    """The API's page from django-ninja's own files, which otherwise needs its app installed."""
+
+    def render_page(self, request: HttpRequest, api: NinjaAPI, **_: Any) -> HttpResponse:
+        swagger_settings = {**self.settings, "url": self.get_openapi_url(api, {})}
+        context = {"swagger_settings": json.dumps(swagger_settings), "api": api, "add_csrf": True}
+        return render(request, self.template, context)
 
 
 def _add_problems(operation: dict[str, Any], statuses: tuple[HTTPStatus, ...]) -> None:
