@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
+from PIL import Image
 
 from tests import pictures
 from tests.conftest import MakeAsset, Manage, RunCommand
 from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, State
-from thumbnails.models.results import save_results
+from thumbnails.models.results import Result, save_results
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep.images import freshness, pools, serving
+from thumbnails.storage.thumbnails import Cached
+from thumbnails.upkeep.images import adoption, freshness, pools, serving
 from thumbnails.upkeep.reports.audit import Finding, Report, audit
+from thumbnails.upkeep.selection.conditions import Selection
 
 pytestmark = pytest.mark.django_db
 
@@ -123,6 +127,48 @@ def test_unstamped__is_told_and_never_touched(
     assert file.read_bytes() == pictures.jpeg()
     served[0].refresh_from_db()
     assert served[0].thumbnail_path
+
+
+def test_adopt__records_the_pictures_of_another_program(
+    served: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    """One in the place of a thumbnail made here, and one of an image that had none."""
+    old = served[:2]
+    ImageAsset.objects.filter(pk=old[1].pk).update(thumbnail_path="", thumbnail_recipe="")
+    for asset in old:
+        file_of(asset, thumbnail_dir).write_bytes(pictures.jpeg(Image.new("RGB", (120, 80))))
+        os.utime(file_of(asset, thumbnail_dir), (1_500_000_000, 1_500_000_000))
+    report = audit(adopt=True)
+    assert report.adopted == 2
+    assert report.is_clean
+    unstamped = ImageAsset.objects.filter(thumbnail_recipe="unstamped").order_by("pk")
+    assert list(unstamped) == old
+    for asset in unstamped:
+        assert asset.state == State.STALE
+        assert asset.thumbnail_path == asset.thumbnail_name
+        assert (asset.thumbnail_width, asset.thumbnail_height) == (120, 80)
+        assert asset.thumbnail_bytes == file_of(asset, thumbnail_dir).stat().st_size
+        assert asset.thumbnail_generated_at == datetime(2017, 7, 14, 2, 40, tzinfo=UTC)
+    assert found(audit(adopt=True)) == {}
+    (again,) = Selection(recipes=("unstamped",), ids=(old[0].pk,)).assets()
+    serving.serve(again)
+    assert found(audit(adopt=True)) == {}
+
+
+def test_adopt__leaves_what_is_rendered_meanwhile(
+    served: list[ImageAsset], thumbnail_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_of(served[0], thumbnail_dir).write_bytes(pictures.jpeg())
+
+    def rendered_in_between(asset: ImageAsset, file: Cached) -> Result:
+        result = adoption.adopted(asset, file)
+        serving.serve(asset)
+        return result
+
+    monkeypatch.setattr("thumbnails.upkeep.reports.audit.adopted", rendered_in_between)
+    assert audit(adopt=True).adopted == 0
+    served[0].refresh_from_db()
+    assert served[0].state == State.FRESH
 
 
 def test_unrecorded__is_told_and_left_to_the_next_render(served: list[ImageAsset]) -> None:

@@ -29,6 +29,9 @@ LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 5.0
 """How long it waits before it tries again to record its own recipe."""
 
+UNSTAMPED = "unstamped"
+"""Stands for the recipe of a recorded thumbnail that another program made."""
+
 _started_at = time.monotonic()
 
 
@@ -173,7 +176,7 @@ def labels() -> dict[str, str]:
     """Returns the labels of all known recipes, by digest. One query."""
     own = own_recipe()
     known = {known.digest: known.label for known in KnownRecipe.objects.all()}
-    return {own.digest: label_of(own), **known}
+    return {own.digest: label_of(own), UNSTAMPED: "made by another program", **known}
 
 
 def _forget(**_: object) -> None:

@@ -12,7 +12,7 @@ DESCRIPTIONS = {
     Finding.ORPHAN: "thumbnails without an image",
     Finding.MISSING: "thumbnails that the database has and the cache does not",
     Finding.DAMAGED: "empty or damaged files",
-    Finding.UNSTAMPED: "whole pictures that were not made here, never deleted",
+    Finding.UNSTAMPED: "whole pictures that were not made here (never deleted; --adopt)",
     Finding.MISMATCHED: "files that are not those of the database, as from a backup",
     Finding.UNRECORDED: "files that the next render takes over or replaces",
     Finding.LEFTOVER: "temporary files whose writer died",
@@ -37,6 +37,12 @@ class Command(ThumbnailCommand):
             "regenerate_thumbnails is to render",
         )
         parser.add_argument(
+            "--adopt",
+            action="store_true",
+            help="record whole pictures that another program made: they are served until the next "
+            "regenerate_thumbnails renders them (--recipe unstamped selects them)",
+        )
+        parser.add_argument(
             "--originals", action="store_true", help="look at every original's size and time"
         )
         parser.add_argument("--deep", action="store_true", help="decode every file")
@@ -55,6 +61,7 @@ class Command(ThumbnailCommand):
         with ProgressBar(len(SHARDS), unit="shard", quiet=as_json) as bar:
             report = audit(
                 fix=options["fix"],
+                adopt=options["adopt"],
                 deep=options["deep"],
                 with_originals=options["originals"],
                 allow_share=options["allow_share"],
@@ -67,6 +74,7 @@ class Command(ThumbnailCommand):
                     "found": report.found,
                     "examples": report.examples,
                     "fixed": report.fixed,
+                    "adopted": report.adopted,
                     "refusal": report.refusal,
                     "errors": report.errors,
                 }
@@ -86,6 +94,7 @@ class Command(ThumbnailCommand):
         for error in report.errors:
             self.stdout.write(error)
         fixed = f", {report.fixed:,} fixed" if report.fixed else ""
+        fixed += f", {report.adopted:,} adopted" if report.adopted else ""
         self.stdout.write(
             f"{report.files:,} thumbnails, {sum(report.found.values()):,} findings{fixed}."
         )

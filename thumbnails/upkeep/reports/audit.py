@@ -17,13 +17,15 @@ from django.utils import timezone
 from thumbnails import conf
 from thumbnails.exceptions import StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Run
-from thumbnails.models.results import save_results
+from thumbnails.models.recipes import UNSTAMPED
+from thumbnails.models.results import Result, save_results
 from thumbnails.rendering import Spool, Stamped, look_at
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import SHARDS, name_for
 from thumbnails.storage.thumbnails import CachedFile, Kind
 from thumbnails.upkeep.images import pools
+from thumbnails.upkeep.images.adoption import adopted
 from thumbnails.upkeep.images.lost_files import as_missing
 from thumbnails.upkeep.images.rescan import record_gone, rescan
 
@@ -47,8 +49,8 @@ class Finding(StrEnum):
     DAMAGED = "damaged"
     """Empty, cut short, or (deep) not decodable."""
     UNSTAMPED = "unstamped"
-    """A whole image that the site did not make, in a thumbnail's place. Never deleted: it may be
-    the only copy."""
+    """A whole image that the site did not make, in a thumbnail's place, and not recorded as such.
+    Never deleted: it may be the only copy."""
     MISMATCHED = "mismatched"
     """Its stamp differs from the record, as after restoring a backup."""
     UNRECORDED = "unrecorded"
@@ -79,6 +81,8 @@ class Report:
     """Up to EXAMPLES names of each."""
     fixed: int = 0
     """Number of fixed findings: files deleted, records cleared to be regenerated."""
+    adopted: int = 0
+    """Number of images whose record is now that of the file which another program made."""
     refusal: str = ""
     """Why nothing was fixed although requested."""
     errors: list[str] = field(default_factory=list)
@@ -99,6 +103,7 @@ class Report:
 def audit(
     *,
     fix: bool = False,
+    adopt: bool = False,
     deep: bool = False,
     with_originals: bool = False,
     allow_share: float = SHARE_AT_MOST,
@@ -110,7 +115,9 @@ def audit(
     deletes orphans, leftovers and damaged files, clears the records of missing, damaged and
     mismatched ones, and records originals that changed or are gone. It does nothing if the
     database has no images, if more than `allow_share` of the files, of the records or of the
-    originals would go, or if the storage failed. `on_shard` gets the number of shards done.
+    originals would go, or if the storage failed. `adopt` records whole pictures that another
+    program made as the images' thumbnails, to be served until they are rendered: they are stale,
+    made by the recipe UNSTAMPED. `on_shard` gets the number of shards done.
     """
     this = _Audit(deep=deep)
     for done, shard in enumerate(SHARDS, start=1):
@@ -121,6 +128,8 @@ def audit(
     this.look_at_leftovers()
     if with_originals:
         this.look_at_originals()
+    if adopt:
+        this.adopt()
     if fix:
         this.fix(allow_share)
     return this.report
@@ -136,6 +145,7 @@ class _Audit:
         # Ids of eight bytes each: there may be many millions.
         self._to_delete = array("q")
         self._to_clear = array("q")
+        self._to_adopt = array("q")
         self._records = 0
         self._originals = rescan(ImageAsset.objects.none(), save=False)
 
@@ -168,6 +178,8 @@ class _Audit:
                 self._to_delete.append(file.asset_id)
             elif finding in CLEARED:
                 self._to_clear.append(file.asset_id)
+            elif finding == Finding.UNSTAMPED:
+                self._to_adopt.append(file.asset_id)
 
     def look_at_rows(self) -> None:
         """Find recorded thumbnails that are not in the cache."""
@@ -211,6 +223,17 @@ class _Audit:
                 self.report.note(finding, f"image {asset_id}")
 
     # --- fixing -------------------------------------------------------------------------------
+
+    def adopt(self) -> None:
+        """Check the files again, and record them. One that is rendered meanwhile stays so."""
+        for part in _batches(self._to_adopt):
+            try:
+                results = [_adopted(asset) for asset in ImageAsset.objects.filter(pk__in=part)]
+            except StorageFailure as error:
+                self.report.errors.append(str(error))
+                return
+            found = [result for result in results if result is not None]
+            self.report.adopted += len(found) - len(save_results(found))
 
     def fix(self, allow_share: float) -> None:
         self.report.refusal = self._refusal(allow_share)
@@ -319,10 +342,19 @@ def _judge(looked: Stamped | None, asset: ImageAsset | None) -> Finding | None:
     if not looked.is_whole:
         return Finding.DAMAGED
     if looked.fingerprint is None:
-        return Finding.UNSTAMPED
+        return None if asset.thumbnail_recipe == UNSTAMPED else Finding.UNSTAMPED
     if not asset.thumbnail_path:
         return Finding.UNRECORDED
     return None if looked.fingerprint == asset.recorded_fingerprint else Finding.MISMATCHED
+
+
+def _adopted(asset: ImageAsset) -> Result | None:
+    """The result that records the file as it is; None if it is not one to adopt any more."""
+    found = cache.load(asset.thumbnail_name)
+    looked = None if found is None else look_at(found.content)
+    if found is None or _judge(looked, asset) != Finding.UNSTAMPED:
+        return None
+    return adopted(asset, found)
 
 
 def _is_young(file: CachedFile) -> bool:
