@@ -102,6 +102,8 @@ def _set_environment(database_url: str, redis_url: str, home: Path) -> None:
     for name in list(os.environ):
         if name.startswith("THUMBNAIL_"):
             del os.environ[name]
+    # With it each process of the site would compile all modules again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.update(
         DJANGO_SETTINGS_MODULE="thumbsite.settings",
         DATABASE_URL=database_url,

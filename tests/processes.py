@@ -140,7 +140,9 @@ class Worker(Session):
     ) -> None:
         self.name = f"test-{uuid.uuid4().hex}"
         self._redis_url = environment["REDIS_URL"]
-        super().__init__(["rqworker", *queues, "--name", self.name], environment, log)
+        # The checks import all pages, which takes as long as the rest of the start.
+        options = ["--name", self.name, "--skip-checks"]
+        super().__init__(["rqworker", *queues, *options], environment, log)
 
     def wait_until_ready(self) -> None:
         """Return when it takes jobs. Raises RuntimeError with its log where it ended before."""

@@ -11,33 +11,52 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tests import lifeline
 from tests.processes import ROOT
 
-WITHOUT_DATABASE = (
-    *("admin", "api_access", "api_tokens", "asset_page", "plans", "run_page"),
+SAME_ON_ANY_DATABASE = (
+    *("access", "admin", "admin_bounds", "api_access", "api_tokens", "asset_page", "custom_user"),
     *("api_bad_input", "api_schema", "api_schemas", "deadlines", "demo_pictures", "errors"),
     *("cache_folder", "headers", "layout", "locks", "makefile", "package_audit", "pictures"),
-    *("postgresql", "processes", "production", "readiness", "readme", "render_pool", "rendering"),
-    *("requirements", "servers", "side_by_side", "storage", "storage_errors"),
-    *("sqlite", "supervisor", "demo"),
+    *("plans", "postgresql", "processes", "production", "queue_pages", "readiness", "readme"),
+    *("render_pool", "rendering", "requirements", "run_page", "servers", "side_by_side"),
+    *("storage", "storage_errors", "sqlite", "supervisor", "demo"),
 )
-FAULTS_ONCE = (
-    *("changed_cache", "changed_originals", "clocks", "command_signals", "disk"),
-    *("foreign_locks", "hanging_original", "object_storage", "originals_away", "poison"),
-    *("purge_while_read", "stopping", "storage_away", "versions"),
+"""Modules of what Chromium shows, what is said over HTTP, and files: run on PostgreSQL alone."""
+FAULTS_ON_SQLITE = {"company", "queue"}
+"""Where its single writer matters."""
+FAULTS = (
+    {"chaos", "commit_lost", "company", "database_away", "kills"},
+    {"command_signals", "database", "object_storage", "poison", "stopping", "storage_away"},
 )
+"""Each set of modules is a suite, and so are all that are in none: they wait for most of their
+time, so that suites at once take little longer than one."""
+ALL_FAULTS = {path.stem[len("test_") :] for path in (ROOT / "tests/faults").glob("test_*.py")}
+
+
+def _without(names: Iterable[str], folder: str = "tests") -> list[str]:
+    return [f"--ignore={folder}/test_{name}.py" for name in sorted(names)]
+
+
+def _on_postgresql(marked: str, *options: str) -> list[str]:
+    return ["--database=postgresql", "-m", marked, *options]
+
+
 SUITES = {
-    "postgresql": ["--database=postgresql", "-m", "not faults"],
-    "faults": ["--database=postgresql", "-m", "faults"],
-    # What does not depend on the database is looked at on PostgreSQL alone: what Chromium shows,
-    # what is said over HTTP, files, and faults of theirs.
+    "postgresql": _on_postgresql("not browser and not faults"),
+    "browser": _on_postgresql("browser"),
+    **{
+        f"faults-{number}": _on_postgresql(
+            "faults", *_without(ALL_FAULTS - modules, "tests/faults")
+        )
+        for number, modules in enumerate([*FAULTS, ALL_FAULTS.difference(*FAULTS)], start=1)
+    },
     "sqlite": [
         *("--database=sqlite", "-m", "not browser"),
-        *(f"--ignore=tests/test_{name}.py" for name in WITHOUT_DATABASE),
-        *(f"--ignore=tests/faults/test_{name}.py" for name in FAULTS_ONCE),
+        *_without(SAME_ON_ANY_DATABASE),
+        *_without(ALL_FAULTS - FAULTS_ON_SQLITE, "tests/faults"),
     ],
 }
 NO_TESTS = 5
