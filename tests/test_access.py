@@ -158,9 +158,9 @@ TABLE: dict[str, list[Page]] = {
     "admin/password_change/": [Page(needs=ANY_STAFF)],
     "admin:password_change_done": [Page(needs=ANY_STAFF)],
     "admin:jsi18n": [Page(needs=ANY_STAFF)],
-    "admin:autocomplete": page(  # for every foreign key to a model that can be searched
+    "admin:autocomplete": page(  # for every relation to a model that can be searched
         *(f"thumbnails.{looks}_trainingsession" for looks in ("view", "change")),
-        query="app_label=thumbnails&model_name=imageasset&field_name=session",
+        query="app_label=thumbnails&model_name=imageasset&field_name=sessions",
     ),
     "admin/r/<path:object>/": [Page(needs=ANY_STAFF, good=(404,), values={"object": "1/1"})],
     "admin:view_on_site": [Page(needs=ANY_STAFF, good=(404,))],  # no model has such a page
@@ -264,7 +264,7 @@ class Site:
             "asset": self.asset.pk,
             "asset_id": self.asset.pk,
             "shard": self.asset.thumbnail_name.partition("/")[0],
-            "session": self.asset.session_id,
+            "session": self.session.pk,
             "run": self.runs[Run.Kind.REGENERATE].pk,
             "run_id": self.runs[Run.Kind.REGENERATE].pk,
             "verb": "cancel",
@@ -302,7 +302,7 @@ def site(make_asset: MakeAsset, queue_server: QueueServer) -> Site:
     asset.refresh_from_db()
     return Site(
         asset=asset,
-        session=asset.session,
+        session=asset.sessions.get(),
         group=Group.objects.create(name="Editors"),
         visitor=User.objects.create_user("visitor", email="visitor@example.org"),
         runs={

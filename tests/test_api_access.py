@@ -115,7 +115,7 @@ class Site:
             case ["images", _]:
                 return path.replace("{id}", str(self.asset.pk))
             case ["training", _]:
-                return path.replace("{id}", str(self.asset.session_id))
+                return path.replace("{id}", str(self.asset.session_ids[0]))
         if path.endswith("/retry"):
             chunk = self.run.chunks.get()
             chunk.failures, chunk.failed = {"unreadable": [self.asset.pk]}, 1

@@ -92,7 +92,7 @@ def statuses() -> Iterator[Counter[int]]:
 
 def bind(case: Case[Any], asset: ImageAsset, run: Run) -> None:
     """Put ids that exist in the place of most of those that were made up."""
-    ours = {"/images/": asset.pk, "/sessions/": asset.session_id, "/runs/": run.pk}
+    ours = {"/images/": asset.pk, "/sessions/": asset.session_ids[0], "/runs/": run.pk}
     made_up = str(case.path_parameters.get("id"))
     for part, pk in ours.items():
         if part in case.path and re.fullmatch("[1-9][0-9]{0,17}", made_up) and int(made_up) % 3:
@@ -104,7 +104,7 @@ def bind(case: Case[Any], asset: ImageAsset, run: Run) -> None:
         if case.body.get("assetIds"):
             case.body["assetIds"] = [asset.pk]
         if case.body.get("sessionId"):
-            case.body["sessionId"] = asset.session_id
+            case.body["sessionId"] = asset.session_ids[0]
 
 
 @public.parametrize()

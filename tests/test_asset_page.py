@@ -39,7 +39,7 @@ def text_of(response: Any) -> str:
 
 def replace(client: Client, asset: ImageAsset, data: bytes, name: str = "new.jpg") -> str:
     upload = SimpleUploadedFile(name, data)
-    page = client.post(url_of(asset), {"session": "", "replacement": upload}, follow=True)
+    page = client.post(url_of(asset), {"replacement": upload}, follow=True)
     return text_of(page)
 
 
@@ -220,14 +220,21 @@ def test_replace__that_cannot_be_stored_is_told_and_changes_nothing(
     assert ImageAsset.objects.values().get() == before
 
 
-def test_save__without_a_file_changes_the_session_alone(
+def test_save__without_a_file_changes_the_sessions_alone(
     staff_client: Client, make_asset: MakeAsset
 ) -> None:
-    asset = make_asset()
-    session = TrainingSession.objects.create(name="S")
+    asset = make_asset(session="Old")
+    kept, new = (TrainingSession.objects.create(name="S") for _ in range(2))
+    asset.set_sessions([*asset.sessions.all(), kept])
     before = ImageAsset.objects.values().get()
-    staff_client.post(url_of(asset), {"session": session.pk})
-    assert ImageAsset.objects.values().get() == {**before, "session_id": session.pk}
+    staff_client.post(url_of(asset), {"sessions": [kept.pk, new.pk]})
+    assert ImageAsset.objects.values().get() == before
+    members = asset.memberships.order_by("session").values_list("session", "created_at")
+    assert list(members) == [(session.pk, asset.created_at) for session in (kept, new)]
+    page = text_of(staff_client.get(url_of(asset)))
+    assert f"S (#{kept.pk})</option>" in page
+    assert f"S (#{new.pk})</option>" in page
+    assert "Old" not in page
 
 
 def test_replace__while_a_worker_renders_the_old_one(

@@ -916,10 +916,20 @@ def test_session__takes_the_new_ones(originals_dir: Path) -> None:
     assert {str(asset) for asset in session.assets.all()} == {"b.jpg", "c.jpg"}
 
 
+def test_session__is_the_first_of_its_name(originals_dir: Path) -> None:
+    first, _ = (TrainingSession.objects.create(name="November") for _ in range(2))
+    put(originals_dir / "a.jpg")
+    imported(originals_dir, session="November")
+    asset = ImageAsset.objects.get()
+    assert list(asset.memberships.values_list("session", "created_at")) == [
+        (first.pk, asset.created_at)
+    ]
+
+
 def test_session__is_none_without_a_name(originals_dir: Path) -> None:
     put(originals_dir / "a.jpg")
     imported(originals_dir)
-    assert ImageAsset.objects.get().session is None
+    assert not ImageAsset.objects.get().sessions.exists()
     assert not TrainingSession.objects.exists()
 
 
@@ -938,7 +948,7 @@ def test_import_file__gives_the_asset(outside: Path) -> None:
     path = put(outside / "a.jpg")
     asset = importing.import_file(path, session="November")
     assert asset.width == 64
-    assert str(asset.session) == "November"
+    assert str(asset.sessions.get()) == "November"
     assert importing.import_file(path) == asset
 
 

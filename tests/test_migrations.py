@@ -9,9 +9,11 @@ import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
+from thumbnails.models import ImageAsset, TrainingSession
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
-BEFORE, AFTER = ("thumbnails", "0004_desk"), ("thumbnails", "0005_kept_thumbnails")
+BEFORE, AFTER = "0004_desk", "0005_kept_thumbnails"
 
 
 def executor_of_single_ones() -> MigrationExecutor:
@@ -23,11 +25,11 @@ def executor_of_single_ones() -> MigrationExecutor:
     return executor
 
 
-def migrate(to: tuple[str, str]) -> Any:
-    """The model of an image as it is then."""
+def apps_at(migration: str) -> Any:
+    """Migrates there. Returns the models as they are then."""
     executor = executor_of_single_ones()
-    executor.migrate([to])
-    return executor.loader.project_state([to]).apps.get_model("thumbnails", "ImageAsset")
+    executor.migrate([("thumbnails", migration)])
+    return executor.loader.project_state([("thumbnails", migration)]).apps
 
 
 @pytest.fixture
@@ -42,14 +44,14 @@ def columns(asset: Any, kind: str) -> tuple[str, str]:
 
 
 def test_0005__failures_get_columns_of_their_own_and_give_them_back(back_at_the_end: None) -> None:
-    old = migrate(BEFORE)
+    old = apps_at(BEFORE).get_model("thumbnails", "ImageAsset")
     made = {"thumbnail_recipe": "recipe", "thumbnail_source": "1-1"}
     failed = {**made, "thumbnail_error": "unreadable", "thumbnail_error_detail": "It is damaged."}
     old.objects.create(original="failed.jpg", **failed)
     old.objects.create(original="fresh.jpg", thumbnail_path="00/1.jpg", **made)
     old.objects.create(original="missing.jpg")
 
-    new = migrate(AFTER)
+    new = apps_at(AFTER).get_model("thumbnails", "ImageAsset")
     assets = {asset.original.name: asset for asset in new.objects.all()}
     assert columns(assets["failed.jpg"], "thumbnail") == ("", "")
     assert columns(assets["failed.jpg"], "thumbnail_error") == ("recipe", "1-1")
@@ -62,7 +64,7 @@ def test_0005__failures_get_columns_of_their_own_and_give_them_back(back_at_the_
         original="kept.jpg", thumbnail_path="00/2.jpg", thumbnail_error="crashed", **made, **kept
     )
 
-    old = migrate(BEFORE)
+    old = apps_at(BEFORE).get_model("thumbnails", "ImageAsset")
     assets = {asset.original.name: asset for asset in old.objects.all()}
     assert columns(assets["failed.jpg"], "thumbnail") == ("recipe", "1-1")
     assert assets["failed.jpg"].thumbnail_error == "unreadable"
@@ -70,3 +72,50 @@ def test_0005__failures_get_columns_of_their_own_and_give_them_back(back_at_the_
     assert columns(assets["missing.jpg"], "thumbnail") == ("", "")
     # That of the thumbnail that is there.
     assert columns(assets["kept.jpg"], "thumbnail") == ("recipe", "1-1")
+
+
+def test_0007__images_stay_in_their_sessions_forwards_and_back(back_at_the_end: None) -> None:
+    old = apps_at("0006_names")
+    sea, land, empty = (
+        old.get_model("thumbnails", "TrainingSession").objects.create(name=name)
+        for name in ("sea", "land", "empty")
+    )
+    made = {
+        name: old.get_model("thumbnails", "ImageAsset").objects.create(
+            original=f"{name}.jpg", session=session
+        )
+        for name, session in (("boat", sea), ("fish", sea), ("tree", land), ("sky", None))
+    }
+
+    new = apps_at("0007_sessions")
+    members = new.get_model("thumbnails", "SessionImage").objects
+    assert set(members.values_list("session_id", "image_id", "created_at")) == {
+        (session.pk, made[name].pk, made[name].created_at)
+        for name, session in (("boat", sea), ("fish", sea), ("tree", land))
+    }
+    # As a process of the version before, which is not restarted yet.
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE thumbnails_imageasset SET session_id = %s", [empty.pk])
+    sessions = new.get_model("thumbnails", "TrainingSession").objects
+    sessions.get(pk=empty.pk).delete()
+    sessions.create(name="sea").delete()
+    members.create(session_id=land.pk, image_id=made["boat"].pk, created_at=made["boat"].created_at)
+
+    old = apps_at("0006_names")
+    kept = old.get_model("thumbnails", "ImageAsset").objects.values_list("original", "session_id")
+    assert dict(kept) == {
+        "boat.jpg": sea.pk,
+        "fish.jpg": sea.pk,
+        "tree.jpg": land.pk,
+        "sky.jpg": None,
+    }
+
+
+def test_0007__processes_of_the_version_before_add_images_and_read_them() -> None:
+    old = executor_of_single_ones().loader.project_state([("thumbnails", "0006_names")])
+    images = old.apps.get_model("thumbnails", "ImageAsset").objects
+    session = old.apps.get_model("thumbnails", "TrainingSession").objects.create(name="sea")
+    added = images.create(original="boat.jpg", session=session)
+    TrainingSession.objects.all().delete()
+    assert images.get().session_id == session.pk
+    assert ImageAsset.objects.get().pk == added.pk

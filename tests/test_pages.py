@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoAssertNumQueries
 
-from thumbnails.models import ImageAsset, State, TrainingSession, recipe_in_force
+from thumbnails.models import ImageAsset, SessionImage, State, TrainingSession, recipe_in_force
 from thumbnails.upkeep.selection import pages
 from thumbnails.upkeep.selection.conditions import Selection
 
@@ -23,7 +23,6 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 def images() -> list[ImageAsset]:
     """In every state, of several recipes, some created at the same moment, in no order of ids."""
     current = recipe_in_force().digest
-    session = TrainingSession.objects.create(name="S")
     made = []
     for number in range(120):
         recipe = (current, "0ld", "aged", "zzz", current)[number % 5]
@@ -31,7 +30,6 @@ def images() -> list[ImageAsset]:
         made.append(
             ImageAsset(
                 original=f"{number}.jpg",
-                session=session if number % 3 else None,
                 created_at=START + timedelta(hours=(number * 37 % 120) // 3),
                 source_version="1-1",
                 thumbnail_path=f"00/{number}.jpg" if has_file else "",
@@ -42,7 +40,14 @@ def images() -> list[ImageAsset]:
                 thumbnail_error_source="0-0" if number % 18 == 0 else "1-1",
             )
         )
-    return ImageAsset.objects.bulk_create(made)
+    images = ImageAsset.objects.bulk_create(made)
+    sessions = [TrainingSession.objects.create(name="S") for _ in range(3)]
+    SessionImage.objects.add(
+        (session.pk, image.pk, image.created_at)
+        for number, image in enumerate(images)
+        for session in sessions[: number % 4]
+    )
+    return images
 
 
 def walk(selection: Selection, size: int) -> list[ImageAsset]:

@@ -164,7 +164,7 @@ def test_python_example__does_what_it_says(
     asset = ImageAsset.objects.get()
     assert names["asset"] == asset
     assert Path(str(asset)).name == "beach.jpg"
-    assert asset.session == TrainingSession.objects.get(name="Summer")
+    assert asset.sessions.get() == TrainingSession.objects.get(name="Summer")
     assert names["url"] == asset.thumbnail_url
     assert names["outcome"] == Outcome.RENDERED
     assert (thumbnail_dir / asset.thumbnail_name).exists()

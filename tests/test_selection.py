@@ -73,11 +73,38 @@ def test_selection__means_those_and_no_others(
 
 def test_selection__conditions_are_combined_with_and() -> None:
     session = TrainingSession.objects.create(name="S")
-    meant = make("both", orientation=6, session=session)
+    meant = make("both", orientation=6)
     make("turned", orientation=6)
-    make("of the session", session=session)
+    for asset in (meant, make("of the session")):
+        asset.set_sessions([session])
     selection = conditions.selection_from({"orientation": "6", "session": "S"})
     assert list(selection.assets()) == [meant]
+
+
+def test_selection__sessions_by_name_and_by_id() -> None:
+    one, other, unlike = (TrainingSession.objects.create(name=name) for name in ("S", "S", "s"))
+    shared, own, different = (make(name) for name in ("shared", "own", "different"))
+    shared.set_sessions([one, other, unlike])
+    own.set_sessions([other])
+    different.set_sessions([unlike])
+    assert list(Selection(session="S").assets()) == [shared, own]
+    assert Selection(session="S").assets().count() == 2
+    assert list(Selection(session_id=one.pk).assets()) == [shared]
+    assert list(Selection(session_id=other.pk).assets()) == [shared, own]
+    with pytest.raises(UsageError, match="no session with the id 999"):
+        Selection(session_id=999).assets()
+
+
+@pytest.mark.parametrize("name", ["", " Sea", "Sea"])
+def test_fields_of_session__are_its_name_unless_that_means_something_else(name: str) -> None:
+    session = TrainingSession.objects.create(name=name)
+    by_id, by_name = {"session_id": session.pk}, {"session": name}
+    found = conditions.fields_of_session(session.pk)
+    assert found == (by_name if name == "Sea" else by_id)
+    texts = Selection(**found).as_texts()
+    assert conditions.selection_from(texts) == Selection(**found)
+    TrainingSession.objects.create(name=name)
+    assert conditions.fields_of_session(session.pk) == by_id
 
 
 def test_selection__a_reason_counts_only_while_the_asset_is_failed() -> None:
@@ -90,6 +117,7 @@ def test_selection__a_reason_counts_only_while_the_asset_is_failed() -> None:
 
 def test_terms__there_and_back() -> None:
     others = [{"ids": "1,5-9"}, {"shard": "0a"}, {"older-than": "7d"}, {"session": "a b"}]
+    others += [{"session-id": "7"}]
     for texts in [*(case[2] for case in CASES), *others]:
         selection = conditions.selection_from(texts)
         assert conditions.selection_from(selection.as_texts()) == selection
@@ -122,6 +150,8 @@ def test_terms__as_options_for_a_shell() -> None:
         {"recipe": "%"},
         {"generated-before": "2026-02-30"},
         {"shard": "zz"},
+        {"session-id": "0"},
+        {"session-id": "1,2"},
         {"older-than": "7"},
     ],
 )

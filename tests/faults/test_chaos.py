@@ -444,7 +444,6 @@ class Staff:
         token, boundary = "t" * 32, secrets.token_hex(16)
         parts = [
             ('name="csrfmiddlewaretoken"', token.encode()),
-            ('name="session"', b""),
             ('name="replacement"; filename="new.jpg"\r\nContent-Type: image/jpeg', content),
         ]
         body = b"".join(

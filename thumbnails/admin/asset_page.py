@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
@@ -22,7 +23,8 @@ from django.utils.safestring import SafeString
 from thumbnails.admin import formatting, previews
 from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.exceptions import Busy, ThumbnailError
-from thumbnails.models import ImageAsset, Outcome, Run, State, recipe_in_force
+from thumbnails.models import ImageAsset, Outcome, Run, State, TrainingSession, recipe_in_force
+from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.recipes import labels
 from thumbnails.models.results import Result
 from thumbnails.rendering import Facts
@@ -30,17 +32,31 @@ from thumbnails.upkeep.images import freshness, importing, serving
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
     AssetForm = forms.ModelForm[ImageAsset]
+    SessionChoice = forms.ModelMultipleChoiceField[TrainingSession]
 else:
     AssetForm = forms.ModelForm
+    SessionChoice = forms.ModelMultipleChoiceField
+
+
+class SessionsField(SessionChoice):
+    """An image's sessions, found by their names: there may be thousands."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            TrainingSession.objects.told_apart(),
+            required=False,
+            widget=AutocompleteSelectMultiple(ImageAsset._meta.get_field("sessions"), admin.site),
+        )
 
 
 class NewAssetForm(AssetForm):
+    sessions = SessionsField()
     facts: Facts
     """Of the uploaded file, once it is validated."""
 
     class Meta:
         model = ImageAsset
-        fields: ClassVar = ["original", "session"]
+        fields: ClassVar = ["original"]
         # Not Django's own, which links to the file: originals are never public.
         widgets: ClassVar = {"original": forms.FileInput(attrs={"accept": "image/*"})}
 
@@ -54,6 +70,7 @@ class NewAssetForm(AssetForm):
 
 
 class KnownAssetForm(AssetForm):
+    sessions = SessionsField()
     replacement = forms.FileField(
         required=False,
         label="New original",
@@ -64,7 +81,7 @@ class KnownAssetForm(AssetForm):
 
     class Meta:
         model = ImageAsset
-        fields: ClassVar = ["session"]
+        fields: ClassVar[list[str]] = []
 
     def clean_replacement(self) -> Facts | None:
         upload: UploadedFile[Any] | None = self.cleaned_data["replacement"]
@@ -89,14 +106,20 @@ class AssetPage(BoundedAdmin):
     )
     ORIGINAL = ("original_format", "original_size", "original_file", "created_at")
 
+    def get_queryset(self, request: HttpRequest) -> ImageAssetQuerySet:
+        return ImageAsset.objects.order_by(*self.ordering or ()).with_sessions()
+
+    @admin.display(description="sessions")
+    def sessions_shown(self, asset: ImageAsset) -> str:
+        return ", ".join(map(str, asset.sessions.all())) or "–"
+
     # --- the page -----------------------------------------------------------------------------
 
     def get_fieldsets(self, request: HttpRequest, obj: ImageAsset | None = None) -> Any:
         if obj is None:
-            return [(None, {"fields": ["original", "session"]})]
-        own = ["name", "session"]
-        if self.has_change_permission(request, obj):
-            own.append("replacement")
+            return [(None, {"fields": ["original", "sessions"]})]
+        may_change = self.has_change_permission(request, obj)
+        own = ["name", *(["sessions", "replacement"] if may_change else ["sessions_shown"])]
         return [
             (None, {"fields": own}),
             ("Thumbnail", {"fields": self.THUMBNAIL}),
@@ -104,7 +127,7 @@ class AssetPage(BoundedAdmin):
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ImageAsset | None = None) -> list[str]:
-        return [] if obj is None else ["name", *self.THUMBNAIL, *self.ORIGINAL]
+        return [] if obj is None else ["name", "sessions_shown", *self.THUMBNAIL, *self.ORIGINAL]
 
     def get_form(
         self,
@@ -186,11 +209,15 @@ class AssetPage(BoundedAdmin):
             super().save_model(request, obj, form, change)
             importing.record_facts(obj, cast(NewAssetForm, form).facts)
             return
-        # Only this column: a worker may be writing the thumbnail's columns.
-        ImageAsset.objects.filter(pk=obj.pk).update(session=obj.session)
+        # The row is not saved: a worker may be writing the thumbnail's columns.
         facts: Facts | None = form.cleaned_data.get("replacement")
         if facts is not None:
             self._replace(request, obj, facts)
+
+    def save_related(
+        self, request: HttpRequest, form: AssetForm, formsets: Any, change: bool
+    ) -> None:
+        form.instance.set_sessions(form.cleaned_data["sessions"])
 
     def _replace(self, request: HttpRequest, asset: ImageAsset, facts: Facts) -> None:
         upload = cast("UploadedFile[Any]", request.FILES["replacement"])

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import ORDER_VAR
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
@@ -17,17 +18,23 @@ from thumbnails.admin.asset_page import AssetPage
 from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.admin.filters import FILTERS, selection_of
 from thumbnails.admin.paginator import SelectionPaginator
-from thumbnails.models import ImageAsset, Run, State, TrainingSession
+from thumbnails.models import ImageAsset, Run, SessionImage, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.selection.conditions import Selection
 
 
 @admin.register(ImageAsset)
 class ImageAssetAdmin(AssetPage):
-    list_display = ("picture", "name", "state_shown", "thumbnail_size", "session", "created_at")
+    list_display = (
+        "picture",
+        "name",
+        "state_shown",
+        "thumbnail_size",
+        "sessions_shown",
+        "created_at",
+    )
     list_display_links = ("name",)
     list_filter = FILTERS
-    list_select_related = ("session",)
     list_per_page = 60
     # Both count all images on every request; the filters show cached counts.
     show_full_result_count = False
@@ -119,5 +126,17 @@ def _selected(request: HttpRequest) -> Selection:
 
 @admin.register(TrainingSession)
 class TrainingSessionAdmin(BoundedAdmin):
-    list_display = ("name", "created_at")
+    list_display = ("__str__", "created_at")
     search_fields = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingSession]:
+        """Also of `admin/autocomplete/`."""
+        return TrainingSession.objects.told_apart()
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """The sessions alone: Django's own would list each image in them, of which none goes."""
+        names = [str(session) for session in objs]
+        members = SessionImage.objects.filter(session__in=list(objs)).count()
+        return names, {"sessions": len(names), "images in them, which stay": members}, set(), []

@@ -175,10 +175,25 @@ class SessionFilter(ConditionFilter):
 
     def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         newest = TrainingSession.objects.order_by("-pk").values_list("name", flat=True)
-        names = list(newest[:SESSIONS_SHOWN])
-        chosen = self.value()
-        for name in [chosen, *names] if chosen and chosen not in names else names:
+        names = [self.value(), *newest[:SESSIONS_SHOWN]]
+        for name in dict.fromkeys(filter(None, names)):
             yield name, name, None
+
+
+class SessionIdFilter(ConditionFilter):
+    """Offers the newest sessions whose names repeat, each by itself."""
+
+    title = "session of a repeated name"
+    parameter_name = "session-id"
+
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
+        sessions = TrainingSession.objects.told_apart().order_by("-pk")
+        offered = {str(each.pk): each for each in sessions[:SESSIONS_SHOWN] if each.name_repeats}
+        chosen = self.value() or ""
+        if chosen.isdecimal() and chosen not in offered:
+            offered |= {str(each.pk): each for each in sessions.filter(pk=chosen)}
+        for session_id, session in offered.items():
+            yield session_id, str(session), None
 
 
 class ShardFilter(ConditionFilter):
@@ -254,6 +269,7 @@ FILTERS = (
     SizeFilter,
     RecipeFilter,
     SessionFilter,
+    SessionIdFilter,
     DatesFilter,
     ShardFilter,
 )

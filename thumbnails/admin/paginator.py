@@ -49,5 +49,5 @@ class SelectionPaginator(ImagePaginator):
         return ImagePage(self._images(ids), number, self)
 
     def _images(self, ids: Sequence[int]) -> list[ImageAsset]:
-        found = ImageAsset.objects.select_related("session").in_bulk(ids)
+        found = ImageAsset.objects.with_sessions().in_bulk(ids)
         return [found[asset_id] for asset_id in ids if asset_id in found]

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, cast
 
+from django.db.models import prefetch_related_objects
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from ninja import Query, Router
@@ -26,14 +27,13 @@ from thumbnails.api.schemas import (
     NumberInUrl,
     PageSize,
 )
-from thumbnails.api.sessions import session_name
 from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Outcome
 from thumbnails.responses import Unavailable, remember_not_found, thumbnail_response
 from thumbnails.storage import thumbnails as cache
 from thumbnails.throttling import Throttle
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.selection import pages
+from thumbnails.upkeep.selection import conditions, pages
 from thumbnails.upkeep.selection.conditions import Selection
 
 router = Router(tags=["images"], by_alias=True)
@@ -130,11 +130,12 @@ def images(
     only_in_query(request, "state", "sessionId", "fromDate", "toDate", "cursor", "limit")
     selection = Selection(
         states=tuple(state) if state else None,
-        session=session_name(session_id),
         from_date=from_date,
         to_date=to_date,
+        **conditions.fields_of_session(session_id),
     )
     found = pages.page(selection, size=limit, before=_position(cursor))
+    prefetch_related_objects(found.images, "memberships")
     return ImagePage.model_construct(
         images=[ImageOut.of(asset) for asset in found.images],
         next_cursor=_cursor(found.next_before),

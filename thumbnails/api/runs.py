@@ -37,12 +37,13 @@ from thumbnails.api.schemas import (
     SessionIn,
     StatisticsOut,
 )
-from thumbnails.api.sessions import session_name
-from thumbnails.models import Run, TrainingSession
+from thumbnails.exceptions import UsageError
+from thumbnails.models import Run
 from thumbnails.models.runs import progress_of
 from thumbnails.upkeep.reports.counts import statistics
 from thumbnails.upkeep.runs import control, planning, starting
 from thumbnails.upkeep.runs.starting import RequestKey
+from thumbnails.upkeep.selection import conditions
 from thumbnails.upkeep.selection.conditions import Selection
 
 router = Router(tags=["runs"], by_alias=True)
@@ -75,10 +76,10 @@ def regenerate_session(
     key: Key = None,
 ) -> Answer:
     """Regenerate the thumbnails of a session's images that are not fresh, or all by `force`."""
-    session = TrainingSession.objects.filter(pk=session_id).first()
-    if session is None:
-        raise Http404(f"There is no session with the id {session_id}.")
-    selection = Selection(session=session.name)
+    try:
+        selection = Selection(**conditions.fields_of_session(session_id))
+    except UsageError as error:
+        raise Http404(str(error)) from error
     return _start(request, response, key, body, Run.Kind.REGENERATE, selection, force=body.force)
 
 
@@ -96,9 +97,9 @@ def regenerate(
         ids=_ids(body.asset_ids),
         from_date=body.from_date,
         to_date=body.to_date,
-        session=session_name(body.session_id),
         states=tuple(body.states) if body.states else None,
         orientations=tuple(body.orientations) if body.orientations else None,
+        **conditions.fields_of_session(body.session_id),
     )
     if body.dry_run:
         plan = planning.plan(
@@ -118,7 +119,7 @@ def purge(request: ApiRequest, response: HttpResponse, body: PurgeIn, key: Key =
         ids=_ids(body.asset_ids),
         shard=body.shard,
         older_than_days=body.older_than_days,
-        session=session_name(body.session_id),
+        **conditions.fields_of_session(body.session_id),
     )
     selection.require_all_said(body.all)
     if body.dry_run:

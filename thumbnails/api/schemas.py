@@ -125,7 +125,8 @@ class ImageOut(Out):
     asset_id: int
     original: str
     title: str
-    session_id: int | None
+    session_id: int | None = Field(description="The first of its sessions; null: it is in none.")
+    session_ids: list[int] = Field(description="All of its sessions, ascending.")
     created_at: datetime
     width: int | None
     height: int | None
@@ -144,12 +145,14 @@ class ImageOut(Out):
 
     @classmethod
     def of(cls, asset: ImageAsset) -> Self:
+        session_ids = asset.session_ids
         # Columns of the database are not validated, which would cost more than all the rest.
         return cls.model_construct(
             asset_id=asset.pk,
             original=str(asset),
             title=asset.title,
-            session_id=asset.session_id,
+            session_id=session_ids[0] if session_ids else None,
+            session_ids=session_ids,
             created_at=asset.created_at,
             width=asset.width,
             height=asset.height,

@@ -1,6 +1,6 @@
 """Assets and their thumbnails, runs over them, known recipes, cached counts and API tokens."""
 
-from thumbnails.models.assets import ImageAsset, Outcome, State, TrainingSession
+from thumbnails.models.assets import ImageAsset, Outcome, SessionImage, State, TrainingSession
 from thumbnails.models.counts import Cache, CachedCount
 from thumbnails.models.recipes import KnownRecipe, recipe_in_force
 from thumbnails.models.runs import Chunk, Run, RunEvent, RunRequest
@@ -17,6 +17,7 @@ __all__ = [
     "Run",
     "RunEvent",
     "RunRequest",
+    "SessionImage",
     "State",
     "TrainingSession",
     "recipe_in_force",

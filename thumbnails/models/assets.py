@@ -1,12 +1,14 @@
 """Assets, with the state of their thumbnails as conditions on columns."""
 
+from collections.abc import Iterable
 from datetime import date, datetime, time
+from itertools import islice
 from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
 from django.core.files.storage import Storage
-from django.db import models
-from django.db.models import F, Q, Value
+from django.db import models, transaction
+from django.db.models import Exists, F, OuterRef, Q, Value
 from django.db.models.functions import Cast
 from django.db.models.lookups import GreaterThanOrEqual, LessThan
 from django.urls import reverse
@@ -21,6 +23,7 @@ from thumbnails.storage.names import name_for, shard_for
 NAME_LENGTH = 500
 DETAIL_LENGTH = 300
 HISTORY_LENGTH = 8
+MEMBERS_IN_QUERY = 5_000
 
 
 class State(models.TextChoices):
@@ -45,17 +48,30 @@ def originals_storage() -> Storage:
     return originals.storage()
 
 
-class TrainingSession(models.Model):
-    """A group of assets."""
+class TrainingSessionQuerySet(models.QuerySet["TrainingSession"]):
+    def told_apart(self) -> Self:
+        """Shown with their ids where names repeat."""
+        same_name = self.model.objects.filter(name=OuterRef("name")).exclude(pk=OuterRef("pk"))
+        return self.annotate(name_repeats=Exists(same_name))
 
-    name = models.CharField(max_length=200, unique=True)
+
+class TrainingSession(models.Model):
+    """A group of assets. Several may have the same name, and an asset may be in several."""
+
+    name = models.CharField(max_length=200)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
+    objects = TrainingSessionQuerySet.as_manager()
+
+    name_repeats = False
+    """Whether another has the same name; known of those that `told_apart` returns."""
+
     class Meta:
-        ordering: ClassVar = ["name"]
+        ordering: ClassVar = ["name", "pk"]
+        indexes: ClassVar = [models.Index(fields=["name", "id"], name="session_by_name")]
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self.name} (#{self.pk})" if self.name_repeats else self.name
 
 
 class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
@@ -134,6 +150,16 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         rows = made.order_by().values_list("thumbnail_recipe")
         return dict(rows.annotate(models.Count("pk")))
 
+    def with_sessions(self) -> Self:
+        """With their sessions prefetched, told apart."""
+        sessions = TrainingSession.objects.told_apart()
+        return self.prefetch_related(models.Prefetch("sessions", queryset=sessions))
+
+    def in_sessions(self, session_ids: Iterable[int]) -> Self:
+        """Those in one or more of these sessions, each once."""
+        members = SessionImage.objects.filter(session__in=list(session_ids), image=OuterRef("pk"))
+        return self.filter(Exists(members))
+
     def created_from(self, day: date) -> Self:
         return self.filter(created_at__gte=timezone.make_aware(datetime.combine(day, time.min)))
 
@@ -168,13 +194,8 @@ class ImageAsset(models.Model):
     original = models.FileField(
         storage=originals_storage, upload_to="uploads/%Y/%m", unique=True, max_length=NAME_LENGTH
     )
-    session = models.ForeignKey(
-        TrainingSession,
-        models.SET_NULL,
-        null=True,
-        blank=True,
-        related_name="assets",
-        db_index=False,  # image_by_session covers it
+    sessions = models.ManyToManyField(
+        TrainingSession, through="SessionImage", related_name="assets", blank=True
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -224,7 +245,6 @@ class ImageAsset(models.Model):
         # common value, which fills any page without an index.
         indexes: ClassVar = [
             models.Index(fields=["created_at", "id"], name="image_by_creation"),
-            models.Index(fields=["session", "created_at", "id"], name="image_by_session"),
             models.Index(fields=["thumbnail_recipe", "created_at", "id"], name="image_by_recipe"),
             models.Index(fields=["thumbnail_generated_at"], name="image_by_generation"),
             models.Index(
@@ -274,6 +294,18 @@ class ImageAsset(models.Model):
     def thumbnail_name(self) -> str:
         """Its thumbnail's name in the cache, whether it exists or not."""
         return name_for(self.pk)
+
+    @property
+    def session_ids(self) -> list[int]:
+        """Ids of its sessions, ascending. Takes a query unless `memberships` are prefetched."""
+        return sorted(member.session_id for member in self.memberships.all())
+
+    def set_sessions(self, sessions: Iterable[TrainingSession]) -> None:
+        """Put it into these sessions and take it out of all others."""
+        ids = [session.pk for session in sessions]
+        with transaction.atomic():
+            self.memberships.exclude(session__in=ids).delete()
+            SessionImage.objects.add((each, self.pk, self.created_at) for each in ids)
 
     def history_with(
         self, outcome: Outcome, *, reason: Reason | None = None, run_id: int | None = None
@@ -330,3 +362,53 @@ class ImageAsset(models.Model):
             return None
         width, height = fit_inside(self.width, self.height, recipe_in_force().size_px)
         return (height, width) if self.orientation >= 5 else (width, height)
+
+
+class SessionImageManager(models.Manager["SessionImage"]):
+    def add(self, members: Iterable[tuple[int, int, datetime]]) -> None:
+        """Put images into sessions; what is in one already stays.
+
+        `members` are ids of a session and of an image, and that image's `created_at`. They are
+        read as they are written, so there may be millions.
+        """
+        rows = (
+            SessionImage(session_id=session_id, image_id=image_id, created_at=created_at)
+            for session_id, image_id, created_at in members
+        )
+        while some := list(islice(rows, MEMBERS_IN_QUERY)):
+            self.bulk_create(some, ignore_conflicts=True)
+
+
+class SessionImage(models.Model):
+    """An image in a session."""
+
+    session = models.ForeignKey(
+        TrainingSession,
+        models.CASCADE,
+        related_name="memberships",
+        db_index=False,  # session_in_creation_order covers it
+    )
+    image = models.ForeignKey(
+        ImageAsset,
+        models.CASCADE,
+        related_name="memberships",
+        db_index=False,  # session_of_image covers it
+    )
+    created_at = models.DateTimeField()
+    """The image's, which never changes: one index returns a session's images in its order."""
+
+    objects = SessionImageManager()
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["image", "session"], name="session_of_image")
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["session", "created_at", "image"], name="session_in_creation_order"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"image {self.image_id} in session {self.session_id}"

@@ -20,7 +20,9 @@ class Command(ThumbnailCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-        parser.add_argument("--session", default="", metavar="NAME", help="put new ones into it")
+        parser.add_argument(
+            "--session", default="", metavar="NAME", help="put new ones into this session"
+        )
         parser.add_argument(
             "--hidden",
             action="store_true",

@@ -20,7 +20,7 @@ from django.db.models import F
 
 from thumbnails import conf
 from thumbnails.exceptions import Reason, ThumbnailError, Unsupported, UsageError
-from thumbnails.models import ImageAsset, TrainingSession
+from thumbnails.models import ImageAsset, SessionImage, TrainingSession
 from thumbnails.models.assets import NAME_LENGTH
 from thumbnails.models.results import NO_FAILURE, NO_THUMBNAIL
 from thumbnails.rendering import Facts
@@ -98,10 +98,10 @@ def find_files(paths: Iterable[Path], *, with_hidden: bool = False) -> Iterator[
 
 
 def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[ImportResult]:
-    """Record each file once, in the session of that name if one is given. Yields the results.
+    """Record each file once, and put new ones into the first session of that name, if one is given.
 
-    A file outside the originals' folder is copied there. Nothing is decoded. A bad file is
-    refused; raises UsageError for a bad session name.
+    Yields the results. A file outside the originals' folder is copied there. Nothing is decoded. A
+    bad file is refused; raises UsageError for a bad session name.
     """
     group = _session(session) if session else None
     remaining = iter(files)
@@ -162,7 +162,7 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[I
     results = []
     changed: dict[str, ImageAsset] = {}
     for found in batch:
-        asset = assets.get(found.name) or ImageAsset(original=found.name, session=session)
+        asset = assets.get(found.name) or ImageAsset(original=found.name)
         result = _import_one(found, asset)
         results.append(result)
         if result.outcome in (ImportOutcome.ADDED, ImportOutcome.UPDATED):
@@ -174,7 +174,15 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[I
         ImageAsset.objects.bulk_create(new, ignore_conflicts=True)
         if updated:
             ImageAsset.objects.bulk_update(updated, [*Facts.__slots__, "source_version"])
+        if session is not None and new:
+            _add_to_session(session, [str(asset.original.name) for asset in new])
     return results
+
+
+def _add_to_session(session: TrainingSession, names: list[str]) -> None:
+    # By their names: what is created despite conflicts has no id in memory.
+    rows = ImageAsset.objects.filter(original__in=names).values_list("pk", "created_at")
+    SessionImage.objects.add((session.pk, pk, created_at) for pk, created_at in rows)
 
 
 def _import_one(found: Found, asset: ImageAsset) -> ImportResult:
@@ -283,7 +291,8 @@ def _session(name: str) -> TrainingSession:
     longest = TrainingSession._meta.get_field("name").max_length
     if not _is_text(name) or len(name) > (longest or 0):
         raise UsageError(f"A session's name is valid text of at most {longest} characters.")
-    return TrainingSession.objects.get_or_create(name=name)[0]
+    first = TrainingSession.objects.filter(name=name).order_by("pk").first()
+    return first or TrainingSession.objects.create(name=name)
 
 
 def _copied_name(file: Path, given: Path) -> str:

@@ -37,6 +37,8 @@ class Selection:
     """Pairs of first and last id, inclusive."""
     name: str | None = None
     session: str | None = None
+    """All sessions of that name."""
+    session_id: int | None = None
     from_date: date | None = None
     """In the site's time zone, as the other dates."""
     to_date: date | None = None
@@ -287,6 +289,31 @@ def days(text: str) -> int:
     return int(match[1])
 
 
+def sessions_named(name: str) -> list[int]:
+    """Returns the ids of the sessions of that name, ascending. Raises UsageError if none has it."""
+    found = TrainingSession.objects.filter(name=name).order_by("pk")
+    ids = list(found.values_list("pk", flat=True))
+    if not ids:
+        raise UsageError(f"There is no session named {name!r}.", about="session")
+    return ids
+
+
+def fields_of_session(session_id: int | None) -> dict[str, Any]:
+    """Returns the fields of a selection of that one session; none for None.
+
+    It is selected by its name if no other session has that name, so that a run over it is the
+    same whoever starts it. Raises UsageError for an unknown id.
+    """
+    if session_id is None:
+        return {}
+    name = _name_of_session(session_id)
+    texts = {"session": name}
+    is_unique = len(sessions_named(name)) == 1
+    # A blank name, or one with spaces around it, cannot be written as an option.
+    is_text = selection_from(texts).as_texts() == texts
+    return {"session": name} if is_unique and is_text else {"session_id": session_id}
+
+
 # --- reading --------------------------------------------------------------------------------------
 
 
@@ -359,6 +386,12 @@ def _numbers_and_ranges(text: str, field: str) -> tuple[list[int], list[tuple[in
     return singles, ranges
 
 
+def _session_id(text: str) -> int:
+    if re.fullmatch(f"[1-9][0-9]{{0,{LARGEST_ID_DIGITS - 1}}}", text) is None:
+        raise UsageError(f"{text!r} is not an id like 7.")
+    return int(text)
+
+
 def _shard(text: str) -> str:
     if text not in SHARDS:
         raise UsageError(f"{text!r} is not a shard like 0a.")
@@ -413,11 +446,20 @@ def _named(assets: ImageAssetQuerySet, name: str) -> ImageAssetQuerySet:
     return assets
 
 
-def _of_session(assets: ImageAssetQuerySet, name: str) -> ImageAssetQuerySet:
-    session = TrainingSession.objects.filter(name=name).first()
-    if session is None:
-        raise UsageError(f"There is no session named {name!r}.", about="session")
-    return assets.filter(session=session)
+def _of_sessions_named(assets: ImageAssetQuerySet, name: str) -> ImageAssetQuerySet:
+    return assets.in_sessions(sessions_named(name))
+
+
+def _of_session(assets: ImageAssetQuerySet, session_id: int) -> ImageAssetQuerySet:
+    _name_of_session(session_id)
+    return assets.in_sessions([session_id])
+
+
+def _name_of_session(session_id: int) -> str:
+    name = TrainingSession.objects.filter(pk=session_id).values_list("name", flat=True).first()
+    if name is None:
+        raise UsageError(f"There is no session with the id {session_id}.", about="session_id")
+    return name
 
 
 def _in_shard(assets: ImageAssetQuerySet, shard: str) -> ImageAssetQuerySet:
@@ -443,10 +485,18 @@ CONDITIONS: dict[str, Condition] = {
     "session": OfField(
         "session",
         example="NAME",
-        help="images of this training session",
+        help="images of the training sessions of this name",
         words="session {}",
-        narrow=_of_session,
+        narrow=_of_sessions_named,
         read=_text,
+    ),
+    "session-id": OfField(
+        "session_id",
+        example="7",
+        help="images of this training session",
+        words="session with the id {}",
+        narrow=_of_session,
+        read=_session_id,
     ),
     "from-date": OfField(
         "from_date",
