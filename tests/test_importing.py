@@ -1052,7 +1052,7 @@ def test_command__takes_names_that_look_like_options(
     [
         (["/nowhere/at/all"], "There is no file or folder /nowhere/at/all."),
         (["/nowhere/\x1b[2J"], r"There is no file or folder /nowhere/\x1b[2J."),
-        ([], "the following arguments are required: PATH"),
+        ([], "Say which files or folders"),
         ([".", "--frobnicate"], "unrecognized arguments"),
     ],
 )

@@ -237,6 +237,12 @@ def share(text: str) -> float:
     return value
 
 
+def whole_number(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,15}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number over 0")
@@ -253,8 +259,9 @@ class ProgressBar:
     """
 
     PLAIN = "{n_fmt} of {total_fmt} ({percentage:.0f} %), {rate_fmt}, {remaining} left{postfix}"
+    PLAIN_WITHOUT_TOTAL = "{n_fmt}, {rate_fmt}{postfix}"
 
-    def __init__(self, total: int, *, unit: str, quiet: bool = False) -> None:
+    def __init__(self, total: int | None, *, unit: str, quiet: bool = False) -> None:
         self.total = total
         self.unit = unit
         self.started_at = time.monotonic()
@@ -282,11 +289,11 @@ class ProgressBar:
             self.plain_at = now + PLAIN_SECONDS
             line = tqdm.format_meter(
                 done,
-                self.total,
+                self.total or 0,
                 now - self.started_at,
                 unit=self.unit,
                 postfix=postfix,
-                bar_format=self.PLAIN,
+                bar_format=self.PLAIN if self.total else self.PLAIN_WITHOUT_TOTAL,
             )
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()

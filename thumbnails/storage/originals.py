@@ -3,10 +3,11 @@
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from django.core.files.storage import FileSystemStorage, Storage, storages
 
@@ -35,6 +36,26 @@ class Original:
 
 def storage() -> Storage:
     return storages["originals"]
+
+
+def folders() -> dict[str, Path]:
+    store = storage()
+    return {"": Path(store.location).resolve()} if isinstance(store, FileSystemStorage) else {}
+
+
+def name_of(path: Path, known: Mapping[str, Path] | None = None) -> str | None:
+    for root, folder in (folders() if known is None else known).items():
+        if path.is_relative_to(folder):
+            name = path.relative_to(folder).as_posix()
+            return f"{root}/{name}" if root else name
+    return None
+
+
+def is_folder(name: str) -> bool:
+    """Whether there is a folder of that name instead of a file; False if that cannot be told."""
+    with suppress(OSError, NotImplementedError):
+        return stat.S_ISDIR(os.stat(storage().path(name)).st_mode)  # noqa: PTH116
+    return False
 
 
 def modes() -> tuple[int, int]:

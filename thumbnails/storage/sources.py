@@ -49,6 +49,18 @@ class Source:
     def fileno(self) -> int:
         return self._fd
 
+    @property
+    def modified_at(self) -> float:
+        """Seconds since 1970."""
+        return self._modified_ns / 1e9
+
+    def read(self) -> bytes:
+        """Returns the whole content. Raises StorageFailure if the file changes meanwhile."""
+        with translated(f"{self._path.name} cannot be read"):
+            content = os.pread(self._fd, self.size_bytes, 0)
+        self.check_unchanged()
+        return content
+
     def check_unchanged(self) -> None:
         """Raises StorageFailure if the file has changed since it was opened."""
         if originals.version_from(os.fstat(self._fd)) != self.version:

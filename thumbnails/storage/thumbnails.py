@@ -360,5 +360,11 @@ def path_on_disk(name: str) -> str | None:
     return f"{store.location}/{name}" if isinstance(store, FileSystemStorage) else None
 
 
+def folder() -> Path | None:
+    """The cache's folder, with links resolved; None for a storage without paths."""
+    store = storage()
+    return Path(store.location).resolve() if isinstance(store, FileSystemStorage) else None
+
+
 def _translated(participle: str, name: str) -> AbstractContextManager[None]:
     return translated(f"The thumbnail {name} cannot be {participle}")

@@ -83,7 +83,7 @@ def find_files(paths: Iterable[Path], *, with_hidden: bool = False) -> Iterator[
     entered, unless `with_hidden`. Raises UsageError for a path that does not exist.
     """
     root = _originals_root()
-    cache_root = _cache_root()
+    cache_root = cache.folder()
     for given in paths:
         named = _existing(given)
         if cache_root is not None and named.is_relative_to(cache_root):
@@ -155,7 +155,7 @@ def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: s
 
 
 def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[ImportResult]:
-    names = [found.name for found in batch if _is_text(found.name)]
+    names = [found.name for found in batch if is_text(found.name)]
     assets = {
         str(asset.original.name): asset for asset in ImageAsset.objects.filter(original__in=names)
     }
@@ -200,7 +200,7 @@ def _take(found: Found, asset: ImageAsset) -> ImportOutcome:
     """Set the asset's facts from the file, and copy the file if necessary."""
     is_new = not asset.pk
     if is_new:
-        _check_name(found.name)
+        check_name(found.name)
     # An original that is recorded already may be a link: it is the site's own.
     within = None if found.is_in_place and not is_new else found.named
     with sources.opened(found.path, within=within) as source:
@@ -219,8 +219,9 @@ def _take(found: Found, asset: ImageAsset) -> ImportOutcome:
     return ImportOutcome.ADDED if is_new else ImportOutcome.UPDATED
 
 
-def _check_name(name: str) -> None:
-    if not _is_text(name):
+def check_name(name: str) -> None:
+    """Raises Unsupported for what cannot be an original's name."""
+    if not is_text(name):
         raise Unsupported("The file's name is not valid UTF-8.")
     if len(name) > NAME_LENGTH:
         raise Unsupported(f"The file's name has more than {NAME_LENGTH} characters.")
@@ -289,7 +290,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 def _session(name: str) -> TrainingSession:
     longest = TrainingSession._meta.get_field("name").max_length
-    if not _is_text(name) or len(name) > (longest or 0):
+    if not is_text(name) or len(name) > (longest or 0):
         raise UsageError(f"A session's name is valid text of at most {longest} characters.")
     first = TrainingSession.objects.filter(name=name).order_by("pk").first()
     return first or TrainingSession.objects.create(name=name)
@@ -309,12 +310,7 @@ def _originals_root() -> Path:
     return Path(store.location).resolve()
 
 
-def _cache_root() -> Path | None:
-    store = cache.storage()
-    return Path(store.location).resolve() if isinstance(store, FileSystemStorage) else None
-
-
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
