@@ -14,8 +14,9 @@ from PIL import Image, ImageOps
 
 from benchmarks.meters import cpu_milliseconds
 from benchmarks.report import Bound, Row, Section
-from thumbnails.rendering import Recipe, Spool, fit_inside, render
+from thumbnails.rendering import Recipe, Spool, fit_inside
 from thumbnails.rendering.pool import Limits, RenderPool
+from thumbnails.rendering.render import render
 
 RECIPE = Recipe()
 MAX_PIXELS = 200_000_000

@@ -9,8 +9,8 @@ from benchmarks.meters import cpu_milliseconds, metered
 from benchmarks.report import Bound, Row, Section
 from benchmarks.site import NothingToMeasure, Site
 from thumbnails.models import Chunk, ImageAsset, Run, recipe_in_force
-from thumbnails.rendering import render
 from thumbnails.rendering.pool import RenderPool
+from thumbnails.rendering.render import render
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import freshness, importing, pools
 from thumbnails.upkeep.reports.audit import audit

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests import pictures
 from tests.processes import ROOT
@@ -50,8 +51,7 @@ if "thumbnails.rendering.process" in sys.orig_argv:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
-    import thumbnails.rendering
-    from thumbnails import rendering
+    from thumbnails.rendering import render as rendering
 
     real = rendering.render
     folder = Path(__file__).parent
@@ -95,7 +95,7 @@ if "thumbnails.rendering.process" in sys.orig_argv:
             file = BytesIO(file.read())
         return real(file, *args, **kwargs)
 
-    sys.modules[real.__module__].render = render
+    rendering.render = render
 '''
 
 
@@ -169,6 +169,19 @@ def test_render__gives_the_thumbnail_and_the_facts(pool: RenderPool) -> None:
     assert image.size == (rendering.width, rendering.height) == (100, 75)
     assert pictures.corners(image) == pictures.UPRIGHT
     assert read_stamp(rendering.content) == STAMP
+
+
+def test_limit__is_the_projects_own_whatever_the_parent_sets(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    # By default Pillow warns of more than 89 million pixels, and refuses more than 178 million.
+    with RenderPool(1, BROAD) as pool, Spool.of(pictures.bomb(14_000, 14_000)) as spool:
+        facts = pool.inspect(spool, name="a.png", max_pixels=200_000_000)
+        assert (facts.width, facts.height) == (14_000, 14_000)
+        with pytest.raises(TooLarge):
+            pool.inspect(spool, name="a.png", max_pixels=195_999_999)
 
 
 def test_compare__marks_what_differs(pool: RenderPool) -> None:

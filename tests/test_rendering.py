@@ -31,8 +31,17 @@ from thumbnails.exceptions import (
     Unreadable,
     Unsupported,
 )
-from thumbnails.rendering import Facts, Recipe, Rendering, fit_inside, inspect, read_stamp, render
-from thumbnails.rendering.inspection import FORMATS
+from thumbnails.rendering import (
+    FORMATS,
+    Facts,
+    Recipe,
+    Rendering,
+    fit_inside,
+    read_size,
+    read_stamp,
+)
+from thumbnails.rendering.inspection import inspect
+from thumbnails.rendering.render import render
 from thumbsite.demo.profiles import display_p3
 
 RECIPE = Recipe()
@@ -587,6 +596,28 @@ def test_read_stamp__never_stumbles(garbage: bytes) -> None:
     assert read_stamp(b"\xff\xd8\xff" + garbage + b"\xff\xd9") is None
 
 
+@pytest.mark.parametrize("picture", [pictures.scene(40, 25), pictures.scene(25, 40)])
+def test_read_size__is_the_size_that_pillow_finds(picture: Image.Image) -> None:
+    for data in (rendering_of(pictures.jpeg(picture)).content, pictures.jpeg(picture)):
+        assert read_size(data) == picture.size
+
+
+def test_read_size__finds_none_in_a_damaged_thumbnail() -> None:
+    content = rendering_of(pictures.jpeg()).content
+    frame = content.index(b"\xff\xc0")
+    assert {read_size(content[:length]) for length in range(frame + 9)} == {None}
+    assert read_size(content[: frame + 5] + bytes(4) + content[frame + 9 :]) is None
+
+
+def test_import__changes_neither_warnings_nor_pillows_limit_of_the_process() -> None:
+    program = (
+        "import warnings; from PIL import Image; "
+        "before = [*warnings.filters], Image.MAX_IMAGE_PIXELS; import thumbnails.rendering.pool; "
+        "assert ([*warnings.filters], Image.MAX_IMAGE_PIXELS) == before"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
 # --- Bad originals --------------------------------------------------------------------------------
 
 
@@ -650,8 +681,7 @@ def test_render__refuses_a_colour_mode_that_cannot_be_shown(mode: str) -> None:
 def test_size__is_refused_before_anything_is_decoded(
     side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As the site sets it; Pillow's guard warns over the limit and raises over its double.
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as in a render process
     data = pictures.bomb(side, side)
     for attempt in (facts_of, rendering_of):
         with pytest.raises(TooLarge):

@@ -16,12 +16,13 @@ import pytest
 from django.core.files.storage import FileSystemStorage
 from django.db import OperationalError, connection, connections
 from django.test import Client
+from PIL import Image
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset
 from tests.waiting import PATIENCE_SECONDS, wait_for
-from thumbnails.models import ImageAsset, State, recipes
+from thumbnails.models import ImageAsset, Outcome, State, recipes
 from thumbnails.models.results import save_results
 from thumbnails.rendering import Facts, Recipe, Rendering, read_stamp
 from thumbnails.rendering.pool import RenderPool
@@ -357,6 +358,22 @@ def test_broken_original__is_decoded_again_only_when_it_changes(
     assert len(decoded) == 2
     (originals_dir / "a.jpg").write_bytes(pictures.jpeg())
     assert client.get(asset.thumbnail_url).status_code == HTTPStatus.OK
+
+
+def test_refresh__records_a_fresh_file_whatever_pillows_limit_is(
+    client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = make_asset()
+    client.get(asset.thumbnail_url)
+    size = ImageAsset.objects.values_list("thumbnail_width", "thumbnail_height").get()
+    ImageAsset.objects.update(thumbnail_recipe="", thumbnail_width=None, thumbnail_height=None)
+    asset.refresh_from_db()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
+    result = freshness.refresh(asset, pools.worker_pool(large=False))
+    assert result.outcome == Outcome.FRESH
+    assert save_results([result]) == []
+    assert ImageAsset.objects.values_list("thumbnail_width", "thumbnail_height").get() == size
+    assert ImageAsset.objects.get().state == State.FRESH
 
 
 @pytest.mark.parametrize("why", ["truncated", "gone"])

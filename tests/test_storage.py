@@ -23,7 +23,8 @@ from tests.processes import ROOT
 from tests.programs import environment, output_of, program
 from tests.waiting import wait_for
 from thumbnails.exceptions import StorageFailure
-from thumbnails.rendering import Recipe, render
+from thumbnails.rendering import Recipe
+from thumbnails.rendering.render import render
 from thumbnails.storage import thumbnails as storage
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import name_for

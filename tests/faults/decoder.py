@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tests.faults.switchboard import Poison, Step, Switchboard
-from thumbnails import rendering
 from thumbnails.rendering import Recipe, Rendering
+from thumbnails.rendering import render as rendering
 
 _render = rendering.render
 

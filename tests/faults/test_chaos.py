@@ -52,7 +52,8 @@ from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.models import ApiToken, Chunk, ImageAsset, Outcome, Run, RunEvent, State, clock
 from thumbnails.models.recipes import own_recipe
 from thumbnails.models.results import Read, Record, Result, save_results
-from thumbnails.rendering import read_stamp, render
+from thumbnails.rendering import read_stamp
+from thumbnails.rendering.render import render
 from thumbnails.storage import originals
 from thumbnails.storage.names import name_for
 from thumbnails.upkeep.images import importing

@@ -1,11 +1,15 @@
-"""Bytes of an original in, bytes of a thumbnail out. Uses Pillow, not Django."""
+"""Bytes of an original in, bytes of a thumbnail out. Uses Pillow, not Django.
 
-from thumbnails.rendering.compare import Difference, compare
-from thumbnails.rendering.inspection import FORMATS, Facts, inspect, is_whole
+Only render processes (`thumbnails.rendering.process`) inspect, decode and compare pictures; what
+this package exports is for all others.
+"""
+
+from thumbnails.rendering.compare import Difference
+from thumbnails.rendering.inspection import FORMATS, Facts
 from thumbnails.rendering.recipe import Recipe, fingerprint_of, fit_inside
-from thumbnails.rendering.render import Rendering, render
+from thumbnails.rendering.render import Rendering
 from thumbnails.rendering.spool import Spool
-from thumbnails.rendering.stamp import Stamped, look_at, read_stamp
+from thumbnails.rendering.stamp import Stamped, look_at, read_size, read_stamp
 
 __all__ = [
     "FORMATS",
@@ -15,12 +19,9 @@ __all__ = [
     "Rendering",
     "Spool",
     "Stamped",
-    "compare",
     "fingerprint_of",
     "fit_inside",
-    "inspect",
-    "is_whole",
     "look_at",
+    "read_size",
     "read_stamp",
-    "render",
 ]

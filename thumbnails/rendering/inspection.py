@@ -1,6 +1,5 @@
 """Reading an original's header, without decoding its pixels."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,6 @@ from typing import BinaryIO, cast
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from thumbnails.exceptions import StorageFailure, ThumbnailError, TooLarge, Unreadable, Unsupported
-
-# Damaged metadata is common and harmless: what matters raises an error.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-# `open_image` enforces our own limit.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # An explicit list: some of Pillow's formats run other programs (EPS), others hold no photos, and
 # every decoder adds to what a hostile file can attack.
@@ -135,8 +129,6 @@ def _errors_of_pillow() -> Iterator[None]:
         raise
     except UnidentifiedImageError:
         raise Unsupported("Not a picture in one of " + ", ".join(FORMATS) + ".") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooLarge(str(error)) from error
     except MemoryError:
         raise  # concerns the process, not the image
     except OSError as error:

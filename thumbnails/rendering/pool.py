@@ -38,6 +38,8 @@ from thumbnails.rendering.recipe import Recipe
 from thumbnails.rendering.render import Rendering
 from thumbnails.rendering.spool import Spool
 
+NO_WARNINGS = ("-W", "ignore")
+"""Damaged metadata makes Pillow warn, and the parent may run with warnings as errors."""
 START_SECONDS = 30
 """Python and Pillow start in a tenth of a second; a machine that swaps needs longer."""
 ATTEMPTS = 2
@@ -199,12 +201,12 @@ class RenderProcess:
 
     def _start(self) -> None:
         here, there = socketpair()
-        program = [sys.executable, "-P", "-m", "thumbnails.rendering.process", str(there.fileno())]
+        program = [sys.executable, "-P", *NO_WARNINGS, "-m", "thumbnails.rendering.process"]
         limits = [str(self._limits.seconds), str(self._limits.memory_bytes)]
         with there:
             try:
                 process = subprocess.Popen(  # noqa: S603  ours
-                    [*program, *limits],
+                    [*program, str(there.fileno()), *limits],
                     stdin=subprocess.DEVNULL,
                     # Standard output is for a command's report.
                     stdout=subprocess.DEVNULL,

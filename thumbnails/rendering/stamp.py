@@ -1,5 +1,9 @@
-"""The fingerprint inside a thumbnail: a JPEG comment segment (ITU-T T.81, B.2.4.5)."""
+"""What a thumbnail's segments say (ITU-T T.81, B.2), without decoding it.
 
+The fingerprint is in a comment segment, the size in the frame header.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 PREFIX = b"thumbnail "
@@ -22,34 +26,56 @@ class Stamped:
     """Its stamp; None if it has none."""
     is_whole: bool
     """Whether it has a JPEG's start and end markers, whatever is between them."""
-    size_px: tuple[int, int] | None = None
-    """Width and height, of a whole file without a stamp; None if its first segments lack them."""
 
 
 def look_at(content: bytes) -> Stamped:
     """Read the segments before the image data and the last two bytes, without decoding."""
-    is_whole = content.startswith(START_OF_IMAGE) and content.endswith(END_OF_IMAGE)
-    position = len(START_OF_IMAGE)
-    size_px = None
-    while is_whole:
-        if content[position] != MARKER:
-            return Stamped(None, is_whole=False)
-        marker = content[position + 1]
-        if marker == START_OF_SCAN:
-            break
-        begin, length = position + 4, int.from_bytes(content[position + 2 : position + 4])
-        position += 2 + length
-        if length < 2 or position + 1 >= len(content):
-            return Stamped(None, is_whole=False)
-        if marker == COMMENT and content.startswith(PREFIX, begin):
-            stamp = content[begin + len(PREFIX) : position]
-            return Stamped(stamp.decode("ascii", errors="replace"), is_whole=True)
-        if marker in START_OF_FRAME and length >= 7:
-            height, width = content[begin + 1 : begin + 3], content[begin + 3 : begin + 5]
-            size_px = int.from_bytes(width), int.from_bytes(height)
-    return Stamped(None, is_whole=is_whole, size_px=size_px)
+    if not content.startswith(START_OF_IMAGE) or not content.endswith(END_OF_IMAGE):
+        return Stamped(None, is_whole=False)
+    try:
+        for marker, begin, end in _segments(content):
+            if marker == COMMENT and content.startswith(PREFIX, begin):
+                stamp = content[begin + len(PREFIX) : end]
+                return Stamped(stamp.decode("ascii", errors="replace"), is_whole=True)
+    except _Damaged:
+        return Stamped(None, is_whole=False)
+    return Stamped(None, is_whole=True)
 
 
 def read_stamp(content: bytes) -> str | None:
     """Returns the fingerprint in a thumbnail; None if it has none or is not whole."""
     return look_at(content).fingerprint
+
+
+def read_size(content: bytes) -> tuple[int, int] | None:
+    """Returns the width and height in pixels of a thumbnail; None if it is damaged."""
+    try:
+        for marker, begin, end in _segments(content):
+            if marker in START_OF_FRAME and end - begin >= 5:
+                # After the sample precision, of one byte.
+                height = int.from_bytes(content[begin + 1 : begin + 3])
+                width = int.from_bytes(content[begin + 3 : begin + 5])
+                return (width, height) if width and height else None
+    except _Damaged:
+        return None
+    return None
+
+
+class _Damaged(Exception):
+    pass
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yields the marker of each segment before the image data, and where its content begins and
+    ends. Raises _Damaged."""
+    position = len(START_OF_IMAGE)
+    while position + 1 < len(content) and content[position] == MARKER:
+        marker = content[position + 1]
+        if marker == START_OF_SCAN:
+            return
+        begin, length = position + 4, int.from_bytes(content[position + 2 : position + 4])
+        position += 2 + length
+        if length < 2 or position + 1 >= len(content):
+            break
+        yield marker, begin, position
+    raise _Damaged

@@ -14,4 +14,4 @@ if "thumbnails.rendering.process" in sys.orig_argv:
     from tests.faults import decoder
     from thumbnails.rendering import render
 
-    sys.modules[render.__module__].render = decoder.render  # type: ignore[attr-defined]
+    render.render = decoder.render

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from thumbnails.models import ImageAsset, Outcome
 from thumbnails.models.recipes import UNSTAMPED
 from thumbnails.models.results import Read, Record, Result
-from thumbnails.rendering import look_at
+from thumbnails.rendering import read_size
 from thumbnails.storage.thumbnails import Cached
 
 
 def adopted(asset: ImageAsset, file: Cached) -> Result:
     """Returns the result that records this file, in the cache, as the asset's stale thumbnail."""
-    width, height = look_at(file.content).size_px or (None, None)
+    width, height = read_size(file.content) or (None, None)
     return Result(
         asset_id=asset.pk,
         outcome=Outcome.FRESH,

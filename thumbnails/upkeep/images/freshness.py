@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from io import BytesIO
 
 from thumbnails import conf
 from thumbnails.exceptions import Reason, StorageFailure, ThumbnailError
@@ -23,7 +22,7 @@ from thumbnails.models.results import (
     save_results,
 )
 from thumbnails.models.retry import retry_while_database_is_down
-from thumbnails.rendering import Facts, Recipe, Rendering, inspect
+from thumbnails.rendering import Facts, Recipe, Rendering, read_size
 from thumbnails.rendering.pool import RenderPool, never
 from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
@@ -277,11 +276,10 @@ def _found_fresh(this: _Attempt, rendered_since: datetime | None) -> Result | No
         return None
     if is_recorded:
         return Result(asset_id=asset.pk, outcome=Outcome.FRESH, content=cached.content)
-    try:
-        facts = inspect(BytesIO(cached.content), max_pixels=conf.current().max_pixels)
-    except ThumbnailError:  # damaged despite its stamp
+    size = read_size(cached.content)
+    if size is None:  # damaged despite its stamp
         return None
-    this.rendering = Rendering(content=cached.content, width=facts.width, height=facts.height)
+    this.rendering = Rendering(content=cached.content, width=size[0], height=size[1])
     return replace(
         _rendered(this), outcome=Outcome.FRESH, record=_record(this, made_at or clock.now())
     )
