@@ -1,13 +1,21 @@
 """The app's settings as one typed, validated value, read on first use and not at import."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
+
+DICT, PREFIX = "THUMBNAILS", "THUMBNAIL_"
+"""A setting is a key of the dict or, in a project without the dict, one with the prefix."""
+
+OTHER_PACKAGES = {"sorl.thumbnail": "sorl-thumbnail", "easy_thumbnails": "easy-thumbnails"}
+"""By their apps: packages whose settings have the same prefix."""
 
 RENDER_MEMORY_AT_LEAST = 256 * 2**20
 """Python and Pillow with all their libraries take half of that before they open an image."""
@@ -39,42 +47,118 @@ class ThumbnailSettings:
     """THUMBNAIL_DIR_GROUP_WRITABLE: the cache's folder is shared by the users of its group."""
 
 
-def _whole_number(name: str, default: int, lowest: int, highest: int) -> int:
-    value: Any = getattr(settings, name, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise ImproperlyConfigured(
-            f"{name} must be a whole number from {lowest:,} to {highest:,}, not {value!r}."
-        )
-    return value
+FOREIGN = (
+    "It may be meant for another package, such as sorl-thumbnail or easy-thumbnails. Put this "
+    f'app\'s own settings into {DICT} = {{…}}, with keys such as "SIZE" for {PREFIX}SIZE: then no '
+    "others are read."
+)
 
 
-def _flag(name: str, *, default: bool) -> bool:
-    value: Any = getattr(settings, name, default)
-    if not isinstance(value, bool):
-        raise ImproperlyConfigured(f"{name} must be True or False, not {value!r}.")
-    return value
+class _Reader:
+    """Reads the settings, and keeps what is wrong with them."""
+
+    def __init__(self) -> None:
+        values: Any = getattr(settings, DICT, None)
+        self.has_dict = values is not None
+        self.faults: list[str] = []
+        self.names: set[str] = set()
+        """What was read."""
+        self._is_foreign = False
+        if self.has_dict and not isinstance(values, Mapping):
+            self.faults.append(f"{DICT} must be a dict, not {values!r}.")
+            values = {}
+        self._values: Mapping[Any, Any] = values or {}
+
+    def whole_number(self, name: str, default: int, lowest: int, highest: int) -> int:
+        value = self._value(name, default)
+        if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
+            return value
+        self._refuse(name, value, int, f"a whole number from {lowest:,} to {highest:,}")
+        return default
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        value = self._value(name, default)
+        if isinstance(value, bool):
+            return value
+        self._refuse(name, value, bool, "True or False")
+        return default
+
+    def check(self) -> None:
+        """Raises ImproperlyConfigured for all faults, and for keys that were not read."""
+        known = ", ".join(sorted(self.names))
+        unknown = [key for key in self._values if key not in self.names]
+        faults = [
+            *self.faults,
+            *(f"{DICT}[{_quoted(key)}] is unknown; the keys are {known}." for key in unknown),
+        ]
+        if self._is_foreign:
+            faults.append(FOREIGN)
+        if faults:
+            raise ImproperlyConfigured(" ".join(faults))
+
+    def _value(self, name: str, default: Any) -> Any:
+        self.names.add(name)
+        if self.has_dict:
+            return self._values.get(name, default)
+        return getattr(settings, f"{PREFIX}{name}", default)
+
+    def _refuse(self, name: str, value: object, expected: type, meant: str) -> None:
+        spelled = f'{DICT}["{name}"]' if self.has_dict else f"{PREFIX}{name}"
+        self.faults.append(f"{spelled} must be {meant}, not {value!r}.")
+        if not self.has_dict:
+            self._is_foreign |= not isinstance(value, expected) or bool(other_packages())
+
+
+def _quoted(key: object) -> str:
+    return f'"{key}"' if isinstance(key, str) else repr(key)
+
+
+def _settings_of(read: _Reader) -> ThumbnailSettings:
+    return ThumbnailSettings(
+        size_px=read.whole_number("SIZE", 256, 1, 4096),
+        quality=read.whole_number("QUALITY", 85, 1, 95),
+        max_pixels=read.whole_number("MAX_PIXELS", 200_000_000, 1, 10**10),
+        max_bytes=read.whole_number("MAX_BYTES", 200 * 2**20, 1, 2**40),
+        render_seconds=read.whole_number("RENDER_SECONDS", 30, 1, 3600),
+        render_memory_bytes=read.whole_number(
+            "RENDER_MEMORY", 2**30, RENDER_MEMORY_AT_LEAST, 2**40
+        ),
+        web_renders=read.whole_number("WEB_RENDERS", 1, 1, 64),
+        web_waiting=read.whole_number("WEB_WAITING", 5, 0, 1000),
+        renders_per_minute=read.whole_number("RENDERS_PER_MINUTE", 60, 1, 1_000_000),
+        dir_group_writable=read.flag("DIR_GROUP_WRITABLE", default=False),
+    )
 
 
 @lru_cache(maxsize=1)
 def current() -> ThumbnailSettings:
-    """Returns the current settings. Raises ImproperlyConfigured, which names the setting."""
-    for alias in ("originals", "thumbnails"):
-        if alias not in settings.STORAGES:
-            raise ImproperlyConfigured(f"STORAGES has no {alias!r}: thumbnails needs one.")
-    return ThumbnailSettings(
-        size_px=_whole_number("THUMBNAIL_SIZE", 256, 1, 4096),
-        quality=_whole_number("THUMBNAIL_QUALITY", 85, 1, 95),
-        max_pixels=_whole_number("THUMBNAIL_MAX_PIXELS", 200_000_000, 1, 10**10),
-        max_bytes=_whole_number("THUMBNAIL_MAX_BYTES", 200 * 2**20, 1, 2**40),
-        render_seconds=_whole_number("THUMBNAIL_RENDER_SECONDS", 30, 1, 3600),
-        render_memory_bytes=_whole_number(
-            "THUMBNAIL_RENDER_MEMORY", 2**30, RENDER_MEMORY_AT_LEAST, 2**40
-        ),
-        web_renders=_whole_number("THUMBNAIL_WEB_RENDERS", 1, 1, 64),
-        web_waiting=_whole_number("THUMBNAIL_WEB_WAITING", 5, 0, 1000),
-        renders_per_minute=_whole_number("THUMBNAIL_RENDERS_PER_MINUTE", 60, 1, 1_000_000),
-        dir_group_writable=_flag("THUMBNAIL_DIR_GROUP_WRITABLE", default=False),
-    )
+    """Returns the current settings.
+
+    Raises ImproperlyConfigured, which names every setting that is wrong.
+    """
+    read = _Reader()
+    found = _settings_of(read)
+    read.check()
+    return found
+
+
+def has_dict() -> bool:
+    """Whether the settings are in the dict THUMBNAILS, so that others are not read."""
+    return _Reader().has_dict
+
+
+def prefixed_names() -> list[str]:
+    """Returns the names with the prefix that the project sets: `["THUMBNAIL_SIZE"]`."""
+    read = _Reader()
+    _settings_of(read)
+    return [
+        f"{PREFIX}{name}" for name in sorted(read.names) if hasattr(settings, f"{PREFIX}{name}")
+    ]
+
+
+def other_packages() -> list[str]:
+    """Returns the names of installed packages whose settings begin with THUMBNAIL_, too."""
+    return [name for app, name in OTHER_PACKAGES.items() if apps.is_installed(app)]
 
 
 @receiver(setting_changed)

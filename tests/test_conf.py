@@ -1,0 +1,73 @@
+"""The app's settings: in a dict, or under names with a prefix."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
+from pytest_django import Settings
+
+from thumbnails import conf
+
+
+def other_app(name: str) -> AppConfig:
+    """The app of another package."""
+    module = ModuleType(name)
+    module.__path__ = ["/"]
+    return AppConfig(name, module)
+
+
+def test_settings__are_read_from_the_dict_alone_if_there_is_one(settings: Settings) -> None:
+    settings.THUMBNAIL_SIZE, settings.THUMBNAIL_QUALITY = (200, 200), 70  # another package's
+    settings.THUMBNAILS = {"SIZE": 300, "DIR_GROUP_WRITABLE": True}
+    read = conf.current()
+    assert (read.size_px, read.quality, read.dir_group_writable) == (300, 85, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (
+            {"SIZE": (200, 200)},
+            r'^THUMBNAILS\["SIZE"\] must be .* from 1 to 4,096, not \(200, 200\)',
+        ),
+        (
+            {"QUALITY": 96},
+            r'^THUMBNAILS\["QUALITY"\] must be a whole number from 1 to 95, not 96\.$',
+        ),
+        ({"DIR_GROUP_WRITABLE": 1}, r'^THUMBNAILS\["DIR_GROUP_WRITABLE"\] must be True or False'),
+        ({"THUMBNAIL_SIZE": 2}, r'^THUMBNAILS\["THUMBNAIL_SIZE"\] is unknown; the keys are .*SIZE'),
+        ({1: 2}, r"^THUMBNAILS\[1\] is unknown"),
+        ([("SIZE", 2)], "^THUMBNAILS must be a dict, not "),
+        ({"SIZE": 0, "QUALITY": 0, "DIR": "/"}, r'"SIZE".*"QUALITY".*"DIR"'),
+    ],
+)
+def test_settings__a_wrong_entry_of_the_dict_is_named(
+    settings: Settings, values: object, complaint: str
+) -> None:
+    settings.THUMBNAILS = values
+    with pytest.raises(ImproperlyConfigured, match=complaint) as refused:
+        conf.current()
+    assert "sorl" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "app", "is_explained"),
+    [((200, 200), "", True), (0, "", False), (0, "sorl.thumbnail", True)],
+)
+def test_settings__a_wrong_value_that_may_be_another_packages_is_explained(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    value: object,
+    app: str,
+    is_explained: bool,
+) -> None:
+    if app:
+        monkeypatch.setitem(apps.app_configs, app, other_app(app))
+    settings.THUMBNAIL_SIZE = value
+    with pytest.raises(ImproperlyConfigured, match=r"^THUMBNAIL_SIZE must be ") as refused:
+        conf.current()
+    explanation = "another package, such as sorl-thumbnail or easy-thumbnails. Put .* THUMBNAILS = "
+    assert refused.match(explanation) if is_explained else "sorl" not in str(refused.value)
