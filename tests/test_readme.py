@@ -92,7 +92,15 @@ def test_settings__are_those_that_the_site_reads() -> None:
     source = (ROOT / "thumbsite" / "settings.py").read_text(encoding="utf-8")
     read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', source))
     assert len(read) > 20
-    assert first_cells(PAGES["docs/settings.md"]) == {*read, "PORT"}  # which `make run` reads
+    variables, _, _ = PAGES["docs/settings.md"].partition("## In another project")
+    assert first_cells(variables) == {*read, "PORT"}  # which `make run` reads
+
+
+def test_checks__are_those_of_the_app() -> None:
+    source = (ROOT / "thumbnails" / "checks.py").read_text(encoding="utf-8")
+    ids = set(re.findall(r'id="(thumbnails\.\w+)"', source))
+    _, _, foreign = PAGES["docs/settings.md"].partition("## In another project")
+    assert first_cells(foreign) == ids
 
 
 def test_api__calls_are_those_of_the_schema() -> None:

@@ -11,6 +11,7 @@ class ThumbnailsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from thumbnails import checks  # noqa: F401, PLC0415  registers them
         from thumbnails.models import ImageAsset, recipes, tokens  # noqa: PLC0415  models come after apps
         from thumbnails.upkeep.images.deletion import asset_deleted  # noqa: PLC0415
 

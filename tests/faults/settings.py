@@ -41,6 +41,7 @@ if _url := os.environ.get("FAULTS_S3_URL"):
                 "access_key": os.environ["FAULTS_S3_KEY"],
                 "secret_key": os.environ["FAULTS_S3_SECRET"],
                 "region_name": "us-east-1",
+                "file_overwrite": False,
             },
         },
     }

@@ -10,7 +10,12 @@ from typing import Any, TypeVar
 
 from django.core.checks import Tags
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    SystemCheckError,
+)
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
@@ -49,6 +54,9 @@ class ThumbnailCommand(BaseCommand):
             return super().execute(*args, **options)
         except ImproperlyConfigured as error:
             raise CommandError(str(error), returncode=WRONG_USAGE) from error
+        except SystemCheckError as error:
+            error.returncode = WRONG_USAGE
+            raise
         except UsageError as error:
             hint = " To start anyway: --ignore-space." if isinstance(error, NoSpace) else ""
             # It may contain a file's name with control characters.
@@ -119,7 +127,7 @@ class RunCommand(ThumbnailCommand):
     """A command that works on a run itself and shows its progress."""
 
     # Not those of URLs and the admin, whose modules take a fifth of a second to import.
-    requires_system_checks = (Tags.models, Tags.database)
+    requires_system_checks = (Tags.models, Tags.database, "thumbnails")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         self.stop = Stop()
