@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from pytest_django import DjangoAssertNumQueries
 
+from thumbnails.exceptions import UsageError
 from thumbnails.models import ImageAsset, SessionImage, State, TrainingSession, recipe_in_force
 from thumbnails.upkeep.selection import pages
 from thumbnails.upkeep.selection.conditions import Selection
@@ -72,8 +73,11 @@ def newest_first(selection: Selection) -> list[ImageAsset]:
     return sorted(selection.assets(), key=lambda asset: (asset.created_at, asset.pk), reverse=True)
 
 
+DAY: dict[str, Any] = {"from_date": START.date(), "to_date": START.date()}
+
+
 @pytest.mark.parametrize(
-    "others", [{}, {"session": "S"}, {"from_date": START.date(), "to_date": START.date()}]
+    "others", [{}, {"session": "S"}, DAY, {"session": "S", **DAY}, {"session": "S", "name": "1"}]
 )
 def test_page__walks_all_that_are_meant_once_and_in_order(
     images: list[ImageAsset], others: dict[str, Any]
@@ -83,6 +87,29 @@ def test_page__walks_all_that_are_meant_once_and_in_order(
         wanted = newest_first(selection)
         assert walk(selection, 7) == wanted, states
         assert walk(selection, 1000) == wanted, states
+
+
+def test_page__of_more_sessions_of_a_name_than_are_merged(
+    images: list[ImageAsset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = newest_first(Selection(session="S"))
+    for merged in (3, 2):
+        monkeypatch.setattr(pages, "SESSIONS_MERGED", merged)
+        assert walk(Selection(session="S"), 7) == wanted
+        assert pages.ids_between(Selection(session="S"), 7, 14) == [a.pk for a in wanted[7:14]]
+
+
+def test_page__of_one_of_the_sessions_of_a_name(images: list[ImageAsset]) -> None:
+    for session in TrainingSession.objects.all():
+        for selection in (
+            Selection(session_id=session.pk),
+            Selection(session_id=session.pk, session="S", **DAY),
+        ):
+            wanted = newest_first(selection)
+            assert wanted
+            assert walk(selection, 7) == wanted
+    with pytest.raises(UsageError, match="no session"):
+        pages.page(Selection(session_id=999), size=7)
 
 
 def test_page__is_cut_exactly_at_its_size(images: list[ImageAsset]) -> None:
@@ -104,7 +131,8 @@ def test_page__queries_depend_on_recipes_and_not_on_rows(
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="asks PostgreSQL for its plan")
 def test_page__is_read_off_an_index_and_never_sorted(images: list[ImageAsset]) -> None:
-    ranges = [each for states in STATES for each in pages.index_ranges(Selection(states=states))]
+    selections = [*(Selection(states=states) for states in STATES), Selection(session="S")]
+    ranges = [each for selection in selections for each in pages.index_ranges(selection)]
     with connection.cursor() as cursor:
         # A table of this size is read and sorted in no time, whatever indexes it has.
         for way in ("seqscan", "bitmapscan", "sort", "incremental_sort"):

@@ -48,6 +48,16 @@ def originals_storage() -> Storage:
     return originals.storage()
 
 
+def start_of(day: date) -> datetime:
+    """Returns the first moment of a day in the site's time zone."""
+    return timezone.make_aware(datetime.combine(day, time.min))
+
+
+def end_of(day: date) -> datetime:
+    """Returns the last moment of a day in the site's time zone."""
+    return timezone.make_aware(datetime.combine(day, time.max))
+
+
 class TrainingSessionQuerySet(models.QuerySet["TrainingSession"]):
     def told_apart(self) -> Self:
         """Shown with their ids where names repeat."""
@@ -161,16 +171,15 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         return self.filter(Exists(members))
 
     def created_from(self, day: date) -> Self:
-        return self.filter(created_at__gte=timezone.make_aware(datetime.combine(day, time.min)))
+        return self.filter(created_at__gte=start_of(day))
 
     def created_to(self, day: date) -> Self:
         """Created on or before that day."""
-        return self.filter(created_at__lte=timezone.make_aware(datetime.combine(day, time.max)))
+        return self.filter(created_at__lte=end_of(day))
 
     def generated_before(self, day: date) -> Self:
         """Whose thumbnail was made before that day began."""
-        begin = timezone.make_aware(datetime.combine(day, time.min))
-        return self.filter(thumbnail_generated_at__lt=begin)
+        return self.filter(thumbnail_generated_at__lt=start_of(day))
 
     def with_megapixels(self, at_least: float | None, below: float | None) -> Self:
         """Whose original has a number of megapixels in that range."""

@@ -298,6 +298,15 @@ def sessions_named(name: str) -> list[int]:
     return ids
 
 
+def ids_of_sessions(selection: Selection) -> list[int] | None:
+    """Returns the ids of the sessions that it selects, of only one if it names an id; None if it
+    selects by none. Raises UsageError if there are none such."""
+    if selection.session_id is not None:
+        _name_of_session(selection.session_id)
+        return [selection.session_id]
+    return None if selection.session is None else sessions_named(selection.session)
+
+
 def fields_of_session(session_id: int | None) -> dict[str, Any]:
     """Returns the fields of a selection of that one session; none for None.
 

@@ -1,18 +1,24 @@
 """Pagination of images at a cost that does not grow with their number."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
-from typing import Any
+from itertools import groupby, islice
+from typing import Any, TypeVar
 
-from django.db.models import BooleanField, F, Func, Value
+from django.db.models import BooleanField, F, Func, Q, Value
 from django.db.models.lookups import LessThan
 
 from thumbnails.models import ImageAsset, State, recipe_in_force
-from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.models.assets import ImageAssetQuerySet, end_of, start_of
+from thumbnails.upkeep.selection import conditions
 from thumbnails.upkeep.selection.conditions import Selection
+
+T = TypeVar("T")
+
+SESSIONS_MERGED = 20
+"""Of one name, each by a query of its own; more are looked for in the list of all images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,21 +45,30 @@ class IndexRange:
     assets: ImageAssetQuerySet
     recipe: str | None = None
     """Restricts them to thumbnails made by this recipe."""
+    members: Q | None = None
+    """Restricts them to those with such a membership, which is of one session."""
 
     def newest(self, *, before: tuple[datetime, int] | None = None) -> ImageAssetQuerySet:
         """Returns all of them, or those after the one with that `created_at` and id."""
         columns, values = ["created_at", "pk"], list[Any](before or ())
-        found = self.assets
+        found, restrictions = self.assets, []
+        if self.members is not None:
+            # Joined, which multiplies no image as they are of one session, and ordered by the
+            # memberships' own columns: that is an index.
+            restrictions.append(self.members)
+            columns = ["memberships__created_at", "memberships__image"]
         if self.recipe is not None:
             # As bounds and a column to order by, not as an equality: PostgreSQL might then scan
             # all assets in order of creation until it finds enough of this recipe.
             found = found.filter(thumbnail_recipe__gte=self.recipe)
             columns, values = ["thumbnail_recipe", *columns], [self.recipe, *values]
         if before is not None:
-            found = found.filter(LessThan(_row(map(F, columns)), _row(map(Value, values))))
+            later = LessThan(_row(map(F, columns)), _row(map(Value, values)))
+            restrictions.append(Q(later))
         elif self.recipe is not None:
             found = found.filter(thumbnail_recipe__lte=self.recipe)
-        return found.order_by(*(f"-{column}" for column in columns))
+        # All at once: in a filter of its own each would be of another membership.
+        return found.filter(*restrictions).order_by(*(f"-{column}" for column in columns))
 
 
 def page(selection: Selection, *, size: int, before: Position | None = None) -> Page:
@@ -67,7 +82,7 @@ def page(selection: Selection, *, size: int, before: Position | None = None) -> 
         key=lambda asset: (asset.created_at, asset.pk),
         reverse=True,
     )
-    found = list(islice(rows, size + 1))
+    found = list(islice(_each_once(rows), size + 1))
     images = found[:size]
     is_last = len(found) <= size
     return Page(
@@ -87,17 +102,31 @@ def ids_between(selection: Selection, begin: int, end: int) -> list[int]:
     if len(lists) == 1:
         return [asset_id for _, asset_id in lists[0][begin:end]]
     rows = heapq.merge(*(each[:end] for each in lists), reverse=True)
-    return [asset_id for _, asset_id in islice(rows, begin, end)]
+    return [asset_id for _, asset_id in islice(_each_once(rows), begin, end)]
 
 
 def index_ranges(selection: Selection) -> list[IndexRange]:
-    """Returns the selection as ranges that are each ordered by an index."""
+    """Returns the selection as ranges that are each ordered by an index. They may overlap."""
     if selection.states:
         return _ranges_in_state(replace(selection, states=None).assets(), selection.states)
     if selection.recipes:
         others = replace(selection, recipes=None).assets().exclude(thumbnail_path="")
         return [IndexRange(others, recipe=recipe) for recipe in selection.recipes]
+    sessions = conditions.ids_of_sessions(selection)
+    if sessions and len(sessions) <= SESSIONS_MERGED:
+        return _ranges_in_sessions(selection, sessions)
     return [IndexRange(selection.assets())]
+
+
+def _ranges_in_sessions(selection: Selection, sessions: Iterable[int]) -> list[IndexRange]:
+    condition = "session" if selection.session_id is None else "session_id"
+    assets = replace(selection, **{condition: None}).assets()
+    created = Q()
+    if selection.from_date:
+        created &= Q(memberships__created_at__gte=start_of(selection.from_date))
+    if selection.to_date:
+        created &= Q(memberships__created_at__lte=end_of(selection.to_date))
+    return [IndexRange(assets, members=Q(memberships__session=each) & created) for each in sessions]
 
 
 def _ranges_in_state(assets: ImageAssetQuerySet, states: Iterable[State]) -> list[IndexRange]:
@@ -120,6 +149,11 @@ def _ranges_in_state(assets: ImageAssetQuerySet, states: Iterable[State]) -> lis
             changed = has_file.exclude(thumbnail_source=F("source_version"))
             ranges.append(IndexRange(changed.filter(thumbnail_recipe=current)))
     return ranges
+
+
+def _each_once(rows: Iterable[T]) -> Iterator[T]:
+    """Drop those that equal the one before them."""
+    return (row for row, _ in groupby(rows))
 
 
 def _row(columns: Iterable[F | Value]) -> Func:
