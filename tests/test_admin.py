@@ -19,7 +19,7 @@ from tests.conftest import MakeAsset
 from tests.runs import start_here, work
 from tests.servers import QueueServer
 from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
-from thumbnails.models import ImageAsset, Run, State
+from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import serving
 
@@ -72,6 +72,39 @@ def test_list__filters_by_session_and_date_and_searches_names(
         page = text_of(staff_client.get(f"{LIST}?{query}"))
         assert "boat.jpg" in page
         assert "tree.jpg" not in page
+
+
+def test_list__tells_sessions_of_a_name_apart_and_shows_each_image_once(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    shared, own = make_asset(name="boat.jpg", session="Sea"), make_asset(name="fish.jpg")
+    first = shared.sessions.get()
+    assert "Sea (#" not in text_of(staff_client.get(f"{LIST}?session=Sea"))
+    other = TrainingSession.objects.create(name="Sea")
+    shared.set_sessions([first, other])
+    own.set_sessions([other])
+    page = text_of(staff_client.get(f"{LIST}?session=Sea"))
+    assert f"Sea (#{first.pk}), Sea (#{other.pk})" in page
+    assert "2 image assets" in page
+    assert page.count(">boat.jpg</a>") == 1
+    assert f'href="?session=Sea&amp;session-id={other.pk}"' in page
+    page = text_of(staff_client.get(f"{LIST}?session-id={first.pk}"))
+    assert ">boat.jpg</a>" in page
+    assert "fish.jpg" not in page
+
+
+def test_deleting_a_session__names_no_images_and_keeps_them(
+    admin_client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset(name="boat.jpg", session="Sea")
+    address = reverse("admin:thumbnails_trainingsession_delete", args=[asset.session_ids[0]])
+    page = text_of(admin_client.get(address))
+    assert "images in them, which stay: 1" in page.replace("Images", "images")
+    assert "boat.jpg" not in page
+    assert f"image {asset.pk}" not in page
+    admin_client.post(address, {"post": "yes"})
+    assert not TrainingSession.objects.exists()
+    assert ImageAsset.objects.get().session_ids == []
 
 
 def test_list__shows_what_is_stale_as_it_is_and_mends_nothing(

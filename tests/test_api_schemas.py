@@ -31,6 +31,7 @@ from thumbnails.models import (
     Run,
     RunEvent,
     RunRequest,
+    TrainingSession,
     recipe_in_force,
     recipes,
 )
@@ -324,6 +325,24 @@ def test_images__filters(
     for limit in (1, 100):  # paging keeps to the filter
         found = walk(api, "/images", limit=limit, **filled(query, world))
         assert {each["assetId"] for each in found} == named(world, expected)
+
+
+def test_images__of_one_of_two_sessions_of_a_name(
+    api: Caller, make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    shared, own = make_asset(session="Sea"), make_asset(session="Sea")
+    first = own.sessions.get()
+    other = TrainingSession.objects.create(name="Sea")
+    shared.set_sessions([other, first])
+    found = api.get(f"/images?sessionId={first.pk}").json()["images"]
+    assert [each["assetId"] for each in found] == [own.pk, shared.pk]
+    assert found[1]["sessionId"] == first.pk
+    assert found[1]["sessionIds"] == [first.pk, other.pk]
+    [only] = api.get(f"/images?sessionId={other.pk}").json()["images"]
+    assert only["assetId"] == shared.pk
+    run = started(api.post(f"/training/sessions/{other.pk}/thumbnails"))
+    assert (run["total"], run["scope"]) == (1, {"session_id": other.pk})
+    assert run["scopeText"] == f"session with the id {other.pk}"
 
 
 def test_images__queries_do_not_grow_with_the_page(

@@ -89,6 +89,7 @@ def test_regenerate__selects(run_command: RunCommand, make_asset: MakeAsset) -> 
     assert selected("--ids", f"{first},{last}") == 2
     assert selected("--ids", f"{first}-{last + 100}") == 5
     assert selected("--session", "A") == 2
+    assert selected("--session-id", str(assets[0].session_ids[0])) == 2
     assert selected("--from-date", "2026-03-31", "--to-date", "2026-03-31") == 1
     assert selected("--session", "A", "--ids", str(first)) == 1
     assert not Run.objects.exists()

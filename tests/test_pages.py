@@ -89,14 +89,22 @@ def test_page__walks_all_that_are_meant_once_and_in_order(
         assert walk(selection, 1000) == wanted, states
 
 
-def test_page__of_more_sessions_of_a_name_than_are_merged(
-    images: list[ImageAsset], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("limit", "number"), [("SESSIONS_MERGED", 2), ("MEMBERS_READ", 50)])
+@pytest.mark.parametrize("others", [{}, {"states": (State.FRESH, State.STALE)}])
+def test_page__of_large_sessions_of_a_name_and_of_many(
+    images: list[ImageAsset],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    number: int,
+    others: dict[str, Any],
 ) -> None:
-    wanted = newest_first(Selection(session="S"))
-    for merged in (3, 2):
-        monkeypatch.setattr(pages, "SESSIONS_MERGED", merged)
-        assert walk(Selection(session="S"), 7) == wanted
-        assert pages.ids_between(Selection(session="S"), 7, 14) == [a.pk for a in wanted[7:14]]
+    selection = Selection(session="S", **others)
+    wanted = newest_first(selection)
+    for _ in range(2):  # within the limit, and above it
+        assert walk(selection, 7) == wanted
+        assert pages.ids_between(selection, 7, 14) == [asset.pk for asset in wanted[7:14]]
+        assert pages.count(selection) == len(wanted)
+        monkeypatch.setattr(pages, limit, number)
 
 
 def test_page__of_one_of_the_sessions_of_a_name(images: list[ImageAsset]) -> None:
@@ -108,6 +116,7 @@ def test_page__of_one_of_the_sessions_of_a_name(images: list[ImageAsset]) -> Non
             wanted = newest_first(selection)
             assert wanted
             assert walk(selection, 7) == wanted
+            assert pages.count(selection) == len(wanted)
     with pytest.raises(UsageError, match="no session"):
         pages.page(Selection(session_id=999), size=7)
 

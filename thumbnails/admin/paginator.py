@@ -36,7 +36,7 @@ class SelectionPaginator(ImagePaginator):
         if len(self._first_ids) <= self.per_page:
             return len(self._first_ids)
         known = counts.number_of(self.selection)
-        return self.selection.assets().count() if known is None else known
+        return pages.count(self.selection) if known is None else known
 
     def page(self, number: int | str) -> ImagePage:
         number = self.validate_number(number)

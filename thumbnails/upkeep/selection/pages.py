@@ -1,16 +1,16 @@
 """Pagination of images at a cost that does not grow with their number."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
-from django.db.models import BooleanField, F, Func, Q, Value
+from django.db.models import BooleanField, F, Func, Q, QuerySet, Value
 from django.db.models.lookups import LessThan
 
-from thumbnails.models import ImageAsset, State, recipe_in_force
+from thumbnails.models import ImageAsset, SessionImage, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet, end_of, start_of
 from thumbnails.upkeep.selection import conditions
 from thumbnails.upkeep.selection.conditions import Selection
@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 SESSIONS_MERGED = 20
 """Of one name, each by a query of its own; more are looked for in the list of all images."""
+MEMBERS_READ = 20_000
+"""Of sessions, to find those in a state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,24 +100,63 @@ def ids_between(selection: Selection, begin: int, end: int) -> list[int]:
 
     For numbered pages, whose cost grows with their number. Raises UsageError as the selection.
     """
-    lists = [each.newest().values_list("created_at", "pk") for each in index_ranges(selection)]
+    lists = _newest_ids(selection)
     if len(lists) == 1:
         return [asset_id for _, asset_id in lists[0][begin:end]]
     rows = heapq.merge(*(each[:end] for each in lists), reverse=True)
     return [asset_id for _, asset_id in islice(_each_once(rows), begin, end)]
 
 
+def count(selection: Selection) -> int:
+    """Returns the number of images that match. Raises UsageError as the selection."""
+    if not _is_sessions_alone(selection):
+        return selection.assets().count()
+    sessions = conditions.ids_of_sessions(selection) or []
+    members = SessionImage.objects.filter(session__in=sessions)
+    return members.count() if len(sessions) == 1 else members.values("image").distinct().count()
+
+
 def index_ranges(selection: Selection) -> list[IndexRange]:
     """Returns the selection as ranges that are each ordered by an index. They may overlap."""
+    sessions = conditions.ids_of_sessions(selection) or []
+    if _are_read_in_order(sessions, selection):
+        return _ranges_in_sessions(selection, sessions)
     if selection.states:
         return _ranges_in_state(replace(selection, states=None).assets(), selection.states)
     if selection.recipes:
         others = replace(selection, recipes=None).assets().exclude(thumbnail_path="")
         return [IndexRange(others, recipe=recipe) for recipe in selection.recipes]
-    sessions = conditions.ids_of_sessions(selection)
-    if sessions and len(sessions) <= SESSIONS_MERGED:
-        return _ranges_in_sessions(selection, sessions)
     return [IndexRange(selection.assets())]
+
+
+def _are_read_in_order(sessions: Sequence[int], selection: Selection) -> bool:
+    """Whether their own order is the way to the selection's images."""
+    if not 0 < len(sessions) <= SESSIONS_MERGED:
+        return False
+    if not selection.states and not selection.recipes:
+        return True
+    # A state has an index of its own, which may hold a million others before the first of them.
+    members = SessionImage.objects.filter(session__in=sessions)
+    return members[: MEMBERS_READ + 1].count() <= MEMBERS_READ
+
+
+def _is_sessions_alone(selection: Selection) -> bool:
+    return not selection.is_everything and (
+        selection
+        in (Selection(session=selection.session), Selection(session_id=selection.session_id))
+    )
+
+
+def _newest_ids(selection: Selection) -> list[QuerySet[Any, tuple[datetime, int]]]:
+    """Returns lists of `created_at` and id, each newest first."""
+    sessions = conditions.ids_of_sessions(selection) or []
+    if _is_sessions_alone(selection) and _are_read_in_order(sessions, selection):
+        # From the index alone: nothing about the images themselves is asked.
+        members = SessionImage.objects.order_by("-created_at", "-image")
+        return [
+            members.filter(session=each).values_list("created_at", "image") for each in sessions
+        ]
+    return [each.newest().values_list("created_at", "pk") for each in index_ranges(selection)]
 
 
 def _ranges_in_sessions(selection: Selection, sessions: Iterable[int]) -> list[IndexRange]:
