@@ -50,6 +50,14 @@ COLUMNS = {
     "thumbnail_error_recipe": "CASE WHEN number %% 20000 = 0 THEN %(recipe)s ELSE '' END",
     "thumbnail_error_source": "CASE WHEN number %% 20000 = 0 THEN '1-1' ELSE '' END",
 }
+SESSIONS = {
+    1: ("half", "id %% 2 = 0"),
+    2: ("oldest", "id <= %(count)s / 100"),
+    3: ("ten", "id <= 10"),
+    4: ("twice", "id %% 3 = 0"),
+    5: ("twice", "id %% 7 = 0"),
+}
+"""Names and conditions on images by id; two have the same name and share images."""
 PAGES = {
     "first": "",
     "stale": "state=stale",
@@ -57,6 +65,11 @@ PAGES = {
     "failed": "state=failed",
     "fresh": "state=fresh",
     "a day": "fromDate=2023-03-01&toDate=2023-03-01",
+    "session of half": "sessionId=1",
+    "session of half, a day": "sessionId=1&fromDate=2023-03-01&toDate=2023-03-01",
+    "session of the oldest": "sessionId=2",
+    "session of ten": "sessionId=3",
+    "one of two sessions of a name": "sessionId=4",
 }
 """Queries of the API's list of images, each also measured far from its beginning."""
 FILTERS = {
@@ -72,6 +85,12 @@ FILTERS = {
     "small": "megapixels=0-1",
     "a year": "from-date=2022-01-01&to-date=2022-12-31",
     "made before a day": "generated-before=2024-03-01",
+    "session of half": "session=half",
+    "session of the oldest": "session=oldest",
+    "session of ten": "session=ten",
+    "two sessions of a name": "session=twice",
+    "one of two sessions of a name": "session-id=4",
+    "session of half, far down": "session=half&p={deep_page}",
     "far down": "p={deep_page}",
 }
 """Queries of the admin's list."""
@@ -83,6 +102,7 @@ def main(count: int) -> None:
     _in_another_process(lambda: _fill(0, FEW))
     few_ms = _in_another_process(lambda: _list_ms(_client(), ""))
     _in_another_process(lambda: _fill(FEW, count))
+    _in_another_process(lambda: _fill_sessions(count))
     # Before the client, whose imports would count as memory of the start.
     found: dict[str, Any] = _start(count)
     client = _client()
@@ -144,6 +164,20 @@ def _fill(first: int, last: int) -> None:
             },
         )
         cursor.execute("VACUUM ANALYZE thumbnails_imageasset")
+
+
+def _fill_sessions(count: int) -> None:
+    from thumbnails.models import TrainingSession  # noqa: PLC0415
+
+    with connection.cursor() as cursor:
+        for session_id, (name, condition) in SESSIONS.items():
+            TrainingSession.objects.create(pk=session_id, name=name)
+            cursor.execute(
+                "INSERT INTO thumbnails_sessionimage (session_id, image_id, created_at) "  # noqa: S608  no user's text
+                f"SELECT %(session)s, id, created_at FROM thumbnails_imageasset WHERE {condition}",
+                {"session": session_id, "count": count},
+            )
+        cursor.execute("VACUUM ANALYZE thumbnails_sessionimage")
 
 
 def _start(count: int) -> dict[str, float]:
