@@ -117,6 +117,7 @@ def _set_environment(database_url: str, redis_url: str, home: Path) -> None:
         PROXIES="0",
         THUMBNAIL_DIR=str(home / "thumbnails"),
         ORIGINALS_DIR=str(home / "originals"),
+        ORIGINALS_DIRS="",
         # Playwright keeps an event loop in the thread that runs the tests; no test is async.
         DJANGO_ALLOW_ASYNC_UNSAFE="1",
     )

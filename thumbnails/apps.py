@@ -13,9 +13,11 @@ class ThumbnailsConfig(AppConfig):
     def ready(self) -> None:
         from thumbnails import checks  # noqa: F401, PLC0415  registers them
         from thumbnails.models import ImageAsset, recipes, tokens  # noqa: PLC0415  models come after apps
+        from thumbnails.storage.originals import check_roots  # noqa: PLC0415
         from thumbnails.upkeep.images.deletion import asset_deleted  # noqa: PLC0415
 
         conf.current()  # an invalid setting stops every process at startup
+        check_roots()
         request_started.connect(recipes.announce_with_first_request)
         post_delete.connect(asset_deleted, sender=ImageAsset)
         # Without a sender: a proxy of the user model is a sender of its own.

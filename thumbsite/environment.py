@@ -70,6 +70,21 @@ def path(name: str, default: Path) -> Path:
     return value
 
 
+def folders(name: str) -> dict[str, Path]:
+    """Returns the folders of a list like `photos=/export/photos,nas=/mnt/nas` by their names."""
+    found: dict[str, Path] = {}
+    for word in words(name):
+        title, is_given, folder = word.partition("=")
+        if not is_given or title in found:
+            fault = f"names {title} twice" if is_given else f"has {word!r}"
+            raise ImproperlyConfigured(
+                f"{name} must be a list like photos=/export/photos,nas=/mnt/nas, with each name "
+                f"once; it {fault}."
+            )
+        found[title] = Path(folder)
+    return found
+
+
 def package(name: str) -> Path:
     """Returns the folder of an installed package, without importing it."""
     spec = find_spec(name)

@@ -50,6 +50,7 @@ THUMBNAIL_RENDERS_PER_MINUTE = environment.integer("THUMBNAIL_RENDERS_PER_MINUTE
 THUMBNAIL_DIR = environment.path("THUMBNAIL_DIR", Path("/tmp/thumbnails"))  # noqa: S108  the contract
 THUMBNAIL_DIR_GROUP_WRITABLE = environment.boolean("THUMBNAIL_DIR_GROUP_WRITABLE", default=False)
 ORIGINALS_DIR = environment.path("ORIGINALS_DIR", VAR_DIR / "originals")
+ORIGINALS_DIRS = environment.folders("ORIGINALS_DIRS")
 
 # --- Database -----------------------------------------------------------------------------------
 SQLITE_OPTIONS = {
@@ -135,8 +136,8 @@ STORAGES = {
         "OPTIONS": PUBLIC_MODES,
     },
     "originals": {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": ORIGINALS_DIR},
+        "BACKEND": "thumbnails.storage.roots.OriginalsStorage",
+        "OPTIONS": {"location": ORIGINALS_DIR, "roots": ORIGINALS_DIRS},
     },
     "thumbnails": {
         "BACKEND": "thumbnails.storage.thumbnails.ThumbnailStorage",

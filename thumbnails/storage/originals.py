@@ -1,4 +1,7 @@
-"""The originals' storage (`STORAGES["originals"]`); rendering never writes to it."""
+"""The originals' storage (`STORAGES["originals"]`); rendering never writes to it.
+
+It may have several roots, each with timeouts of its own: see `thumbnails.storage.roots`.
+"""
 
 import os
 import stat
@@ -9,15 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from django.core.files.storage import FileSystemStorage, Storage, storages
+from django.core.files.storage import Storage, storages
 
 from thumbnails import conf
-from thumbnails.exceptions import SourceMissing, StorageFailure, TooLarge
+from thumbnails.exceptions import SourceMissing, StorageFailure, ThumbnailError, TooLarge
 from thumbnails.rendering import Spool
 from thumbnails.storage.deadlines import within
 from thumbnails.storage.errors import Absent, translated
+from thumbnails.storage.links import open_within
+from thumbnails.storage.roots import PLACE, Located, OriginalsStorage, resolved_folder
 
-PLACE = "originals"
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 TRIES = 5
 """How often an original that changes meanwhile is read."""
@@ -38,12 +42,40 @@ def storage() -> Storage:
     return storages["originals"]
 
 
-def folders() -> dict[str, Path]:
+def locate(name: str) -> Located:
+    """Returns where the original of that name is.
+
+    Raises SuspiciousFileOperation for a name that leads out of its root.
+    """
     store = storage()
-    return {"": Path(store.location).resolve()} if isinstance(store, FileSystemStorage) else {}
+    return store.locate(name) if isinstance(store, OriginalsStorage) else Located("", store, name)
+
+
+def roots() -> list[str]:
+    """Returns the names of the roots beside the main folder."""
+    store = storage()
+    return list(store.roots) if isinstance(store, OriginalsStorage) else []
+
+
+def root_of(name: str) -> str:
+    """Returns the name of the root that the original is in; empty for the main folder."""
+    root = name.partition("/")[0]
+    return root if root in roots() else ""
+
+
+def folders() -> dict[str, Path]:
+    """Returns the folders of the roots that are on disk, with links resolved; the main folder is
+    under "". Without those whose disk hangs."""
+    store = storage()
+    if isinstance(store, OriginalsStorage):
+        return store.folders()
+    main = resolved_folder(store, place=PLACE)
+    return {} if main is None else {"": main}
 
 
 def name_of(path: Path, known: Mapping[str, Path] | None = None) -> str | None:
+    """Returns the original's name of an absolute path without links; None if it is below no root
+    on disk. `known` are the `folders()`, for whoever asks for many names."""
     for root, folder in (folders() if known is None else known).items():
         if path.is_relative_to(folder):
             name = path.relative_to(folder).as_posix()
@@ -53,9 +85,24 @@ def name_of(path: Path, known: Mapping[str, Path] | None = None) -> str | None:
 
 def is_folder(name: str) -> bool:
     """Whether there is a folder of that name instead of a file; False if that cannot be told."""
-    with suppress(OSError, NotImplementedError):
-        return stat.S_ISDIR(os.stat(storage().path(name)).st_mode)  # noqa: PTH116
+    with suppress(ThumbnailError, OSError, NotImplementedError):
+        located = locate(name)
+        path = located.storage.path(located.name)
+        found = partial(os.path.isdir, path)
+        return within(conf.current().render_seconds, found, place=located.place)
     return False
+
+
+def check_roots() -> None:
+    """To be called at the start of a process.
+
+    Raises ImproperlyConfigured, with a remedy, if the folders of two roots are not separate, or
+    if the main folder has originals that a root hides. An unavailable disk does not prevent the
+    start.
+    """
+    store = storage()
+    if isinstance(store, OriginalsStorage) and store.roots:
+        store.check(cache=resolved_folder(storages["thumbnails"], place="thumbnails"))
 
 
 def modes() -> tuple[int, int]:
@@ -64,7 +111,7 @@ def modes() -> tuple[int, int]:
     They are the storage's own or Django's FILE_UPLOAD_PERMISSIONS and
     FILE_UPLOAD_DIRECTORY_PERMISSIONS. By default other users of the machine cannot read them.
     """
-    store = storage()
+    store = locate("").storage
     file_mode = getattr(store, "file_permissions_mode", None)
     folder_mode = getattr(store, "directory_permissions_mode", None)
     return file_mode or FILE_MODE, folder_mode or FOLDER_MODE
@@ -78,38 +125,38 @@ def source_version(name: str, *, patience_seconds: float | None = None) -> str:
     """
     seconds = patience_seconds or conf.current().render_seconds
     with _translated(name):
-        return within(seconds, partial(_version_in, storage(), name), place=PLACE)
+        located = locate(name)
+        return within(seconds, partial(_version_in, located), place=located.place)
 
 
 @contextmanager
 def read(name: str) -> Iterator[Original]:
     """Yields the original's bytes and their version.
 
-    Raises as `source_version`, and TooLarge for a file of more than THUMBNAIL_MAX_BYTES.
+    Raises as `source_version`, TooLarge for a file of more than THUMBNAIL_MAX_BYTES, and
+    Unsupported for a link that leads out of a root.
     """
     settings = conf.current()
     with _translated(name):
+        located = locate(name)
         original = within(
             settings.render_seconds,
-            partial(_read, storage(), name, settings.max_bytes),
-            place=PLACE,
+            partial(_read, located, name, settings.max_bytes),
+            place=located.place,
             discard=lambda late: late.spool.close(),
         )
     with original.spool:
         yield original
 
 
-def _read(store: Storage, name: str, max_bytes: int) -> Original:
+def _read(located: Located, name: str, max_bytes: int) -> Original:
     """Read it again if it changes meanwhile, up to TRIES times."""
+    copy = _copy_object if located.folder is None else _copy_file
     spool = Spool()
     try:
         for _ in range(TRIES):
             spool.clear()
-            version = (
-                _copy_file(store.path(name), spool, max_bytes)
-                if isinstance(store, FileSystemStorage)
-                else _copy_object(store, name, spool, max_bytes)
-            )
+            version = copy(located, spool, max_bytes)
             if version is not None:
                 return Original(version, spool)
             time.sleep(YOUNG_SECONDS)
@@ -120,10 +167,9 @@ def _read(store: Storage, name: str, max_bytes: int) -> Original:
     raise StorageFailure(f"The original {name} cannot be read: it changes all the time.")
 
 
-def _copy_file(path: str, spool: Spool, max_bytes: int) -> str | None:
+def _copy_file(located: Located, spool: Spool, max_bytes: int) -> str | None:
     """The version of what was copied; None if it changed meanwhile, or may have."""
-    # O_NONBLOCK: opening a pipe would wait for its other end.
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = _opened(located)
     try:
         before = os.fstat(file)
         if not stat.S_ISREG(before.st_mode):
@@ -138,12 +184,24 @@ def _copy_file(path: str, spool: Spool, max_bytes: int) -> str | None:
     return None if 0 <= time.time() - after.st_mtime < YOUNG_SECONDS else version_from(after)
 
 
-def _copy_object(store: Storage, name: str, spool: Spool, max_bytes: int) -> str | None:
-    before = _version_in(store, name)
-    check_size(store.size(name), max_bytes)
-    with store.open(name, "rb") as file:
+def _opened(located: Located) -> int:
+    with located.told_from_away():
+        if located.root and located.folder is not None:
+            # Others than the site may write to a root: no link of theirs may lead to an image
+            # that is not theirs.
+            folder = Path(located.folder).resolve()
+            return open_within(folder / located.name, folder)
+        path = located.storage.path(located.name)
+        # O_NONBLOCK: opening a pipe would wait for its other end.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _copy_object(located: Located, spool: Spool, max_bytes: int) -> str | None:
+    before = _version_in(located)
+    check_size(located.storage.size(located.name), max_bytes)
+    with located.storage.open(located.name, "rb") as file:
         spool.write(file.chunks())
-    return before if _version_in(store, name) == before else None
+    return before if _version_in(located) == before else None
 
 
 def check_size(size_bytes: int, max_bytes: int) -> None:
@@ -152,11 +210,13 @@ def check_size(size_bytes: int, max_bytes: int) -> None:
         raise TooLarge(f"{size_bytes:,} bytes are more than the {max_bytes:,} allowed.")
 
 
-def _version_in(store: Storage, name: str) -> str:
-    if isinstance(store, FileSystemStorage):
-        return version_from(os.stat(store.path(name)))  # noqa: PTH116  faster than pathlib
-    modified = store.get_modified_time(name).timestamp()
-    return f"{store.size(name)}-{int(modified * 1e6)}"
+def _version_in(located: Located) -> str:
+    if located.folder is not None:
+        with located.told_from_away():
+            path = located.storage.path(located.name)
+            return version_from(os.stat(path))  # noqa: PTH116  faster than pathlib
+    modified = located.storage.get_modified_time(located.name).timestamp()
+    return f"{located.storage.size(located.name)}-{int(modified * 1e6)}"
 
 
 def version_from(found: os.stat_result) -> str:

@@ -1,11 +1,9 @@
 """Files to import: opened once, inspected and copied through that one descriptor.
 
-The owner of a folder may replace its contents during the import: a file by a link to another
-user's image, a folder by a link, a checked file by another one. So a path is opened component by
-component without following links, and no name is looked up twice.
+The owner of a folder may replace its contents during the import, also a checked file by another
+one.
 """
 
-import errno
 import os
 import re
 import secrets
@@ -18,16 +16,9 @@ from thumbnails.exceptions import SourceMissing, StorageFailure, Unsupported
 from thumbnails.storage import originals
 from thumbnails.storage.errors import Absent, translated, translated_writing
 from thumbnails.storage.folders import make_folders
+from thumbnails.storage.links import FILE, open_within
 
-FOLDER: int = (
-    # Where supported: passing through a folder needs no permission to list it.
-    getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-)
-# Neither waits for the other end of a pipe nor acquires a controlling terminal.
-FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-LINK_IN_THE_WAY = {errno.ELOOP, errno.ENOTDIR}
-"""What opening a link fails with under O_NOFOLLOW: for a file, for a folder."""
 PIECE_BYTES = 2**20
 PART_NAME = re.compile(r"\.import-[0-9a-f]{16}\.part")
 """An incomplete copy: its import is running, or died."""
@@ -107,37 +98,10 @@ def opened(path: Path, *, within: Path | None) -> Iterator[Source]:
     """
     try:
         with translated(f"{path.name} cannot be read"):
-            fd = os.open(path, FILE) if within is None else _open_within(path, within)
+            fd = os.open(path, FILE) if within is None else open_within(path, within)
     except Absent as error:
         raise SourceMissing(f"{path.name} is gone.") from error
     try:
         yield Source(fd, path)
     finally:
         os.close(fd)
-
-
-def _open_within(path: Path, within: Path) -> int:
-    try:
-        return _open_without_links(path)
-    except OSError as error:
-        if error.errno not in LINK_IN_THE_WAY:
-            raise
-    path.stat()  # fails after 40 links, where `realpath` would exhaust Python's stack
-    target = Path(os.path.realpath(path, strict=True))
-    if not target.is_relative_to(within):
-        raise Unsupported(f"A link leads out of {within}; name its target to import that.")
-    return _open_without_links(target)
-
-
-def _open_without_links(path: Path) -> int:
-    """Open an absolute path component by component: none can be replaced by a link."""
-    root, *folders, name = path.parts
-    here = os.open(root, FOLDER)
-    try:
-        for folder in folders:
-            below = os.open(folder, FOLDER, dir_fd=here)
-            os.close(here)
-            here = below
-        return os.open(name, FILE | os.O_NOFOLLOW, dir_fd=here)
-    finally:
-        os.close(here)

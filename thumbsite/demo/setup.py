@@ -49,7 +49,7 @@ DEFAULTS = {
 # What the site's settings read: other commands of this checkout need the same.
 SETTINGS = {
     *("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "DATABASE_SECONDS", "DATABASE_URL", "DEBUG"),
-    *("HTTPS", "ORIGINALS_DIR", "REDIS_URL", "SECRET_KEY"),
+    *("HTTPS", "ORIGINALS_DIR", "ORIGINALS_DIRS", "REDIS_URL", "SECRET_KEY"),
 }
 SETTINGS_PREFIX = "THUMBNAIL_"
 

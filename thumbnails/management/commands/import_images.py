@@ -31,8 +31,10 @@ PIECE_BYTES = 2**20
 class Command(ThumbnailCommand):
     help = (
         "Record the pictures at or below PATH, recognized by their header and not by their name. A "
-        "file under ORIGINALS_DIR is recorded where it lies, any other is copied there. Run again, "
-        "it adds what is new and updates what has changed. Links that lead out of PATH are refused."
+        "file below ORIGINALS_DIR or a folder of ORIGINALS_DIRS is recorded where it lies, any "
+        "other is copied to ORIGINALS_DIR. A PATH that does not exist and begins with a root's "
+        "name is in that root. Run again, it adds what is new and updates what has changed. Links "
+        "that lead out of PATH are refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -5,7 +5,7 @@ in a temporary database on disk.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -97,6 +97,7 @@ class TableImport:
         self._seen = _Seen()
         self._sessions = _Sessions()
         self._last_reserved = 0
+        self._folders = originals.folders()
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +130,7 @@ class TableImport:
     # --- one batch ----------------------------------------------------------------------------
 
     def _import_batch(self, batch: list[tuple[int, Row | BadRow]]) -> list[RowResult]:
-        rows, results = _named(batch)
+        rows, results = _named(batch, self._folders)
         self._seen.load(rows)
         known = ImageAsset.objects.in_bulk([row.id for row, _ in rows])
         owners = dict(
@@ -295,7 +296,7 @@ class TableImport:
 
 
 def _named(
-    batch: list[tuple[int, Row | BadRow]],
+    batch: list[tuple[int, Row | BadRow]], folders: Mapping[str, Path]
 ) -> tuple[list[tuple[Row, str]], list[RowResult]]:
     """Returns the rows with the names of their originals, and the results of bad ones."""
     rows, refused = [], []
@@ -303,18 +304,18 @@ def _named(
         try:
             if isinstance(row, BadRow):
                 raise row
-            rows.append((row, _name(row)))
+            rows.append((row, _name(row, folders)))
         except BadRow as bad:
             refused.append(RowResult(line, RowOutcome.REFUSED, bad))
     return rows, refused
 
 
-def _name(row: Row) -> str:
+def _name(row: Row, folders: Mapping[str, Path]) -> str:
     """The original's name. Raises BadRow for a path that is not below any folder of originals."""
     path = Path(row.path)
     name: str | None
     if path.is_absolute():
-        name = originals.name_of(_resolved(path.parent) / path.name)
+        name = originals.name_of(_resolved(path.parent) / path.name, folders)
         if name is None:
             raise BadRow(Problem.PATH, f"{row.path} is in none of the folders of originals.")
     elif not path.parts or ".." in path.parts:

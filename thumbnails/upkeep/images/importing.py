@@ -8,23 +8,29 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
 from django.core.files import File
-from django.core.files.storage import FileSystemStorage
 from django.db import transaction
 from django.db.models import F
 
 from thumbnails import conf
-from thumbnails.exceptions import Reason, ThumbnailError, Unsupported, UsageError
+from thumbnails.exceptions import (
+    Reason,
+    SourceMissing,
+    StorageFailure,
+    ThumbnailError,
+    Unsupported,
+    UsageError,
+)
 from thumbnails.models import ImageAsset, SessionImage, TrainingSession
 from thumbnails.models.assets import NAME_LENGTH
 from thumbnails.models.results import NO_FAILURE, NO_THUMBNAIL
 from thumbnails.rendering import Facts
-from thumbnails.storage import originals, sources
+from thumbnails.storage import listing, originals, sources
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.errors import translated_writing
 from thumbnails.upkeep.images import pools
@@ -63,12 +69,17 @@ class Found:
     path: Path
     name: str
     """Its name in the originals' storage."""
-    target: Path
-    """The path of the original."""
+    target: Path | None
+    """The path of the original; None if it is not on disk."""
     named: Path
     """The path given by the caller, resolved: no link may lead out of it."""
     is_hidden: bool = False
     """It is to be skipped."""
+    root: Path | None = None
+    """The folder of the root that it is in, unless that is the main one: no link of a recorded
+    original may lead out of it."""
+    error: ThumbnailError | None = None
+    """Why it cannot be imported."""
 
     @property
     def is_in_place(self) -> bool:
@@ -78,30 +89,64 @@ class Found:
 def find_files(paths: Iterable[Path], *, with_hidden: bool = False) -> Iterator[Found]:
     """Yields all files at or below the paths, in order of their names.
 
-    Links to folders are not followed, and the cache is skipped. Below a path, hidden files and
-    folders (whose name begins with a dot) are marked `is_hidden`, and hidden folders are not
-    entered, unless `with_hidden`. Raises UsageError for a path that does not exist.
+    A path that does not exist, and whose first component is a root's name, is in that root:
+    `bucket/2019` is listed by the root's storage. Links to folders are not followed, and the cache
+    is skipped. Below a path, hidden files and folders (whose name begins with a dot) are marked
+    `is_hidden`, and hidden folders are not entered, unless `with_hidden`. Raises UsageError for a
+    path that does not exist.
     """
-    root = _originals_root()
+    folders = originals.folders()
     cache_root = cache.folder()
     for given in paths:
-        named = _existing(given)
+        if (name := _name_in_storage(given, folders)) is not None:
+            yield from _objects_below(name, given, with_hidden=with_hidden)
+            continue
+        named = _existing(given, folders)
         if cache_root is not None and named.is_relative_to(cache_root):
             continue
+        if "" not in folders and originals.name_of(named, folders) is None:
+            raise UsageError("Only originals that are kept in a folder can be imported by path.")
         for path in _files_below(named, cache_root, with_hidden=with_hidden):
             is_hidden = _is_hidden(path.name) and path != named and not with_hidden
-            if not path.is_relative_to(root):
-                name = f"imported/{_copied_name(path, named)}"
-                yield Found(path, name, root / name, named, is_hidden)
-            elif not sources.PART_NAME.fullmatch(path.name):
-                yield Found(path, path.relative_to(root).as_posix(), path, named, is_hidden)
+            yield from _found(path, named, folders, is_hidden=is_hidden)
+
+
+def _found(
+    path: Path, named: Path, folders: dict[str, Path], *, is_hidden: bool
+) -> Iterator[Found]:
+    name = originals.name_of(path, folders)
+    if name is None:
+        name = f"imported/{_copied_name(path, named)}"
+        yield Found(path, name, folders[""] / name, named, is_hidden)
+    elif not sources.PART_NAME.fullmatch(path.name):
+        root = originals.root_of(name)
+        yield Found(path, name, path, named, is_hidden, folders[root] if root else None)
+
+
+def _objects_below(name: str, given: Path, *, with_hidden: bool) -> Iterator[Found]:
+    """Yields the originals of a root that is not on disk."""
+    entries = listing.entries_below(name, with_hidden=with_hidden)
+    first = next(entries, None)
+    if first is None:
+        try:
+            originals.source_version(name)
+        except SourceMissing:
+            raise UsageError(f"There is no file or folder {given}.") from None
+        except StorageFailure:
+            pass  # the import refuses it, and says why
+        first = listing.Entry(name)
+    for entry in chain([first], entries):
+        path = Path(entry.name)
+        is_skipped = _is_hidden(path.name) and entry.name != name and not with_hidden
+        is_hidden = is_skipped and entry.error is None
+        yield Found(path, entry.name, None, path, is_hidden, error=entry.error)
 
 
 def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[ImportResult]:
     """Record each file once, and put new ones into the first session of that name, if one is given.
 
-    Yields the results. A file outside the originals' folder is copied there. Nothing is decoded. A
-    bad file is refused; raises UsageError for a bad session name.
+    Yields the results. A file that is in no root is copied to the main folder. Nothing is decoded.
+    A bad file is refused; raises UsageError for a bad session name.
     """
     group = _session(session) if session else None
     remaining = iter(files)
@@ -198,11 +243,15 @@ def _import_one(found: Found, asset: ImageAsset) -> ImportResult:
 
 def _take(found: Found, asset: ImageAsset) -> ImportOutcome:
     """Set the asset's facts from the file, and copy the file if necessary."""
+    if found.error is not None:
+        raise found.error
     is_new = not asset.pk
     if is_new:
         check_name(found.name)
-    # An original that is recorded already may be a link: it is the site's own.
-    within = None if found.is_in_place and not is_new else found.named
+    if found.target is None:
+        return _take_object(found, asset)
+    # An original that is recorded already may be a link: it is the site's own in the main folder.
+    within = found.root if found.is_in_place and not is_new else found.named
     with sources.opened(found.path, within=within) as source:
         if asset.source_version == source.version and _is_stored(found):
             return ImportOutcome.KNOWN
@@ -216,6 +265,19 @@ def _take(found: Found, asset: ImageAsset) -> ImportOutcome:
         else:
             source.copy_to(found.target)
     _set(asset, facts, source.version)
+    return ImportOutcome.ADDED if is_new else ImportOutcome.UPDATED
+
+
+def _take_object(found: Found, asset: ImageAsset) -> ImportOutcome:
+    if asset.source_version and asset.source_version == originals.source_version(found.name):
+        return ImportOutcome.KNOWN
+    with originals.read(found.name) as original:
+        version = original.version
+        facts = pools.worker_pool(large=False).inspect(
+            original.spool, name=found.path.name, max_pixels=conf.current().max_pixels
+        )
+    is_new = not asset.pk
+    _set(asset, facts, version)
     return ImportOutcome.ADDED if is_new else ImportOutcome.UPDATED
 
 
@@ -233,7 +295,7 @@ def check_name(name: str) -> None:
 def _is_stored(found: Found) -> bool:
     """Whether the original exists: a copy may have been lost."""
     with suppress(OSError):
-        return found.target.exists()
+        return found.target is not None and found.target.exists()
     return False
 
 
@@ -243,14 +305,27 @@ def _set(asset: ImageAsset, facts: Facts, source_version: str) -> None:
     asset.source_version = source_version
 
 
-def _existing(given: Path) -> Path:
-    try:
-        path = given.resolve()
-        if path.exists():
-            return path
-    except (OSError, RuntimeError):  # name too long, circular links
-        pass
+def _name_in_storage(given: Path, folders: dict[str, Path]) -> str | None:
+    """The name of what is in a root that is not on disk; None if `given` is anything else."""
+    name = given.as_posix()
+    root = originals.root_of(name)
+    return name if root and root not in folders and not _exists(given) else None
+
+
+def _existing(given: Path, folders: dict[str, Path]) -> Path:
+    if _exists(given):
+        return given.resolve()
+    root = originals.root_of(given.as_posix())
+    if root and _exists(path := folders[root].joinpath(*given.parts[1:])):
+        return path.resolve()
     raise UsageError(f"There is no file or folder {given}.")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.resolve().exists()
+    except (OSError, RuntimeError):  # name too long, circular links
+        return False
 
 
 def _is_hidden(name: str) -> bool:
@@ -301,13 +376,6 @@ def _copied_name(file: Path, given: Path) -> str:
     base = given if given.is_dir() else given.parent
     digest = hashlib.sha256(os.fsencode(base)).hexdigest()[:8]
     return f"{base.name or 'root'}-{digest}/{file.relative_to(base).as_posix()}"
-
-
-def _originals_root() -> Path:
-    store = originals.storage()
-    if not isinstance(store, FileSystemStorage):
-        raise UsageError("Only originals that are kept in a folder can be imported by path.")
-    return Path(store.location).resolve()
 
 
 def is_text(name: str) -> bool:
