@@ -126,30 +126,30 @@ def verb(name: str) -> list[Page]:
 
 TABLE: dict[str, list[Page]] = {
     # --- the public's ------------------------------------------------------------------------
-    "thumbnails:gallery": public(),
+    "thumbnails_gallery:gallery": public(),
     "thumbnails:thumbnail": public(),
     # --- the API -----------------------------------------------------------------------------
-    "thumbnails:api:openapi-json": public(),
-    "thumbnails:api:openapi-view": public(),
-    "thumbnails:api:api-root": public(404),
+    "thumbnails_api:openapi-json": public(),
+    "thumbnails_api:openapi-view": public(),
+    "thumbnails_api:api-root": public(404),
     "api/v1/": public(404),  # all that there is not
-    "thumbnails:api:healthz": public(),
-    "thumbnails:api:readyz": public(),
-    "thumbnails:api:image-thumbnail": public(id="asset"),
-    "thumbnails:api:image": operation(VIEW_IMAGES, id="asset"),
-    "thumbnails:api:images": operation(VIEW_IMAGES),
-    "thumbnails:api:show_statistics": operation(VIEW_IMAGES),
-    "thumbnails:api:generate": operation(REGENERATE, method="POST", id="asset"),
-    "thumbnails:api:regenerate_session": operation(
+    "thumbnails_api:healthz": public(),
+    "thumbnails_api:readyz": public(),
+    "thumbnails_api:image-thumbnail": public(id="asset"),
+    "thumbnails_api:image": operation(VIEW_IMAGES, id="asset"),
+    "thumbnails_api:images": operation(VIEW_IMAGES),
+    "thumbnails_api:show_statistics": operation(VIEW_IMAGES),
+    "thumbnails_api:generate": operation(REGENERATE, method="POST", id="asset"),
+    "thumbnails_api:regenerate_session": operation(
         REGENERATE, method="POST", good=202, id="session"
     ),
-    "thumbnails:api:regenerate": operation(REGENERATE, method="POST", good=202),
-    "thumbnails:api:purge": operation(PURGE, method="POST", good=202),
-    "thumbnails:api:runs": operation(*API_RUNS),
-    "thumbnails:api:run": operation(*API_RUNS, id="run"),
-    "thumbnails:api:cancel": verb("cancel"),
-    "thumbnails:api:resume": verb("resume"),
-    "thumbnails:api:retry": verb("retry"),
+    "thumbnails_api:regenerate": operation(REGENERATE, method="POST", good=202),
+    "thumbnails_api:purge": operation(PURGE, method="POST", good=202),
+    "thumbnails_api:runs": operation(*API_RUNS),
+    "thumbnails_api:run": operation(*API_RUNS, id="run"),
+    "thumbnails_api:cancel": verb("cancel"),
+    "thumbnails_api:resume": verb("resume"),
+    "thumbnails_api:retry": verb("retry"),
     # --- the admin ---------------------------------------------------------------------------
     "admin:index": [Page(needs=ANY_STAFF)],
     "admin:login": public(200, 302),

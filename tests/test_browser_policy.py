@@ -68,7 +68,7 @@ def open_page(page: Page, url: str) -> None:
 
 ARGUMENTS = {"app_label": "thumbnails", "kind": "regenerate", "verb": "cancel"}
 """Of URLs; any other argument is the key of an object."""
-NO_PAGES = ("thumbnails:api:", "thumbnails:thumbnail", "admin:view_on_site")
+NO_PAGES = ("thumbnails_api:", "thumbnails:thumbnail", "admin:view_on_site")
 QUEUE_PAGES = ("django_rq:", "admin:django_rq_")  # they have a test of their own
 
 
@@ -94,7 +94,7 @@ def argument(view: str, name: str) -> object:
 
 def pages(client: Client) -> dict[str, str]:
     """The paths of all pages that the URLconf has, by the names of their views."""
-    found = {"thumbnails:api:openapi-view": reverse("thumbnails:api:openapi-view")}
+    found = {"thumbnails_api:openapi-view": reverse("thumbnails_api:openapi-view")}
     for view, pattern in named_patterns(get_resolver().url_patterns):
         if view.startswith((*NO_PAGES, *QUEUE_PAGES)):
             continue
@@ -136,7 +136,7 @@ def test_policy__is_met_by_every_page(
         open_page(page, live_server.url + path)
 
     assert {
-        "thumbnails:gallery",
+        "thumbnails_gallery:gallery",
         "admin:index",
         "admin:password_change",
         "admin:thumbnails_cache_changelist",
@@ -179,7 +179,7 @@ def test_policy__is_met_while_staff_work(
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#secret")).to_be_visible()
 
-    open_page(page, live_server.url + reverse("thumbnails:api:openapi-view"))
+    open_page(page, live_server.url + reverse("thumbnails_api:openapi-view"))
     operation = page.locator(".opblock", has=page.get_by_text("/api/v1/images", exact=True))
     operation.locator(".opblock-summary-control").click()
     operation.get_by_role("button", name="Try it out").click()

@@ -1,6 +1,8 @@
+"""The public thumbnails; the gallery and the API have modules of URLs of their own."""
+
 from django.urls import path, register_converter
 
-from thumbnails import api, views
+from thumbnails import views
 
 
 class AssetIdConverter:
@@ -25,12 +27,15 @@ class ShardConverter:
         return value
 
 
-register_converter(AssetIdConverter, "asset_id")
-register_converter(ShardConverter, "shard")
+# A project's own converters may not have the same names.
+register_converter(AssetIdConverter, "thumbnails_asset_id")
+register_converter(ShardConverter, "thumbnails_shard")
 
 app_name = "thumbnails"
 urlpatterns = [
-    path("thumbnails/<shard:shard>/<asset_id:asset_id>.jpg", views.thumbnail, name="thumbnail"),
-    path("", views.gallery, name="gallery"),
-    path("api/v1/", api.urls),
+    path(
+        "thumbnails/<thumbnails_shard:shard>/<thumbnails_asset_id:asset_id>.jpg",
+        views.thumbnail,
+        name="thumbnail",
+    )
 ]

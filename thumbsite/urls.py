@@ -18,6 +18,8 @@ def nothing_here(*_: object, **__: object) -> NoReturn:
 
 urlpatterns = [
     path("", include("thumbnails.urls")),  # first: what the public asks for most
+    path("", include("thumbnails.gallery_urls")),
+    path("api/v1/", include("thumbnails.api.urls")),
     path("admin/django_rq/", include("django_rq.urls")),
     path("admin/password_change/", admin.site.admin_view(change_own_password, cacheable=True)),
     # "View on site": no model here has such a page, and django-rq's have no table to look in.

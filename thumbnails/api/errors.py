@@ -158,7 +158,7 @@ def _not_dispatched(_: HttpRequest, error: Any) -> HttpResponse:
 def _run_of(error: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
     """The headers and members of a problem that describe the error's run."""
     run = RunOut.of(error.run, error.run.progress())
-    address = reverse("thumbnails:api:run", args=[error.run.pk])
+    address = reverse("thumbnails_api:run", args=[error.run.pk])
     return {
         "headers": {**(headers or {}), "Location": address},
         "run": run.model_dump(mode="json", by_alias=True),

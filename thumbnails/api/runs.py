@@ -261,7 +261,7 @@ def _once(
 
 
 def _accepted(response: HttpResponse, run: Run) -> Answer:
-    response["Location"] = reverse("thumbnails:api:run", args=[run.pk])
+    response["Location"] = reverse("thumbnails_api:run", args=[run.pk])
     return Status(HTTPStatus.ACCEPTED, RunOut.of(run, run.progress()))
 
 
