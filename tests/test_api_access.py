@@ -26,7 +26,7 @@ import pytest
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.contrib.auth.models import Permission, User
 from django.db import OperationalError, transaction
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.utils import timezone
 from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
@@ -40,7 +40,7 @@ from thumbnails.api import api as the_api
 from thumbnails.api import auth
 from thumbnails.exceptions import TooMany
 from thumbnails.models import ApiToken, ImageAsset, Run
-from thumbnails.throttling import Throttle
+from thumbnails.throttling import Throttle, client_address
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.runs import control, starting
 from thumbsite import logins
@@ -394,7 +394,7 @@ def test_wrong_tokens__too_many_are_429_and_a_right_one_passes(
 
 
 def test_wrong_tokens__forwarded_addresses_are_believed_only_of_our_proxies(
-    clock: Clock, queue_server: QueueServer, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, queue_server: QueueServer, settings: Settings
 ) -> None:
     def try_as(number: int) -> int:
         forwarded = f"192.0.2.{number}, 198.51.100.{number}"
@@ -403,13 +403,21 @@ def test_wrong_tokens__forwarded_addresses_are_believed_only_of_our_proxies(
     statuses = {try_as(number) for number in range(auth.FAILURES_AT_MOST)}
     assert statuses == {HTTPStatus.UNAUTHORIZED}
     assert try_as(200) == HTTPStatus.TOO_MANY_REQUESTS
-    monkeypatch.setattr("ninja.conf.settings.NUM_PROXIES", 1)
+    settings.NINJA_NUM_PROXIES = 1
     assert try_as(201) == HTTPStatus.UNAUTHORIZED
     for number in range(auth.FAILURES_AT_MOST):
         forged = f"192.0.2.{number}, 203.0.113.1"
         assert try_token(**{"X-Forwarded-For": forged}).status_code == HTTPStatus.UNAUTHORIZED
     last = try_token(**{"X-Forwarded-For": "192.0.2.99, 203.0.113.1"})
     assert last.status_code == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def test_address__is_the_connection_s_in_a_project_that_counts_no_proxies(
+    settings: Settings,
+) -> None:
+    del settings.NINJA_NUM_PROXIES
+    request = RequestFactory(REMOTE_ADDR="10.0.0.1").get("/", headers={"X-Forwarded-For": "::1"})
+    assert client_address(request) == "10.0.0.1"
 
 
 def test_generate__over_the_limit_is_429_and_renders_nothing(
