@@ -92,15 +92,14 @@ def test_settings__are_those_that_the_site_reads() -> None:
     source = (ROOT / "thumbsite" / "settings.py").read_text(encoding="utf-8")
     read = set(re.findall(r'environment\.\w+\(\s*"([A-Z_]+)"', source))
     assert len(read) > 20
-    variables, _, _ = PAGES["docs/settings.md"].partition("## In another project")
-    assert first_cells(variables) == {*read, "PORT"}  # which `make run` reads
+    assert first_cells(PAGES["docs/settings.md"]) == {*read, "PORT"}  # which `make run` reads
 
 
 def test_checks__are_those_of_the_app() -> None:
     source = (ROOT / "thumbnails" / "checks.py").read_text(encoding="utf-8")
     ids = set(re.findall(r'id="(thumbnails\.\w+)"', source))
-    _, _, foreign = PAGES["docs/settings.md"].partition("## In another project")
-    assert first_cells(foreign) == ids
+    _, _, checks = PAGES["docs/own-project.md"].partition("## What `manage.py check` says")
+    assert first_cells(checks) == ids
 
 
 def test_api__calls_are_those_of_the_schema() -> None:

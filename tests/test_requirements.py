@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import pytest
 from packaging.requirements import Requirement
@@ -82,3 +84,13 @@ def test_pins__of_the_site_are_among_those_for_development() -> None:
         {package: pin.version for package, pin in pins_of(name).items()} for name in NAMES
     )
     assert site.items() <= development.items()
+
+
+def test_pins__are_what_the_package_asks_for() -> None:
+    """The tests run on these, and so on nothing that the package does not allow."""
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = pins_of("requirements-dev")
+    for wanted in (*package["dependencies"], *chain(*package["optional-dependencies"].values())):
+        requirement = Requirement(wanted)
+        pin = pins[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(pin.version), wanted
