@@ -64,7 +64,7 @@ NO_TESTS = 5
 
 
 def main(arguments: Sequence[str]) -> int:
-    # To pytest its output is no terminal; ours may be one.
+    # To pytest its output is not a terminal; ours may be one.
     colour = ["--color=yes"] if sys.stdout.isatty() else []
     pytest = [sys.executable, "-m", "pytest", *colour]
     return run({name: [*pytest, *options, *arguments] for name, options in SUITES.items()})

@@ -1,4 +1,4 @@
-"""The staff's door: the list of assets, its filters and actions, and the page of a run."""
+"""The admin: the list of assets, its filters and actions, and the page of a run."""
 
 from __future__ import annotations
 

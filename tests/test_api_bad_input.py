@@ -57,7 +57,7 @@ def nothing_started(asset: ImageAsset, thumbnail_dir: Path) -> Iterator[None]:
     assert ImageAsset.objects.values().get(pk=asset.pk) == row
 
 
-# --- What is no JSON object -----------------------------------------------------------------------
+# --- What is not a JSON object --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

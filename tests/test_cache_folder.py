@@ -209,7 +209,7 @@ def test_folder__behind_a_link_of_ours_is_used(
 def test_folder__behind_another_user_s_link_is_not_used(
     place: str, shared: Path, tmp_path: Path, settings: Settings
 ) -> None:
-    """A link to a folder of ours that is no cache, made at once where the cache was removed."""
+    """A link to a folder of ours that is not a cache, made at once where the cache was removed."""
     cache = shared / "thumbnails" / place
     move_cache(settings, cache)
     storage.write(NAME, OURS)
@@ -231,7 +231,7 @@ def give_away_link(link: Path) -> None:
 
 @pytest.fixture
 def private(tmp_path: Path) -> Path:
-    """A folder of ours that is no cache, with a file that is named like a thumbnail."""
+    """A folder of ours that is not a cache, with a file that is named like a thumbnail."""
     folder = tmp_path / "private"
     folder.mkdir()
     (folder / BASE).write_bytes(THEIRS)

@@ -151,7 +151,7 @@ def test_small_site__is_counted_as_it_is_asked_for(make_asset: MakeAsset) -> Non
     assert timezone.now() - found.counted_at < timedelta(minutes=1)
 
 
-def test_small_site__is_counted_once_a_second_whoever_asks(
+def test_small_site__is_counted_once_a_second_for_all(
     make_asset: MakeAsset, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     make_asset()
@@ -190,7 +190,7 @@ def test_large_site__is_never_counted_by_who_asks(
     assert not CachedCount.objects.exists()
 
 
-def test_large_site__is_counted_one_tally_at_a_time(
+def test_large_site__is_counted_one_number_at_a_time(
     varied: list[ImageAsset], large_site: None
 ) -> None:
     for number in range(1, len(counts.COUNTERS) + 1):
@@ -275,7 +275,7 @@ def test_tallies__of_another_version_are_left_alone(varied: list[ImageAsset]) ->
     assert counts.cached_counts().counted_at is not None
 
 
-def test_number_of__is_the_tally_on_a_large_site_and_unknown_on_a_small_one(
+def test_number_of__is_the_cached_count_on_a_large_site_and_unknown_on_a_small_one(
     varied: list[ImageAsset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     selections = [

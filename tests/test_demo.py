@@ -251,7 +251,7 @@ def test_demo__is_not_for_who_has_images(make_asset: MakeAsset, originals_dir: P
     assert not (originals_dir / "demo").exists()
 
 
-def test_demo__is_not_put_among_somebodys_originals(
+def test_demo__is_not_put_among_other_originals(
     db: None, originals_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (originals_dir / "mine.jpg").write_bytes(pictures.jpeg())

@@ -441,7 +441,7 @@ def test_page__localizes_no_coordinate(
 @pytest.mark.parametrize(
     "permission", ["view_imageasset", "regenerate_thumbnails", "purge_thumbnails"]
 )
-def test_page__is_for_whoever_may_view_or_start_something(
+def test_page__is_for_users_who_may_view_or_start_something(
     varied: list[ImageAsset], permission: str
 ) -> None:
     client = staff_with(permission)

@@ -76,7 +76,7 @@ def test_announce__once_a_process_does_not_take_it_back() -> None:
 def test_announce__is_about_when_the_process_was_started_and_not_about_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker that met no run for an hour is no newer for that."""
+    """A worker that met no run for an hour is not newer for that."""
     later = started("another", seconds_ago=60)
     monkeypatch.setattr(recipes, "_started_at", time.monotonic() - 3600)
     announce()

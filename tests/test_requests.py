@@ -550,7 +550,7 @@ def test_cold_thumbnail__many_threads_render_it_once(
     assert len(decoded) == 1
 
 
-class Door:
+class Gate:
     """A render pool that renders nothing until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -570,10 +570,10 @@ class Door:
 
 
 @pytest.fixture
-def door(monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
-    door = Door(monkeypatch)
-    yield door
-    door.open()
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate(monkeypatch)
+    yield gate
+    gate.open()
 
 
 def get(url: str) -> Any:
@@ -594,7 +594,7 @@ def requests() -> Iterator[ThreadPoolExecutor]:
 def test_many_missing__all_but_a_few_are_told_to_come_back(
     make_asset: MakeAsset,
     requests: ThreadPoolExecutor,
-    door: Door,
+    gate: Gate,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -606,14 +606,14 @@ def test_many_missing__all_but_a_few_are_told_to_come_back(
     def answered() -> list[Future[Any]]:
         return [future for future in asked if future.done()]
 
-    # One renders and two wait for it; the rest learn at once that it is no use.
+    # One renders and two wait for it; the rest are refused at once.
     wait_for(lambda: len(answered()) == 3, "those that are turned away")
-    assert door.entered.is_set()
+    assert gate.entered.is_set()
     turned_away = answered()
     for future in turned_away:
         assert_unavailable(future.result())
         assert future.result()["Cache-Control"] == "no-store"
-    door.open()
+    gate.open()
     for future in set(asked) - set(turned_away):
         assert future.result().status_code == HTTPStatus.OK
 
@@ -630,14 +630,14 @@ def test_render__holds_up_no_hit_and_no_stale_one(
     hit, stale, missing = make_asset(), make_asset(), make_asset()
     contents = {asset.pk: client.get(asset.thumbnail_url).content for asset in (hit, stale)}
     ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0123456789abcdef")
-    door = Door(monkeypatch)
+    gate = Gate(monkeypatch)
     rendering = requests.submit(get, missing.thumbnail_url)
-    assert door.entered.wait(PATIENCE_SECONDS)
+    assert gate.entered.wait(PATIENCE_SECONDS)
     assert client.get(hit.thumbnail_url).content == contents[hit.pk]
     old = client.get(path_of(stale))
     assert old.content == contents[stale.pk]
     assert "no-cache" in old["Cache-Control"]
-    door.open()
+    gate.open()
     assert rendering.result().status_code == HTTPStatus.OK
 
 
@@ -645,7 +645,7 @@ def test_render__holds_up_no_hit_and_no_stale_one(
 def test_render__that_takes_long_is_done_to_its_end(
     client: Client,
     make_asset: MakeAsset,
-    door: Door,
+    gate: Gate,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -654,7 +654,7 @@ def test_render__that_takes_long_is_done_to_its_end(
     asset = make_asset()
     assert_unavailable(client.get(asset.thumbnail_url))
     assert_unavailable(client.get(make_asset().thumbnail_url))  # its place is not free yet
-    door.open()
+    gate.open()
 
     def is_fresh() -> bool:
         return ImageAsset.objects.fresh().filter(pk=asset.pk).exists()

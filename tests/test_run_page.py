@@ -247,7 +247,7 @@ def test_purge__may_be_done_by_workers_of_any_recipe(
 # --- the list -------------------------------------------------------------------------------------
 
 
-def test_list__shows_progress_pace_and_people_in_a_constant_number_of_queries(
+def test_list__shows_progress_rate_and_people_in_a_constant_number_of_queries(
     staff_client: Client,
     staff: User,
     make_asset: MakeAsset,

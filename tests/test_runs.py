@@ -182,7 +182,7 @@ def test_claim__is_for_one_at_a_time_until_the_lease_runs_out(make_asset: MakeAs
     second = claim(chunk_id)
     assert second is not None
     assert second.claims == 2
-    # The first comes back late: it must not count, nor give away what is no longer its own.
+    # The first comes back late: it must not count, nor give away what it has lost.
     with transaction.atomic():
         assert first.lock() is None
     assert first.renew() is False

@@ -51,7 +51,7 @@ def chance(say: Say) -> random.Random:
     """Another one each time; its seed is printed and can be given as FAULTS_SEED."""
     seed = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(1_000_000))
     say(f"{SEED_VARIABLE}={seed}")
-    return random.Random(seed)  # noqa: S311  which process to kill is no secret
+    return random.Random(seed)  # noqa: S311  which process to kill is not secret
 
 
 def pytest_terminal_summary(

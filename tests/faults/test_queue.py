@@ -54,5 +54,5 @@ def test_queue__loses_its_data_twice(
     accounts.check(run, thumbnail_dir)
 
 
-def test_queue__is_looked_for_often_after_a_long_outage() -> None:
+def test_queue__is_looked_for_often_after_a_long_absence() -> None:
     assert ThumbnailWorker.max_connection_wait_time <= 10

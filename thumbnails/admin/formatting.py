@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 
-def pace(run: Run, progress: Progress) -> str:
+def throughput(run: Run, progress: Progress) -> str:
     """Returns the run's rate, and the time left while it runs; empty if neither is known."""
     words = []
     if progress.rate is not None:

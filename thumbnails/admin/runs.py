@@ -54,7 +54,7 @@ class RunAdmin(BoundedAdmin):
         "kind",
         "state_shown",
         "progress_shown",
-        "pace",
+        "rate_shown",
         "scope_text",
         "who",
         "note",
@@ -107,9 +107,9 @@ class RunAdmin(BoundedAdmin):
             formatting.counts(progress),
         )
 
-    @admin.display(description="pace")
-    def pace(self, run: Run) -> str:
-        return formatting.pace(run, _counted(run)) or "–"
+    @admin.display(description="rate")
+    def rate_shown(self, run: Run) -> str:
+        return formatting.throughput(run, _counted(run)) or "–"
 
     @admin.display(
         description="started by", ordering=f"started_by__{get_user_model().USERNAME_FIELD}"
@@ -233,7 +233,7 @@ def _report(run: Run, progress: Progress, queue_use: queue.QueueUse | None) -> S
         "state": run.state if queue_use else f"{run.state}, no queue",
         "progress": progress,
         "done_of_total": done_of_total(progress),
-        "pace": formatting.pace(run, progress),
+        "throughput": formatting.throughput(run, progress),
         "warning": health.why_it_stands_still(run, queue_use),
         "reasons": [
             (formatting.reason_label(reason), len(ids))
