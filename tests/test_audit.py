@@ -18,7 +18,7 @@ from thumbnails.exceptions import StorageFailure
 from thumbnails.models import ImageAsset, State
 from thumbnails.models.results import Result, save_results
 from thumbnails.storage import thumbnails as cache
-from thumbnails.storage.thumbnails import Cached
+from thumbnails.storage.thumbnails import ThumbnailFile
 from thumbnails.upkeep.images import adoption, freshness, pools, serving
 from thumbnails.upkeep.reports.audit import Finding, Report, audit
 from thumbnails.upkeep.selection.conditions import Selection
@@ -160,7 +160,7 @@ def test_adopt__leaves_what_is_rendered_meanwhile(
 ) -> None:
     file_of(served[0], thumbnail_dir).write_bytes(pictures.jpeg())
 
-    def rendered_in_between(asset: ImageAsset, file: Cached) -> Result:
+    def rendered_in_between(asset: ImageAsset, file: ThumbnailFile) -> Result:
         result = adoption.adopted(asset, file)
         serving.serve(asset)
         return result

@@ -13,8 +13,8 @@ from django.utils.http import http_date
 
 from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset
+from thumbnails.storage.thumbnails import ThumbnailFile
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.images.serving import Served
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _wanted(request: HttpRequest) -> str | None:
     return value if FINGERPRINT.fullmatch(value) else None
 
 
-def _respond(request: HttpRequest, served: Served, wanted: str | None) -> HttpResponseBase:
+def _respond(request: HttpRequest, served: ThumbnailFile, wanted: str | None) -> HttpResponseBase:
     response = HttpResponse(
         served.content,
         content_type="image/jpeg",

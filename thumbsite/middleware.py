@@ -103,5 +103,5 @@ class QueuePages:
 
 def _is_queue_page(view: Callable[..., Any]) -> bool:
     model_admin = getattr(view, "model_admin", None)  # of a page that Django's admin made for it
-    modules = (getattr(view, "__module__", ""), type(model_admin).__module__)
-    return any(module.partition(".")[0] == "django_rq" for module in modules)
+    own, admins = getattr(view, "__module__", ""), type(model_admin).__module__
+    return "django_rq" in (own.partition(".")[0], admins.partition(".")[0])

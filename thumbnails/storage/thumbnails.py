@@ -6,11 +6,11 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -29,7 +29,8 @@ from thumbnails.storage.names import SHARDS, asset_id_of
 
 T = TypeVar("T")
 
-TEMPORARY_NAME = re.compile(r"\.(?P<thumbnail>[0-9]+\.jpg)\.[0-9a-f]{16}\.tmp")
+TEMPORARY_NAME = re.compile(r"([0-9a-f]{2})/\.([0-9]+\.jpg)\.[0-9a-f]{16}\.tmp")
+"""As `ThumbnailStorage` names files: `82/.12345.jpg.0123456789abcdef.tmp`."""
 LOCKS_FOLDER = ".locks"
 OURS = {*SHARDS, LOCKS_FOLDER}
 """The entries that belong in the cache's folder."""
@@ -53,7 +54,7 @@ class ThumbnailStorage(FileSystemStorage):
         """Returns the name unchanged: a thumbnail replaces the existing one."""
         return name
 
-    def load(self, name: str) -> "Cached":
+    def load(self, name: str) -> "ThumbnailFile":
         """Returns the file. Raises OSError, also for a folder, a link or another user's file."""
         file = self._opened(name)
         try:
@@ -64,7 +65,7 @@ class ThumbnailStorage(FileSystemStorage):
                 content += more
         finally:
             os.close(file)
-        return Cached(content, found.st_mtime)
+        return ThumbnailFile(content, found.st_mtime)
 
     def delete(self, name: str) -> None:
         shard, base = _split(name)
@@ -168,15 +169,17 @@ def storage() -> Storage:
     return storages["thumbnails"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """A thumbnail's file as it was read."""
+@dataclass(frozen=True)
+class ThumbnailFile:
+    """A thumbnail's file as it was read, or as it was just rendered."""
 
     content: bytes
     modified_at: float
     """Seconds since 1970."""
+    is_stored: bool = True
+    """False if it is not in the cache, so that the next request renders it again."""
 
-    @property
+    @cached_property
     def stamp(self) -> str | None:
         """The file's fingerprint; None if it has none or is not whole."""
         return read_stamp(self.content)
@@ -199,50 +202,44 @@ def read(name: str) -> bytes | None:
     return None if found is None else found.content
 
 
-def load(name: str) -> Cached | None:
+def load(name: str) -> ThumbnailFile | None:
     """Returns the thumbnail's file, None if there is none. Raises StorageFailure.
 
     Without a timeout on a local disk, where a thread would dominate the cost of a hit.
     """
-    try:
-        with _translated("read", name):
-            store = storage()
-            if isinstance(store, ThumbnailStorage):
-                return store.load(name)
-            return _within_limit(partial(_load_object, store, name))
-    except Absent:
-        return None
+    with suppress(Absent), translated(f"The thumbnail {name} cannot be read"):
+        store = storage()
+        if isinstance(store, ThumbnailStorage):
+            return store.load(name)
+        return _within_limit(partial(_load_object, store, name))
+    return None
 
 
-def _load_object(store: Storage, name: str) -> Cached:
+def _load_object(store: Storage, name: str) -> ThumbnailFile:
     with store.open(name, "rb") as file:
-        return Cached(bytes(file.read()), store.get_modified_time(name).timestamp())
+        return ThumbnailFile(bytes(file.read()), store.get_modified_time(name).timestamp())
 
 
 def size_bytes(name: str) -> int | None:
     """Returns the file's size, None if there is none. Raises StorageFailure."""
-    try:
-        with _translated("read", name):
-            store = storage()
-            if isinstance(store, ThumbnailStorage):
-                return store.size(name)
-            return _within_limit(lambda: store.size(name))
-    except Absent:
-        return None
+    with suppress(Absent), translated(f"The thumbnail {name} cannot be read"):
+        store = storage()
+        if isinstance(store, ThumbnailStorage):
+            return store.size(name)
+        return _within_limit(lambda: store.size(name))
+    return None
 
 
 def modified_at(name: str) -> datetime | None:
     """Returns when the file was written, None if there is none. Raises StorageFailure."""
-    try:
-        with _translated("read", name):
-            return _within_limit(lambda: storage().get_modified_time(name))
-    except Absent:
-        return None
+    with suppress(Absent), translated(f"The thumbnail {name} cannot be read"):
+        return _within_limit(lambda: storage().get_modified_time(name))
+    return None
 
 
 def delete(name: str) -> None:
     """Delete a thumbnail if it exists. Raises StorageFailure."""
-    with suppress(Absent), _translated("deleted", name):
+    with suppress(Absent), translated(f"The thumbnail {name} cannot be deleted"):
         _within_limit(lambda: storage().delete(name))
 
 
@@ -341,14 +338,9 @@ def _file(name: str, size_bytes: int) -> CachedFile:
     asset_id = asset_id_of(name)
     if asset_id is not None:
         return CachedFile(name, Kind.THUMBNAIL, asset_id, size_bytes)
-    return CachedFile(name, Kind.TEMPORARY if _is_temporary(name) else Kind.FOREIGN)
-
-
-def _is_temporary(name: str) -> bool:
-    """Whether `ThumbnailStorage` names files so: `.12345.jpg.0123456789abcdef.tmp`."""
-    shard, _, base = name.partition("/")
-    match = TEMPORARY_NAME.fullmatch(base)
-    return match is not None and asset_id_of(f"{shard}/{match['thumbnail']}") is not None
+    match = TEMPORARY_NAME.fullmatch(name)
+    is_temporary = match is not None and asset_id_of(f"{match[1]}/{match[2]}") is not None
+    return CachedFile(name, Kind.TEMPORARY if is_temporary else Kind.FOREIGN)
 
 
 def path_on_disk(name: str) -> str | None:
@@ -364,7 +356,3 @@ def folder() -> Path | None:
     """The cache's folder, with links resolved; None for a storage without paths."""
     store = storage()
     return Path(store.location).resolve() if isinstance(store, FileSystemStorage) else None
-
-
-def _translated(participle: str, name: str) -> AbstractContextManager[None]:
-    return translated(f"The thumbnail {name} cannot be {participle}")

@@ -6,10 +6,10 @@ from thumbnails.models import ImageAsset, Outcome
 from thumbnails.models.recipes import UNSTAMPED
 from thumbnails.models.results import Read, Record, Result
 from thumbnails.rendering import read_size
-from thumbnails.storage.thumbnails import Cached
+from thumbnails.storage.thumbnails import ThumbnailFile
 
 
-def adopted(asset: ImageAsset, file: Cached) -> Result:
+def adopted(asset: ImageAsset, file: ThumbnailFile) -> Result:
     """Returns the result that records this file, in the cache, as the asset's stale thumbnail."""
     width, height = read_size(file.content) or (None, None)
     return Result(

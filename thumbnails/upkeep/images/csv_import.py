@@ -29,7 +29,7 @@ from thumbnails.rendering import Facts, look_at
 from thumbnails.storage import originals, sources
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
-from thumbnails.storage.thumbnails import Cached
+from thumbnails.storage.thumbnails import ThumbnailFile
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.adoption import adopted
 from thumbnails.upkeep.images.csv_rows import BadRow, Problem, Row, read_rows
@@ -283,7 +283,7 @@ class TableImport:
             return None
         return adopted(image.asset, file)
 
-    def _old_file(self, row: Row) -> Cached:
+    def _old_file(self, row: Row) -> ThumbnailFile:
         """Raises ThumbnailError, Unsupported for anything but a whole JPEG."""
         folder = self._options.old_thumbnails or cache.folder()
         path = Path(folder or "/", row.thumbnail_path or "")
@@ -292,7 +292,7 @@ class TableImport:
             content = source.read()
         if not look_at(content).is_whole:
             raise Unsupported(f"The old thumbnail {path} is not a whole JPEG.")
-        return Cached(content, source.modified_at)
+        return ThumbnailFile(content, source.modified_at)
 
 
 def _named(

@@ -28,7 +28,7 @@ from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import name_for
-from thumbnails.storage.thumbnails import Cached
+from thumbnails.storage.thumbnails import ThumbnailFile
 
 TRANSIENT = (Reason.SOURCE_MISSING, Reason.STORAGE_ERROR)
 """The storage failed, not the image: trying again costs little and may well succeed."""
@@ -188,7 +188,7 @@ class _Attempt:
     recipe: Recipe
     version: str
     """Of the original as read."""
-    cached: Cached | None = None
+    cached: ThumbnailFile | None = None
     """The file in the cache."""
     rendering: Rendering | None = None
     facts: Facts | None = None
@@ -314,7 +314,12 @@ def _record(this: _Attempt, generated_at: datetime) -> Record | None:
 
 def _failed(this: _Attempt, error: ThumbnailError) -> Result:
     """The failure; an existing thumbnail is kept and served."""
-    is_lost = this.cached is None and bool(this.asset.thumbnail_path) and not _is_cache(error)
+    # If a storage failed, it is unknown whether the cache has the file.
+    is_lost = (
+        this.cached is None
+        and bool(this.asset.thumbnail_path)
+        and error.reason != Reason.STORAGE_ERROR
+    )
     return Result(
         asset_id=this.asset.pk,
         outcome=Outcome.FAILED,
@@ -332,8 +337,3 @@ def _failed(this: _Attempt, error: ThumbnailError) -> Result:
         content=this.rendering.content if this.rendering else None,
         is_stored=False,
     )
-
-
-def _is_cache(error: ThumbnailError) -> bool:
-    """Whether a storage failed: then it is unknown whether the cache has the file."""
-    return error.reason == Reason.STORAGE_ERROR

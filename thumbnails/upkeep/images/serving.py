@@ -8,8 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO, TypeVar
 
@@ -21,13 +21,13 @@ from thumbnails.models import ImageAsset, State, clock, recipe_in_force
 from thumbnails.models.recipes import is_own_in_force, own_recipe
 from thumbnails.models.results import Result, save_results
 from thumbnails.models.retry import retry_while_database_is_down
-from thumbnails.rendering import Difference, Facts, Rendering, Spool, read_stamp
+from thumbnails.rendering import Difference, Facts, Rendering, Spool
 from thumbnails.rendering.pool import NotDecoded, RenderPool
 from thumbnails.storage import deadlines, originals
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import name_for
-from thumbnails.storage.thumbnails import Cached
+from thumbnails.storage.thumbnails import ThumbnailFile
 from thumbnails.upkeep.images.freshness import (
     delete_orphan,
     is_worth_a_try,
@@ -38,6 +38,8 @@ from thumbnails.upkeep.images.pools import web_pool
 
 T = TypeVar("T")
 
+REPLACED = "A newer version of the site is about to render it."
+
 WAIT_SECONDS = 2.0
 """How long a request waits for its turn to render."""
 SLOW_SECONDS, LOOK_SECONDS = 1.0, 0.05
@@ -47,51 +49,40 @@ PATIENCE_SECONDS = 10.0
 30 seconds for gunicorn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """A thumbnail to be sent."""
-
-    content: bytes
-    stamp: str | None
-    """Its fingerprint; None for a file without a stamp."""
-    modified_at: float
-    """Seconds since 1970."""
-    is_stored: bool = True
-    """False if it is not in the cache, so that the next request renders it again."""
-
-
 # --- hits -------------------------------------------------------------------------------------
 
 
-def stamped(asset_id: int, stamp: str) -> Served | None:
+def stamped(asset_id: int, stamp: str) -> ThumbnailFile | None:
     """Returns the cached thumbnail if it has that stamp. Needs no database, raises nothing."""
-    try:
+    with suppress(StorageFailure):
         found = cache.load(name_for(asset_id))
-    except StorageFailure:
-        return None
-    if found is None or found.stamp != stamp:
-        return None
-    return _served(found, stamp)
+        if found is not None and found.stamp == stamp:
+            return found
+    return None
 
 
-def serve(asset: ImageAsset) -> Served:
+def serve(asset: ImageAsset) -> ThumbnailFile:
     """Returns the asset's thumbnail, rendered now if it is missing or stale.
 
     Concurrent requests render it once. If it cannot be rendered now, an older one is served.
     Without one, raises NoThumbnail if the original is missing or broken, Busy if it cannot be
     rendered now, StorageFailure if a storage failed.
     """
-    found = _cached(asset)
+    found = None
+    with suppress(StorageFailure):  # rendering it records the error
+        found = cache.load(asset.thumbnail_name)
     if found is not None and asset.state == State.FRESH and found.stamp == asset.fingerprint:
-        return _served(found, found.stamp)
-    old = _old(asset, found)
-    if old is not None and (asset.state == State.FAILED or not _may_render()):
+        return found
+    old = found if found is not None and asset.thumbnail_path and found.is_whole else None
+    # A process whose version of the site was replaced may not.
+    may_render = recipe_in_force() == own_recipe()
+    if old is not None and (asset.state == State.FAILED or not may_render):
         return old
     if not is_worth_a_try(asset, patience_seconds=WAIT_SECONDS):
         raise NoThumbnail
     try:
-        if not _may_render():
-            raise Busy("A newer version of the site is about to render it.")
+        if not may_render:
+            raise Busy(REPLACED)
         return _render_missing(asset)
     except (Busy, NoThumbnail, StorageFailure):
         if old is not None:
@@ -99,47 +90,15 @@ def serve(asset: ImageAsset) -> Served:
         raise
 
 
-def _cached(asset: ImageAsset) -> Cached | None:
-    try:
-        return cache.load(asset.thumbnail_name)
-    except StorageFailure:  # rendering it records the error
-        return None
-
-
-def _old(asset: ImageAsset, found: Cached | None) -> Served | None:
-    """The file in the cache, if it is recorded and whole."""
-    if found is None or not asset.thumbnail_path or not found.is_whole:
-        return None
-    return _served(found, found.stamp)
-
-
-def _served(found: Cached, stamp: str | None) -> Served:
-    return Served(content=found.content, stamp=stamp, modified_at=found.modified_at)
-
-
-def _may_render() -> bool:
-    """Whether this process has the recipe in force, and not that of a replaced version."""
-    return recipe_in_force().digest == own_recipe().digest
-
-
-def _render_missing(asset: ImageAsset) -> Served:
+def _render_missing(asset: ImageAsset) -> ThumbnailFile:
     result = _render(asset.pk)
     if result is None:  # deleted meanwhile
         raise NoThumbnail
     if result.content is None:
-        if result.reason == Reason.STORAGE_ERROR:
-            raise StorageFailure(_detail(result))
+        if result.reason == Reason.STORAGE_ERROR and result.failure is not None:
+            raise StorageFailure(result.failure.thumbnail_error_detail)
         raise NoThumbnail
-    return Served(
-        content=result.content,
-        stamp=read_stamp(result.content),
-        modified_at=time.time(),
-        is_stored=result.is_stored,
-    )
-
-
-def _detail(result: Result) -> str:
-    return result.failure.thumbnail_error_detail if result.failure else ""
+    return ThumbnailFile(result.content, time.time(), is_stored=result.is_stored)
 
 
 def render_now(asset_id: int) -> Result | None:
@@ -215,7 +174,7 @@ def _render(asset_id: int, *, force: bool = False) -> Result | None:
         if asset is None:
             return None
         if not is_own_in_force():
-            raise Busy("A newer version of the site is about to render it.")
+            raise Busy(REPLACED)
         act = partial(refresh_locked, asset, web_pool(), rendered_since=requested_at)
         future = _begin(act)
         try:
@@ -327,19 +286,18 @@ def render_upload(file: BinaryIO) -> Facts:
     return _decode(act)
 
 
-def _spooled(file: BinaryIO) -> Spool:
+@contextmanager
+def _spooled(file: BinaryIO) -> Iterator[Spool]:
     """Raises TooLarge for more than THUMBNAIL_MAX_BYTES."""
     max_bytes = conf.current().max_bytes
-    with ExitStack() as closing:
-        spool = closing.enter_context(Spool())
+    with Spool() as spool:
         file.seek(0)
         while part := file.read(2**20):
             spool.write([part])
             if spool.size_bytes > max_bytes:
                 raise TooLarge(f"The file has more than the {max_bytes:,} bytes allowed.")
         file.seek(0)
-        closing.pop_all()
-    return spool
+        yield spool
 
 
 def _decode(act: Callable[[RenderPool], T], *, patience_seconds: float = PATIENCE_SECONDS) -> T:
