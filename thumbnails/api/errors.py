@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -63,6 +63,14 @@ def problem(
     )
 
 
+def unavailable(
+    detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+) -> HttpResponse:
+    """Returns a 503 with Retry-After."""
+    retry = {"Retry-After": str(RETRY_SECONDS), **(headers or {})}
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=retry, **members)
+
+
 def invalid(errors: list[dict[str, str]]) -> HttpResponse:
     """Returns a 422; each error has the `field` and a `detail`."""
     shown = errors[:MAX_ERRORS]
@@ -72,39 +80,8 @@ def invalid(errors: list[dict[str, str]]) -> HttpResponse:
 
 def answer_with_problems(api: NinjaAPI) -> None:
     """Turn every exception that an operation may raise into a problem."""
-    api.add_exception_handler(ProblemError, _problem_error)
-    api.add_exception_handler(AuthenticationError, _unauthenticated)
-    api.add_exception_handler(HttpError, _http_error)
-    api.add_exception_handler(ValidationError, _invalid)
-    api.add_exception_handler(Http404, _not_found)
-    api.add_exception_handler(UsageError, _usage_error)
-    api.add_exception_handler(KeyReused, _key_reused)
-    api.add_exception_handler(NotNow, _not_now)
-    api.add_exception_handler(AlreadyUnderWay, _already_under_way)
-    api.add_exception_handler(NotDispatched, _not_dispatched)
-    api.add_exception_handler(Busy, _away)
-    api.add_exception_handler(TooMany, _too_many)
-    api.add_exception_handler(TooManyFieldsSent, _too_many_parameters)
-    api.add_exception_handler(OperationalError, _database_away)
-    api.add_exception_handler(InterfaceError, _database_away)
-    api.add_exception_handler(Exception, _unexpected)
-
-
-def _problem_error(_: HttpRequest, error: Any) -> HttpResponse:
-    return problem(error.status, error.detail, headers=error.headers)
-
-
-def _unauthenticated(_: HttpRequest, __: Any) -> HttpResponse:
-    return problem(
-        HTTPStatus.UNAUTHORIZED,
-        "This is for staff: log in to the site, or send a token as Authorization: Bearer.",
-        headers={"WWW-Authenticate": "Bearer"},
-    )
-
-
-def _http_error(_: HttpRequest, error: Any) -> HttpResponse:
-    """The parser could not read the body; nothing else raises it."""
-    return problem(error.status_code, "The body is not a valid JSON object.")
+    for kind, answer in ANSWERS.items():
+        api.add_exception_handler(kind, answer)
 
 
 def _invalid(_: HttpRequest, error: Any) -> HttpResponse:
@@ -126,66 +103,23 @@ def _sentence(message: str) -> str:
     return f"{message[:1].upper()}{message[1:].rstrip('.')}."
 
 
-def _not_found(_: HttpRequest, error: Any) -> HttpResponse:
-    return problem(HTTPStatus.NOT_FOUND, str(error) or "There is nothing here.")
-
-
 def _usage_error(_: HttpRequest, error: Any) -> HttpResponse:
     field = FIELDS.get(error.about) or to_camel(error.about) or "body"
     return invalid([{"field": field, "detail": str(error)}])
 
 
-def _key_reused(_: HttpRequest, error: Any) -> HttpResponse:
-    return invalid([{"field": "Idempotency-Key", "detail": str(error)}])
-
-
-def _not_now(_: HttpRequest, error: Any) -> HttpResponse:
-    return problem(HTTPStatus.CONFLICT, str(error))
-
-
-def _already_under_way(_: HttpRequest, error: Any) -> HttpResponse:
-    return problem(HTTPStatus.CONFLICT, str(error), **_run_of(error))
-
-
-def _not_dispatched(_: HttpRequest, error: Any) -> HttpResponse:
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        str(error),
-        **_run_of(error, {"Retry-After": str(RETRY_SECONDS)}),
-    )
-
-
-def _run_of(error: Any, headers: dict[str, str] | None = None) -> dict[str, Any]:
+def _run_of(error: Any) -> dict[str, Any]:
     """The headers and members of a problem that describe the error's run."""
     run = RunOut.of(error.run, error.run.progress())
-    address = reverse("thumbnails_api:run", args=[error.run.pk])
     return {
-        "headers": {**(headers or {}), "Location": address},
+        "headers": {"Location": reverse("thumbnails_api:run", args=[error.run.pk])},
         "run": run.model_dump(mode="json", by_alias=True),
     }
 
 
-def _away(_: HttpRequest, error: Any) -> HttpResponse:
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": str(RETRY_SECONDS)}
-    )
-
-
 def _database_away(request: HttpRequest, error: Any) -> HttpResponse:
     logger.error("The database did not answer %s %s: %s", request.method, request.path, error)
-    return _away(request, "The database does not answer.")
-
-
-def _too_many(_: HttpRequest, error: Any) -> HttpResponse:
-    return problem(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        str(error),
-        headers={"Retry-After": str(error.wait_seconds)},
-    )
-
-
-def _too_many_parameters(_: HttpRequest, __: Any) -> HttpResponse:
-    return problem(HTTPStatus.BAD_REQUEST, "The address has too many parameters.")
+    return unavailable("The database does not answer.")
 
 
 def _unexpected(request: HttpRequest, error: Any) -> HttpResponse:
@@ -193,3 +127,32 @@ def _unexpected(request: HttpRequest, error: Any) -> HttpResponse:
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; the site's log says what."
     )
+
+
+ANSWERS: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
+    ProblemError: lambda _, error: problem(error.status, error.detail, headers=error.headers),
+    AuthenticationError: lambda _, __: problem(
+        HTTPStatus.UNAUTHORIZED,
+        "This is for staff: log in to the site, or send a token as Authorization: Bearer.",
+        headers={"WWW-Authenticate": "Bearer"},
+    ),
+    # Only the parser raises it.
+    HttpError: lambda _, error: problem(error.status_code, "The body is not a valid JSON object."),
+    ValidationError: _invalid,
+    Http404: lambda _, error: problem(HTTPStatus.NOT_FOUND, str(error) or "There is nothing here."),
+    UsageError: _usage_error,
+    KeyReused: lambda _, error: invalid([{"field": "Idempotency-Key", "detail": str(error)}]),
+    NotNow: lambda _, error: problem(HTTPStatus.CONFLICT, str(error)),
+    AlreadyUnderWay: lambda _, error: problem(HTTPStatus.CONFLICT, str(error), **_run_of(error)),
+    NotDispatched: lambda _, error: unavailable(str(error), **_run_of(error)),
+    Busy: lambda _, error: unavailable(str(error)),
+    TooMany: lambda _, error: problem(
+        HTTPStatus.TOO_MANY_REQUESTS, str(error), headers={"Retry-After": str(error.wait_seconds)}
+    ),
+    TooManyFieldsSent: lambda _, __: problem(
+        HTTPStatus.BAD_REQUEST, "The address has too many parameters."
+    ),
+    OperationalError: _database_away,
+    InterfaceError: _database_away,
+    Exception: _unexpected,
+}

@@ -1,11 +1,9 @@
 """Liveness and readiness for load balancers, without authentication."""
 
-from http import HTTPStatus
-
 from django.http import HttpRequest, HttpResponse
 from ninja import Router
 
-from thumbnails.api.errors import RETRY_SECONDS, problem
+from thumbnails.api.errors import unavailable
 from thumbnails.api.openapi import answers
 from thumbnails.api.schemas import Liveness, Readiness
 from thumbnails.upkeep.reports.readiness import reachable
@@ -26,9 +24,4 @@ def readyz(request: HttpRequest) -> Readiness | HttpResponse:
     if all(checks.values()):
         return Readiness(checks=checks)
     away = " and ".join(name for name, answered in checks.items() if not answered)
-    return problem(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        f"No answer from: {away}.",
-        headers={"Retry-After": str(RETRY_SECONDS)},
-        checks=checks,
-    )
+    return unavailable(f"No answer from: {away}.", checks=checks)
