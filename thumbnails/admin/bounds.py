@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.datastructures import MultiValueDict
 
 from thumbnails.exceptions import UsageError
+from thumbnails.models import Run
 from thumbnails.upkeep.selection import conditions
 
 COLUMNS_AT_MOST = 20
@@ -84,6 +85,21 @@ class BoundedAdmin(ModelAdmin):
         return {}
 
 
+class ReadOnlyAdmin(BoundedAdmin):
+    """A BoundedAdmin whose pages change nothing."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def may_start_some(request: HttpRequest) -> bool:
+    """Whether the user may start runs of some kind."""
+    return any(request.user.has_perm(kind.permission) for kind in Run.Kind)
+
+
 def _check_query(query: MultiValueDict[str, str]) -> None:
     for name, values in query.lists():
         if any("\0" in text for text in (name, *values)):
@@ -95,7 +111,7 @@ def _check_query(query: MultiValueDict[str, str]) -> None:
 
 def _check_search(text: str) -> None:
     try:
-        conditions.check_search(text)
+        conditions.search_text(text)
     except UsageError as error:
         raise Refused(str(error)) from error
 

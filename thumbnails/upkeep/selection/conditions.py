@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
@@ -122,76 +121,49 @@ def selection_from(texts: Mapping[str, str]) -> Selection:
     return Selection(**values)
 
 
-class Condition(ABC):
-    """One condition of a selection."""
-
-    example: str
-    help: str
-
-    @abstractmethod
-    def parse(self, text: str) -> dict[str, Any]:
-        """Returns the fields of a Selection by name. Raises UsageError."""
-
-    @abstractmethod
-    def write(self, selection: Selection) -> str | None:
-        """Returns the text that `parse` reads; None if the selection does not restrict this."""
-
-    @abstractmethod
-    def describe(self, selection: Selection) -> str:
-        """Returns it in words; empty if the selection does not restrict this."""
-
-    @abstractmethod
-    def narrow(self, assets: ImageAssetQuerySet, selection: Selection) -> ImageAssetQuerySet:
-        """Returns those that match. Raises UsageError for an unknown id or session."""
-
-
-class OfField(Condition):
+@dataclass(frozen=True, kw_only=True)
+class OfField:
     """A condition on one field of a selection."""
 
-    def __init__(
-        self,
-        field: str,
-        *,
-        example: str,
-        help: str,  # noqa: A002  as argparse calls it
-        words: str,
-        narrow: Callable[[ImageAssetQuerySet, Any], ImageAssetQuerySet],
-        read: Callable[[str], Any] = str,
-        write: Callable[[Any], str] = str,
-        name: Callable[[Any], str] | None = None,
-    ) -> None:
-        """`read` parses a text and raises UsageError, and `write` is its inverse. `words` is a
-        template of the description, filled with `name` of the value, or else its text."""
-        self.field = field
-        self.example = example
-        self.help = help
-        self._words, self._narrow, self._read, self._write = words, narrow, read, write
-        self._name = name or write
+    field: str
+    example: str
+    help: str
+    words: str
+    """Template of the description, filled with `name` of the value, by default its `text`."""
+    matching: Callable[[ImageAssetQuerySet, Any], ImageAssetQuerySet]
+    read: Callable[[str], Any] = str
+    """Raises UsageError. `text` is its inverse."""
+    text: Callable[[Any], str] = str
+    name: Callable[[Any], str] | None = None
 
     def parse(self, text: str) -> dict[str, Any]:
+        """Returns the fields of a Selection by name. Raises UsageError."""
         try:
-            return {self.field: self._read(text)}
+            return {self.field: self.read(text)}
         except UsageError as error:
             raise UsageError(str(error), about=error.about or self.field) from None
 
     def write(self, selection: Selection) -> str | None:
+        """Returns the text that `parse` reads; None if the selection does not restrict this."""
         value = self._value(selection)
-        return None if value is None else self._write(value)
+        return None if value is None else self.text(value)
 
     def describe(self, selection: Selection) -> str:
+        """Returns it in words; empty if the selection does not restrict this."""
         value = self._value(selection)
-        return "" if value is None else self._words.format(self._name(value))
+        return "" if value is None else self.words.format((self.name or self.text)(value))
 
     def narrow(self, assets: ImageAssetQuerySet, selection: Selection) -> ImageAssetQuerySet:
+        """Returns those that match. Raises UsageError for an unknown id or session."""
         value = self._value(selection)
-        return assets if value is None else self._narrow(assets, value)
+        return assets if value is None else self.matching(assets, value)
 
     def _value(self, selection: Selection) -> Any:
         value = getattr(selection, self.field)
         return None if value == () else value
 
 
-class Ids(Condition):
+class Ids:
     """Single ids, each of which must exist, and ranges, which need not be complete."""
 
     example = "1,2,5-9"
@@ -218,7 +190,7 @@ class Ids(Condition):
         return assets.filter(named)
 
 
-class Megapixels(Condition):
+class Megapixels:
     """A half-open range of sizes."""
 
     example = "10-50"
@@ -252,6 +224,9 @@ class Megapixels(Condition):
         return assets.with_megapixels(selection.min_megapixels, selection.max_megapixels)
 
 
+Condition = OfField | Ids | Megapixels
+
+
 def as_ranges(numbers: Iterable[int]) -> str:
     """Returns numbers as ranges: '2-8', '3,6-8'."""
     parts: list[list[int]] = []
@@ -275,10 +250,11 @@ def day(text: str) -> date:
     raise UsageError(f"{text!r} is not a date like 2026-01-31, from {FIRST_YEAR} to {LAST_YEAR}.")
 
 
-def check_search(text: str) -> None:
-    """Raises UsageError for a search that no name can match or that costs too much."""
+def search_text(text: str) -> str:
+    """Returns it. Raises UsageError for a search that no name can match or that costs too much."""
     if len(_text(text).split()) > WORDS_AT_MOST:
         raise UsageError(f"A search takes at most {WORDS_AT_MOST} words.", about="name")
+    return text
 
 
 def days(text: str) -> int:
@@ -331,11 +307,6 @@ def _text(text: str) -> str:
         raise UsageError(f"A text has at most {TEXT_LENGTH} characters.")
     if "\0" in text:  # PostgreSQL takes none in a query
         raise UsageError("A text has no null characters.")
-    return text
-
-
-def _search(text: str) -> str:
-    check_search(text)
     return text
 
 
@@ -477,138 +448,136 @@ def _in_shard(assets: ImageAssetQuerySet, shard: str) -> ImageAssetQuerySet:
     return assets.filter(Q(thumbnail_path__startswith=f"{shard}/") | Q(pk__in=on_disk))
 
 
-def _older_than(assets: ImageAssetQuerySet, number: int) -> ImageAssetQuerySet:
-    return assets.filter(thumbnail_generated_at__lt=timezone.now() - timedelta(days=number))
-
-
 CONDITIONS: dict[str, Condition] = {
     "ids": Ids(),
     "name": OfField(
-        "name",
+        field="name",
         example="WORDS",
         help="images whose original's name contains each of these words",
         words="named {}",
-        narrow=_named,
-        read=_search,
+        matching=_named,
+        read=search_text,
     ),
     "session": OfField(
-        "session",
+        field="session",
         example="NAME",
         help="images of the training sessions of this name",
         words="session {}",
-        narrow=_of_sessions_named,
+        matching=_of_sessions_named,
         read=_text,
     ),
     "session-id": OfField(
-        "session_id",
+        field="session_id",
         example="7",
         help="images of this training session",
         words="session with the id {}",
-        narrow=_of_session,
+        matching=_of_session,
         read=_session_id,
     ),
     "from-date": OfField(
-        "from_date",
+        field="from_date",
         example="YYYY-MM-DD",
         help="images created on or after that day",
         words="created from {}",
-        narrow=ImageAssetQuerySet.created_from,
+        matching=ImageAssetQuerySet.created_from,
         read=day,
     ),
     "to-date": OfField(
-        "to_date",
+        field="to_date",
         example="YYYY-MM-DD",
         help="images created on or before that day",
         words="created to {}",
-        narrow=ImageAssetQuerySet.created_to,
+        matching=ImageAssetQuerySet.created_to,
         read=day,
     ),
     "orientation": OfField(
-        "orientations",
+        field="orientations",
         example="2-8",
         help="originals with one of these EXIF orientations",
         words="orientation {}",
-        narrow=lambda assets, numbers: assets.filter(orientation__in=numbers),
+        matching=lambda assets, numbers: assets.filter(orientation__in=numbers),
         read=_orientations,
-        write=as_ranges,
+        text=as_ranges,
     ),
     "format": OfField(
-        "formats",
+        field="formats",
         example="jpeg",
         help=f"originals in one of these formats: {', '.join(FORMATS)}",
         words="format {}",
-        narrow=lambda assets, formats: assets.filter(format__in=formats),
+        matching=lambda assets, formats: assets.filter(format__in=formats),
         read=_some_of(FORMATS, str.upper),
-        write=_joined,
+        text=_joined,
         name=_or,
     ),
     "mode": OfField(
-        "modes",
+        field="modes",
         example="CMYK",
         help="originals in one of these colour modes, by Pillow's names",
         words="mode {}",
-        narrow=lambda assets, modes: assets.filter(mode__in=modes),
+        matching=lambda assets, modes: assets.filter(mode__in=modes),
         read=_some_like(r"[A-Za-z0-9;]{1,8}"),
-        write=_joined,
+        text=_joined,
         name=_or,
     ),
     "megapixels": Megapixels(),
     "state": OfField(
-        "states",
+        field="states",
         example="stale,failed",
         help=f"thumbnails in one of these states: {', '.join(State)}",
         words="{}",
-        narrow=lambda assets, states: assets.in_state(*states),
+        matching=lambda assets, states: assets.in_state(*states),
         read=_some_of(State),
-        write=_joined,
+        text=_joined,
         name=_or,
     ),
     "reason": OfField(
-        "reasons",
+        field="reasons",
         example="unreadable",
         help=f"thumbnails that failed for one of these reasons: {', '.join(Reason)}",
         words="failed as {}",
-        narrow=lambda assets, reasons: assets.failed().filter(thumbnail_error__in=reasons),
+        matching=lambda assets, reasons: assets.failed().filter(thumbnail_error__in=reasons),
         read=_some_of(Reason),
-        write=_joined,
+        text=_joined,
         name=lambda reasons: _or(reason.label for reason in reasons),
     ),
     "recipe": OfField(
-        "recipes",
+        field="recipes",
         example="DIGEST",
         help="thumbnails made by this recipe",
         words="made by recipe {}",
-        narrow=lambda assets, recipes: assets.exclude(thumbnail_path="").filter(
+        matching=lambda assets, recipes: assets.exclude(thumbnail_path="").filter(
             thumbnail_recipe__in=recipes
         ),
         read=_some_like(r"[0-9a-z]{1,16}", str.lower),
-        write=_joined,
+        text=_joined,
         name=_or,
     ),
     "generated-before": OfField(
-        "generated_before",
+        field="generated_before",
         example="YYYY-MM-DD",
         help="thumbnails made before that day",
         words="thumbnails made before {}",
-        narrow=ImageAssetQuerySet.generated_before,
+        matching=ImageAssetQuerySet.generated_before,
         read=day,
     ),
     "shard": OfField(
-        "shard",
+        field="shard",
         example="0a",
         help="thumbnails in this folder of the cache",
         words="shard {}",
-        narrow=_in_shard,
+        matching=_in_shard,
         read=_shard,
     ),
     "older-than": OfField(
-        "older_than_days",
+        field="older_than_days",
         example="7d",
         help="thumbnails made longer ago than this",
         words="thumbnails older than {} days",
-        narrow=_older_than,
+        matching=lambda assets, number: assets.filter(
+            thumbnail_generated_at__lt=timezone.now() - timedelta(days=number)
+        ),
         read=days,
-        write="{}d".format,
+        text="{}d".format,
         name=str,
     ),
 }
