@@ -147,7 +147,7 @@ def test_page__is_read_off_an_index_and_never_sorted(images: list[ImageAsset]) -
         for way in ("seqscan", "bitmapscan", "sort", "incremental_sort"):
             cursor.execute(f"SET LOCAL enable_{way} = off")
     for each in ranges:
-        plan = each.newest(before=(START + timedelta(hours=20), 50))[:10].explain()
+        plan = each.newest(before=pages.Position(START + timedelta(hours=20), 50))[:10].explain()
         assert "Sort" not in plan, plan
 
 

@@ -152,7 +152,7 @@ def _position(cursor: str | None) -> pages.Position | None:
     if cursor is None:
         return None
     moment, _, asset_id = cursor.rpartition("-")
-    return pages.Position(created_at=EPOCH + int(moment) * MICROSECOND, asset_id=int(asset_id))
+    return pages.Position(EPOCH + int(moment) * MICROSECOND, int(asset_id))
 
 
 def _image(image_id: int) -> ImageAsset:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from django.db.models import BooleanField, F, Func, Q, QuerySet, Value
 from django.db.models.lookups import LessThan
@@ -23,8 +23,7 @@ MEMBERS_READ = 20_000
 """Of sessions, to find those in a state."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class Position(NamedTuple):
     """A cursor: the last image of a page."""
 
     created_at: datetime
@@ -50,8 +49,8 @@ class IndexRange:
     members: Q | None = None
     """Restricts them to those with such a membership, which is of one session."""
 
-    def newest(self, *, before: tuple[datetime, int] | None = None) -> ImageAssetQuerySet:
-        """Returns all of them, or those after the one with that `created_at` and id."""
+    def newest(self, *, before: Position | None = None) -> ImageAssetQuerySet:
+        """Returns all of them, or those after that position."""
         columns, values = ["created_at", "pk"], list[Any](before or ())
         found, restrictions = self.assets, []
         if self.members is not None:
@@ -78,21 +77,16 @@ def page(selection: Selection, *, size: int, before: Position | None = None) -> 
 
     Every page costs about the same, whatever is selected. Raises UsageError as the selection.
     """
-    after = None if before is None else (before.created_at, before.asset_id)
     rows = heapq.merge(
-        *(each.newest(before=after)[: size + 1] for each in index_ranges(selection)),
+        *(each.newest(before=before)[: size + 1] for each in index_ranges(selection)),
         key=lambda asset: (asset.created_at, asset.pk),
         reverse=True,
     )
     found = list(islice(_each_once(rows), size + 1))
     images = found[:size]
     is_last = len(found) <= size
-    return Page(
-        images=images,
-        next_before=None
-        if is_last
-        else Position(created_at=images[-1].created_at, asset_id=images[-1].pk),
-    )
+    last = None if is_last else Position(images[-1].created_at, images[-1].pk)
+    return Page(images=images, next_before=last)
 
 
 def ids_between(selection: Selection, begin: int, end: int) -> list[int]:
