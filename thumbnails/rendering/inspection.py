@@ -112,31 +112,22 @@ def translated_errors(file: BinaryIO) -> Iterator[WatchedFile]:
     """Yields the file to read, and raises Pillow's errors as ThumbnailErrors."""
     watched = WatchedFile(file)
     try:
-        with _errors_of_pillow():
-            yield watched
-    finally:
-        if watched.failure is not None:
-            raise StorageFailure(
-                f"Reading it failed: {watched.failure.strerror}."
-            ) from watched.failure
-
-
-@contextmanager
-def _errors_of_pillow() -> Iterator[None]:
-    try:
-        yield
-    except ThumbnailError:
-        raise
+        yield watched
+    except (ThumbnailError, MemoryError):
+        raise  # a lack of memory concerns the process, not the image
     except UnidentifiedImageError:
         raise Unsupported("Not a picture in one of " + ", ".join(FORMATS) + ".") from None
-    except MemoryError:
-        raise  # concerns the process, not the image
     except OSError as error:
         if "out of memory" in str(error):  # from some of Pillow's decoders
             raise MemoryError from error
         raise Unreadable(_sentence(error)) from error
     except Exception as error:  # decoders may raise anything over a damaged file
         raise Unreadable(_sentence(error)) from error
+    finally:
+        if watched.failure is not None:
+            raise StorageFailure(
+                f"Reading it failed: {watched.failure.strerror}."
+            ) from watched.failure
 
 
 def _sentence(error: Exception) -> str:

@@ -16,12 +16,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from socket import socketpair
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from thumbnails.exceptions import (
     Crashed,
@@ -95,14 +95,14 @@ class _Died(Exception):
         self.from_outside = from_outside
 
 
-class _Inbox:
-    """Reads messages from `Connection.send_bytes` with a timeout.
+class _Channel:
+    """The socket to a process. Reads messages of `Connection.send_bytes` with a timeout.
 
     `Connection.recv_bytes` has none for the rest of a message that has begun.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._poll = select.poll()
         self._poll.register(connection.fileno(), select.POLLIN)
         self._content = bytearray()
@@ -123,7 +123,7 @@ class _Inbox:
             seconds = max(0.0, give_up_at - time.monotonic())
             if not self._poll.poll(math.ceil(seconds * 1000)):
                 raise TimeoutError
-            part = os.read(self._connection.fileno(), PART_BYTES)
+            part = os.read(self.connection.fileno(), PART_BYTES)
             if not part:
                 raise EOFError
             self._content += part
@@ -139,8 +139,7 @@ class RenderProcess:
         self._limits = limits
         self._nice = nice
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
-        self._inbox: _Inbox | None = None
+        self._channel: _Channel | None = None
         self._is_ended = False
 
     @property
@@ -149,16 +148,14 @@ class RenderProcess:
 
     def ask(self, request: Request, file: OpenFile, parse: Callable[[Any, bytes], T]) -> T:
         """Returns what `parse` makes of the answer. Raises _Died; the next call restarts it."""
-        if self._connection is None or self._inbox is None:
-            self._start()
-        connection, inbox = cast(Connection, self._connection), cast(_Inbox, self._inbox)
+        channel = self._channel or self._start()
         give_up_at = time.monotonic() + self._limits.seconds
         try:
-            inbox.clear()
-            connection.send(request)
-            send_handle(connection, file.fileno(), self.pid)
-            answer = json.loads(inbox.receive(give_up_at, at_most=HEADER_BYTES))
-            content = inbox.receive(give_up_at, at_most=CONTENT_BYTES)
+            channel.clear()
+            channel.connection.send(request)
+            send_handle(channel.connection, file.fileno(), self.pid)
+            answer = json.loads(channel.receive(give_up_at, at_most=HEADER_BYTES))
+            content = channel.receive(give_up_at, at_most=CONTENT_BYTES)
             if not isinstance(answer, dict):
                 raise TypeError("not an object")
             if answer.get("error") == OUT_OF_MEMORY:
@@ -191,15 +188,15 @@ class RenderProcess:
             process.kill()
 
     def _forget(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        if self._channel is not None:
+            self._channel.connection.close()
         if self._process is not None:
             with suppress(subprocess.TimeoutExpired):
                 # One that waits for a disk that hangs cannot even be killed: leave it behind.
                 self._process.wait(1)
-        self._process = self._connection = self._inbox = None
+        self._process = self._channel = None
 
-    def _start(self) -> None:
+    def _start(self) -> _Channel:
         here, there = socketpair()
         program = [sys.executable, "-P", *NO_WARNINGS, "-m", "thumbnails.rendering.process"]
         limits = [str(self._limits.seconds), str(self._limits.memory_bytes)]
@@ -223,16 +220,16 @@ class RenderProcess:
                     f"No render process can be started: {error.strerror}."
                 ) from error
         self._process = process
-        self._connection = Connection(here.detach())
-        self._inbox = _Inbox(self._connection)
+        self._channel = channel = _Channel(Connection(here.detach()))
         if self._is_ended:  # by another thread
             self.kill()
             raise _Died("was ended", from_outside=True)
-        self._wait_until_ready(self._inbox)
+        self._wait_until_ready(channel)
+        return channel
 
-    def _wait_until_ready(self, inbox: _Inbox) -> None:
+    def _wait_until_ready(self, channel: _Channel) -> None:
         try:
-            inbox.receive(time.monotonic() + START_SECONDS, at_most=len(READY))
+            channel.receive(time.monotonic() + START_SECONDS, at_most=len(READY))
         except (EOFError, OSError, ValueError) as error:
             death = self._death()
             if death.from_outside:
@@ -265,7 +262,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": paths, "MALLOC_ARENA_MAX": "2"}
 
 
-class RenderPool:
+class RenderPool(AbstractContextManager["RenderPool"]):
     """A fixed number of render processes, shared by any number of threads."""
 
     def __init__(self, processes: int, limits: Limits, *, nice: int = 0) -> None:
@@ -274,9 +271,6 @@ class RenderPool:
         for process in reversed(self._processes):
             self._idle.put(process)
         self._closed = threading.Event()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

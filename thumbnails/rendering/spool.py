@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Self
 
 KEPT_BYTES = 16 * 2**20
@@ -13,7 +13,7 @@ KEPT_SPOOLS = 8
 _kept: list[int] = []
 
 
-class Spool:
+class Spool(AbstractContextManager["Spool"]):
     """An anonymous file, in memory where the system supports that (Linux).
 
     An original is read into it before it is decoded, so that a hanging storage is not blamed on
@@ -76,15 +76,7 @@ class Spool:
         else:
             os.close(fd)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

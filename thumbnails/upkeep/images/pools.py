@@ -3,7 +3,6 @@
 import atexit
 import os
 import threading
-from dataclasses import dataclass
 
 from thumbnails import conf
 from thumbnails.rendering.pool import Limits, RenderPool
@@ -12,14 +11,8 @@ NICENESS = 10
 """Of processes that render for a large run: requests have priority."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    processes: int
-    limits: Limits
-    nice: int
-
-
-_pools: dict[_Kind, RenderPool] = {}
+_pools: dict[tuple[int, Limits, int], RenderPool] = {}
+"""By number of processes, limits and niceness."""
 _guard = threading.Lock()
 
 
@@ -30,12 +23,12 @@ def new_pool(processes: int, *, nice: int = 0) -> RenderPool:
 
 def web_pool() -> RenderPool:
     """Returns the shared pool for requests."""
-    return _shared(_Kind(conf.current().web_renders, _limits(), nice=0))
+    return _shared(conf.current().web_renders, nice=0)
 
 
 def worker_pool(*, large: bool) -> RenderPool:
     """Returns the shared pool for a worker's jobs: one process, niced for large runs."""
-    return _shared(_Kind(1, _limits(), nice=NICENESS if large else 0))
+    return _shared(1, nice=NICENESS if large else 0)
 
 
 def close_all() -> None:
@@ -52,11 +45,12 @@ def _limits() -> Limits:
     return Limits(seconds=settings.render_seconds, memory_bytes=settings.render_memory_bytes)
 
 
-def _shared(kind: _Kind) -> RenderPool:
+def _shared(processes: int, *, nice: int) -> RenderPool:
+    key = (processes, _limits(), nice)
     with _guard:
-        if kind not in _pools:
-            _pools[kind] = RenderPool(kind.processes, kind.limits, nice=kind.nice)
-        return _pools[kind]
+        if key not in _pools:
+            _pools[key] = new_pool(processes, nice=nice)
+        return _pools[key]
 
 
 def _forget() -> None:

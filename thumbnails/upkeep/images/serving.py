@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 from django.db import connections
 
@@ -182,15 +182,17 @@ def _render(asset_id: int, *, force: bool = False) -> Result | None:
         except TimeoutError:
             future.add_done_callback(partial(_finish, asset, held.pop_all()))
             raise Busy("The picture takes long to render.") from None
-        except NotDecoded:
-            raise Busy("The server is about to end.") from None
         return _saved(asset, result)
 
 
 def _begin(act: Callable[[], T]) -> "Future[T]":
+    """Call `act` in a thread. Raises Busy, as does the future if the render pool is closed."""
+
     def in_thread() -> T:
         try:
             return act()
+        except NotDecoded:
+            raise Busy("The server is about to end.") from None
         finally:
             connections.close_all()
 
@@ -248,11 +250,8 @@ def preview(asset: ImageAsset, *, patience_seconds: float) -> Rendering:
 
 def compare(old: bytes, new: bytes) -> Difference:
     """Compare two thumbnails. Raises ThumbnailError and Busy."""
-
-    def act(pool: RenderPool) -> Difference:
-        return pool.compare(old, new, max_pixels=conf.current().max_pixels)
-
-    return _decode(act)
+    max_pixels = conf.current().max_pixels
+    return _decode(lambda pool: pool.compare(old, new, max_pixels=max_pixels))
 
 
 def inspect_upload(file: BinaryIO) -> Facts:
@@ -279,9 +278,7 @@ def render_upload(file: BinaryIO) -> Facts:
                 max_pixels=conf.current().max_pixels,
                 with_facts=True,
             )
-        if facts is None:
-            raise AssertionError("with_facts was set")
-        return facts
+        return cast(Facts, facts)
 
     return _decode(act)
 
@@ -311,5 +308,3 @@ def _decode(act: Callable[[RenderPool], T], *, patience_seconds: float = PATIENC
             leaving = held.pop_all()
             future.add_done_callback(lambda _: leaving.close())
             raise Busy("The picture takes too long to decode.") from None
-        except NotDecoded:
-            raise Busy("The server is about to end.") from None
