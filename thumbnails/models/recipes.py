@@ -61,7 +61,7 @@ class KnownRecipe(models.Model):
         default_permissions: ClassVar = ()
 
     def __str__(self) -> str:
-        return self.label
+        return label_of(self.recipe)
 
     @property
     def recipe(self) -> Recipe:
@@ -72,11 +72,6 @@ class KnownRecipe(models.Model):
             background=(red, green, blue),
             renderer=self.renderer,
         )
-
-    @property
-    def label(self) -> str:
-        """For people: `256 px, quality 85, renderer 1`."""
-        return label_of(self.recipe)
 
 
 def label_of(recipe: Recipe) -> str:
@@ -175,7 +170,7 @@ def _announce_in_thread() -> None:
 def labels() -> dict[str, str]:
     """Returns the labels of all known recipes, by digest. One query."""
     own = own_recipe()
-    known = {known.digest: known.label for known in KnownRecipe.objects.all()}
+    known = {known.digest: str(known) for known in KnownRecipe.objects.all()}
     return {own.digest: label_of(own), UNSTAMPED: "made by another program", **known}
 
 

@@ -102,13 +102,9 @@ def save_results(results: Iterable[Result]) -> list[int]:
     connection = connections[router.db_for_write(ImageAsset)]
     with transaction.atomic(using=connection.alias):
         now = ImageAsset.objects.using(connection.alias).select_for_update().order_by("pk")
-        rows = now.filter(pk__in=[result.asset_id for result in wanted]).values_list(
-            "pk", "original", "source_version", "thumbnail_revision"
-        )
-        found = {
-            pk: Read(original=original, source_version=version, revision=revision)
-            for pk, original, version, revision in rows
-        }
+        rows = now.filter(pk__in=[result.asset_id for result in wanted])
+        columns = ("original", "source_version", "thumbnail_revision")
+        found = {asset.pk: Read.of(asset) for asset in rows.only(*columns)}
         valid = [result for result in wanted if found.get(result.asset_id) == result.read]
         _update(connection, valid)
     saved = {result.asset_id for result in valid}
@@ -116,26 +112,19 @@ def save_results(results: Iterable[Result]) -> list[int]:
 
 
 def _update(connection: BaseDatabaseWrapper, results: Iterable[Result]) -> None:
+    concrete = {field.name: field for field in ImageAsset._meta.concrete_fields}
     rows_by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
     for result in results:
         values = _columns(result)
-        rows_by_columns.setdefault(tuple(values), []).append([*values.values(), result.asset_id])
-    concrete = {field.name: field for field in ImageAsset._meta.concrete_fields}
+        prepared = [concrete[name].get_db_prep_save(v, connection) for name, v in values.items()]
+        rows_by_columns.setdefault(tuple(values), []).append([*prepared, result.asset_id])
     for columns, rows in rows_by_columns.items():
-        set_fields = [concrete[column] for column in columns]
-        assignments = "".join(f'"{field.column}" = %s, ' for field in set_fields)
+        assignments = "".join(f'"{concrete[name].column}" = %s, ' for name in columns)
         with connection.cursor() as cursor:
             cursor.executemany(
                 f'UPDATE "{ImageAsset._meta.db_table}" SET {assignments}'  # noqa: S608  names from the model, values as parameters
                 '"thumbnail_revision" = "thumbnail_revision" + 1 WHERE "id" = %s',
-                [
-                    [
-                        field.get_db_prep_save(value, connection)
-                        for field, value in zip(set_fields, row, strict=False)
-                    ]
-                    + row[len(set_fields) :]
-                    for row in rows
-                ],
+                rows,
             )
 
 
@@ -144,13 +133,9 @@ def _columns(result: Result) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for part in (result.record, result.failure, result.facts):
         if part is not None:
-            columns |= _as_dict(part)
+            columns |= {field.name: getattr(part, field.name) for field in fields(part)}
     if result.history is not None:
         columns["thumbnail_history"] = result.history
     if result.source_version is not None:
         columns["source_version"] = result.source_version
     return columns
-
-
-def _as_dict(value: Record | Failure | Facts) -> dict[str, Any]:
-    return {field.name: getattr(value, field.name) for field in fields(value)}

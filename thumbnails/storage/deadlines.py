@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -18,27 +18,13 @@ class _Helper(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="thumbnails-deadline", daemon=True)
-        self.inbox: SimpleQueue[_Task[Any]] = SimpleQueue()
+        self.inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.start()
 
     def run(self) -> None:
         while True:
-            self.inbox.get().run()
+            self.inbox.get()()
             _idle.append(self)
-
-
-class _Task(Generic[T]):
-    def __init__(self, act: Callable[[], T]) -> None:
-        self._act = act
-        self.future: Future[T] = Future()
-
-    def run(self) -> None:
-        try:
-            result = self._act()
-        except BaseException as error:  # noqa: BLE001  raised again in the caller
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
 
 
 _idle: list[_Helper] = []
@@ -60,13 +46,22 @@ def begin(act: Callable[[], T], *, place: str) -> "Future[T]":
     """Call `act` in another thread. Raises TimeoutError if HANGING_AT_MOST hang in that place."""
     if len(_hanging.get(place, ())) >= HANGING_AT_MOST:
         raise TimeoutError
-    task = _Task(act)
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            result = act()
+        except BaseException as error:  # noqa: BLE001  raised again in the caller
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
     try:
         helper = _idle.pop()
     except IndexError:
         helper = _Helper()
-    helper.inbox.put(task)
-    return task.future
+    helper.inbox.put(run)
+    return future
 
 
 def within(
@@ -87,17 +82,13 @@ def within(
     except TimeoutError:
         if future.done():  # raised by `act` itself, or done at the last moment
             return future.result()
-        _leave(future, place, discard)
+        hanging = _hanging.setdefault(place, set())
+        hanging.add(future)
+
+        def ended(late: "Future[T]") -> None:
+            hanging.discard(late)
+            if discard is not None and late.exception() is None:
+                discard(late.result())
+
+        future.add_done_callback(ended)
         raise
-
-
-def _leave(future: "Future[T]", place: str, discard: Callable[[T], None] | None) -> None:
-    hanging = _hanging.setdefault(place, set())
-    hanging.add(future)
-
-    def ended(late: "Future[T]") -> None:
-        hanging.discard(late)
-        if discard is not None and late.exception() is None:
-            discard(late.result())
-
-    future.add_done_callback(ended)

@@ -81,7 +81,10 @@ def render_lock(asset_id: int, *, patience_seconds: float) -> Iterator[bool]:
     try:
         yield True
     finally:
-        _release(asset_id, taken[0])
+        with _guard:
+            _held.discard(asset_id)
+            if (file := taken[0]) is not None:
+                file.release(asset_id)
 
 
 def _acquire(asset_id: int) -> tuple[_LockFile | None] | None:
@@ -94,13 +97,6 @@ def _acquire(asset_id: int) -> tuple[_LockFile | None] | None:
             return None
         _held.add(asset_id)
         return (file,)
-
-
-def _release(asset_id: int, file: _LockFile | None) -> None:
-    with _guard:
-        _held.discard(asset_id)
-        if file is not None:
-            file.release(asset_id)
 
 
 def _current_file() -> _LockFile | None:
@@ -120,18 +116,14 @@ def _current_file() -> _LockFile | None:
 def _file_in(location: str, inside: str, name: str) -> _LockFile:
     global _file  # noqa: PLW0603
     with cache_folder.opened(location, inside) as opened:
-        if _file is None or _identity(name, opened) != _file.identity:
+        identity = None
+        with suppress(FileNotFoundError):
+            found = os.stat(name, dir_fd=opened, follow_symlinks=False)
+            identity = (found.st_dev, found.st_ino)
+        if _file is None or identity != _file.identity:
             # The old one stays open: locks in it may be held.
             _file = _LockFile(name, opened)
     return _file
-
-
-def _identity(name: str, opened: int) -> tuple[int, int] | None:
-    try:
-        found = os.stat(name, dir_fd=opened, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _places() -> Iterator[tuple[str, str, str]]:

@@ -18,15 +18,12 @@ def lost_files(assets: ImageAssetQuerySet) -> Iterator[int]:
             yield asset_id
 
 
-def record_lost_files(assets: ImageAssetQuerySet) -> int:
-    """Record lost files as missing. Returns how many were recorded."""
+def record_lost_files(assets: ImageAssetQuerySet) -> None:
+    """Record lost files as missing."""
     lost = list(lost_files(assets))
-    recorded = 0
     for begin in range(0, len(lost), BATCH):
         some = ImageAsset.objects.filter(pk__in=lost[begin : begin + BATCH])
-        results = [as_missing(asset) for asset in some]
-        recorded += len(results) - len(save_results(results))
-    return recorded
+        save_results([as_missing(asset) for asset in some])
 
 
 def as_missing(asset: ImageAsset) -> Result:
