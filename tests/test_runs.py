@@ -264,14 +264,10 @@ def test_transitions__the_illegal_ones_are_refused_and_change_nothing(
 ) -> None:
     make_asset()
     work(run := start_here())
-    for act in (
-        control.cancel,
-        control.resume,
-        control.take_over,
-        lambda run: control.pause(run, ""),
-    ):
+    for act in (control.cancel, control.resume, control.take_over):
         with pytest.raises(UsageError, match="is done"):
             act(run)
+    control.pause(run, "")
     run.refresh_from_db()
     assert run.state == Run.State.DONE
 

@@ -1,8 +1,6 @@
 """The plan of a run: what it will do, a preview of it, and the form that starts it."""
 
 import base64
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +24,6 @@ from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.reports.formatting import duration
 from thumbnails.upkeep.runs import planning, preview, queue, starting
-from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.runs.preview import Preview
 from thumbnails.upkeep.runs.starting import RequestKey
 from thumbnails.upkeep.selection import conditions
@@ -85,11 +82,6 @@ class PlannedRun:
     def is_purge(self) -> bool:
         return self.kind == Run.Kind.PURGE
 
-    @property
-    def digest(self) -> str:
-        content = [self.kind, self.selection.as_json(), self.force]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
     @cached_property
     def selected(self) -> ImageAssetQuerySet:
         """Raises UsageError for ids or a session that do not exist."""
@@ -99,14 +91,6 @@ class PlannedRun:
     def assets(self) -> ImageAssetQuerySet:
         """The images that it would work on."""
         return planning.to_do(self.kind, self.selected, force=self.force)
-
-    def plan(self) -> Plan:
-        return planning.plan(
-            self.kind,
-            self.selected,
-            force=self.force,
-            look_at_files_up_to=starting.LOOKED_AT,
-        )
 
     @property
     def command(self) -> str:
@@ -149,7 +133,12 @@ class PlanView(PlanFormView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         planned = self.planned
-        plan = planned.plan()
+        plan = planning.plan(
+            planned.kind,
+            planned.selected,
+            force=planned.force,
+            look_at_files_up_to=starting.LOOKED_AT,
+        )
         title = "Purge cache" if planned.is_purge else "Regenerate thumbnails"
         return super().get_context_data(
             **self._page(title),
@@ -176,13 +165,14 @@ class PlanView(PlanFormView):
         if self.model_admin is None:
             raise AssertionError("as_view needs the images' admin")
         planned = self.planned
+        same = starting.unfinished_over(planned.kind, planned.selection, force=planned.force)
         return {
             **self.model_admin.admin_site.each_context(self.request),
             "title": title,
             "opts": ImageAsset._meta,
             "media": self.model_admin.media,
             "planned": planned,
-            "same": starting.doing_the_same(planned.kind, planned.selection, force=planned.force),
+            "same": same.first(),
         }
 
     # --- the preview and the start ------------------------------------------------------------
@@ -209,6 +199,7 @@ class PlanView(PlanFormView):
 
     def _start(self, options: dict[str, Any]) -> HttpResponse:
         planned, user = self.planned, cast("User", self.request.user)
+        request = [planned.kind, planned.selection.as_json(), planned.force]
         try:
             run = starting.start_on_queue(
                 planned.kind,
@@ -216,7 +207,7 @@ class PlanView(PlanFormView):
                 origin=Run.Origin.ADMIN,
                 force=planned.force,
                 by=user,
-                key=RequestKey(user=user, key=options["once"], digest=planned.digest),
+                key=RequestKey(user=user, key=options["once"], request=request),
                 note=options["note"],
                 rate=options["rate"],
                 ignore_space=options["ignore_space"],

@@ -47,7 +47,7 @@ class Session(SessionAuth):
             raise ProblemError(
                 HTTPStatus.FORBIDDEN, "The CSRF token is missing or wrong: send it as X-CSRFToken."
             )
-        return _permitted(user, self.permissions)
+        return permitted(user, self.permissions)
 
 
 class Token(HttpBearer):
@@ -68,7 +68,7 @@ class Token(HttpBearer):
             )
         found.note_use()
         request.user = found.user
-        return _permitted(found.user, self.permissions)
+        return permitted(found.user, self.permissions)
 
 
 def staff_with(*permissions: str) -> list[AuthBase]:
@@ -76,12 +76,8 @@ def staff_with(*permissions: str) -> list[AuthBase]:
     return [Token(*permissions), Session(*permissions)]
 
 
-def require(request: ApiRequest, permission: str) -> None:
-    """Check a permission that depends on the object. Raises ProblemError (403)."""
-    _permitted(request.user, [permission])
-
-
-def _permitted(user: "User", permissions: Sequence[str]) -> "User":
+def permitted(user: "User", permissions: Sequence[str]) -> "User":
+    """Returns the user. Raises ProblemError (403) unless it is staff with one of these."""
     if not user.is_staff or not any(map(user.has_perm, permissions)):
         raise ProblemError(
             HTTPStatus.FORBIDDEN, f"This needs a staff user with {' or '.join(permissions)}."

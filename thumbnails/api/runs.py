@@ -1,8 +1,7 @@
 """Operations on runs: start, show, cancel, resume and retry."""
 
-import hashlib
-import json
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from thumbnails.api.auth import (
     VIEW_IMAGES,
     VIEW_RUNS,
     ApiRequest,
-    require,
+    permitted,
     staff_with,
 )
 from thumbnails.api.middleware import only_in_query
@@ -190,7 +189,7 @@ def cancel(
     request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
 ) -> Answer:
     """Stop the run; what is done stays done."""
-    return _change_state(request, response, key, run_id, control.cancel)
+    return _act(request, response, key, run_id, partial(control.cancel, by=request.user))
 
 
 @router.post(
@@ -200,7 +199,7 @@ def resume(
     request: ApiRequest, response: HttpResponse, run_id: IdInPath, key: Key = None
 ) -> Answer:
     """Let the workers go on with what is left."""
-    return _change_state(request, response, key, run_id, control.resume)
+    return _act(request, response, key, run_id, partial(control.resume, by=request.user))
 
 
 @router.post(
@@ -214,14 +213,8 @@ def retry(
     key: Key = None,
 ) -> Answer:
     """Start a new run over what failed in this one, all of it or for one reason."""
-    run = _run_to_act_on(request, run_id)
-    return _once(
-        request,
-        response,
-        key,
-        body,
-        lambda: starting.retry(run, origin=Run.Origin.API, reason=body.reason, by=request.user),
-    )
+    act = partial(starting.retry, origin=Run.Origin.API, reason=body.reason, by=request.user)
+    return _act(request, response, key, run_id, act, body)
 
 
 # --- shared ---------------------------------------------------------------------------------------
@@ -248,16 +241,24 @@ def _start(
     return _accepted(response, run)
 
 
-def _once(
+def _act(
     request: ApiRequest,
     response: HttpResponse,
     key: str | None,
-    body: In | None,
-    act: Callable[[], Run],
+    run_id: int,
+    act: Callable[[Run], Run | None],
+    body: In | None = None,
 ) -> Answer:
-    """The run that `act` returns, or that it returned when the key came first."""
+    """Answers with the run that `act` returns, or that it returned when the key came first; with
+    the run that it acts on if it returns None."""
+    run = _run(run_id)
+    permitted(request.user, [run.permission])
     request_key = _request_key(request, key, body)
-    return _accepted(response, act() if request_key is None else request_key.once(act))
+
+    def once() -> Run:
+        return act(run) or run
+
+    return _accepted(response, once() if request_key is None else request_key.once(once))
 
 
 def _accepted(response: HttpResponse, run: Run) -> Answer:
@@ -269,36 +270,13 @@ def _request_key(request: ApiRequest, key: str | None, body: In | None) -> Reque
     if key is None:
         return None
     values = body.model_dump(mode="json", exclude_unset=True) if body else {}
-    text = json.dumps([request.path, values], sort_keys=True)
-    return RequestKey(user=request.user, key=key, digest=hashlib.sha256(text.encode()).hexdigest())
-
-
-def _change_state(
-    request: ApiRequest,
-    response: HttpResponse,
-    key: str | None,
-    run_id: int,
-    change: Callable[..., None],
-) -> Answer:
-    run = _run_to_act_on(request, run_id)
-
-    def act() -> Run:
-        change(run, by=request.user)
-        return run
-
-    return _once(request, response, key, None, act)
+    return RequestKey(user=request.user, key=key, request=[request.path, values])
 
 
 def _run(run_id: int) -> Run:
     run = Run.objects.select_related("started_by").filter(pk=run_id).first()
     if run is None:
         raise Http404(f"There is no run {run_id}.")
-    return run
-
-
-def _run_to_act_on(request: ApiRequest, run_id: int) -> Run:
-    run = _run(run_id)
-    require(request, run.permission)
     return run
 
 

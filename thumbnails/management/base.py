@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from django.core.checks import Tags
@@ -88,13 +89,8 @@ class ThumbnailCommand(BaseCommand):
 
 def counts(progress: Progress) -> str:
     """Returns the number of each outcome that occurred: `480 rendered, 20 fresh`."""
-    found = {
-        "rendered": progress.rendered,
-        "fresh": progress.fresh,
-        "purged": progress.purged,
-        "failed": progress.failed,
-    }
-    return ", ".join(f"{n:,} {word}" for word, n in found.items() if n) or "nothing done"
+    found = progress.outcomes.items()
+    return ", ".join(f"{number:,} {word}" for word, number in found if number) or "nothing done"
 
 
 def printable(text: str) -> str:
@@ -112,10 +108,7 @@ def run_as_json(run: Run, progress: Progress) -> dict[str, Any]:
         "kind": run.kind,
         "state": run.state,
         "total": progress.total,
-        "rendered": progress.rendered,
-        "fresh": progress.fresh,
-        "purged": progress.purged,
-        "failed": progress.failed,
+        **progress.outcomes,
         "failures": progress.failures,
         "pauseReason": run.pause_reason,
         "createdAt": run.created_at.isoformat(),
@@ -260,7 +253,7 @@ def positive(text: str) -> int:
 # --- progress -----------------------------------------------------------------------------------
 
 
-class ProgressBar:
+class ProgressBar(AbstractContextManager["ProgressBar"]):
     """Count, rate, time left and failures: a bar on a terminal, otherwise lines of text.
 
     Written to standard error, so that standard output has only the command's report.
@@ -279,9 +272,6 @@ class ProgressBar:
         self.bar = tqdm(
             total=total, unit=unit, disable=quiet or self.is_plain, dynamic_ncols=True, leave=False
         )
-
-    def __enter__(self) -> "ProgressBar":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()

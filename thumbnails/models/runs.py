@@ -42,18 +42,17 @@ class RunQuerySet(models.QuerySet["Run"]):
             moved = bool(legal.update(state=to, **also))
             if moved and to == Run.State.RUNNING:
                 # What failed because of the storage, not the image, may succeed now.
-                self._chunks_of(run_id).undo_failures(Reason.STORAGE_ERROR, Reason.SOURCE_MISSING)
+                chunks = Chunk.objects.filter(run=run_id)
+                chunks.undo_failures(Reason.STORAGE_ERROR, Reason.SOURCE_MISSING)
             if moved:
+                resumed = to == Run.State.RUNNING
                 RunEvent.objects.create(
                     run_id=run_id,
-                    kind=RunEvent.OF_MOVE[to],
+                    kind=RunEvent.Kind.RESUMED if resumed else RunEvent.Kind(to.value),
                     detail=also.get("pause_reason", ""),
                     by=by,
                 )
         return moved
-
-    def _chunks_of(self, run_id: int) -> "ChunkQuerySet":
-        return Chunk.objects.filter(run=run_id)
 
     def running(self) -> Self:
         return self.filter(state=Run.State.RUNNING)
@@ -61,10 +60,6 @@ class RunQuerySet(models.QuerySet["Run"]):
     def unleased(self) -> Self:
         """Running and left to the workers: no command has a lease on them."""
         return self.running().exclude(lease_until__gte=Now())
-
-    def leased(self) -> Self:
-        """Those that a command works on."""
-        return self.filter(lease_until__gte=Now())
 
     def of_recipe(self, digest: str) -> Self:
         """Those that a process with that recipe may work on, which includes all purges."""
@@ -172,7 +167,8 @@ class Run(models.Model):
     @property
     def is_leased(self) -> bool:
         """Whether a command works on it. A query, if one ever did."""
-        return self.lease_until is not None and Run.objects.leased().filter(pk=self.pk).exists()
+        leased = Run.objects.filter(pk=self.pk, lease_until__gte=Now())
+        return self.lease_until is not None and leased.exists()
 
     @property
     def is_over(self) -> bool:
@@ -209,8 +205,12 @@ class Progress:
     """Images per second: within LATELY while it runs, overall once it is done; None if unknown."""
 
     @property
+    def outcomes(self) -> dict[str, int]:
+        return {outcome.value: getattr(self, outcome.value) for outcome in Outcome}
+
+    @property
     def done(self) -> int:
-        return self.rendered + self.fresh + self.purged + self.failed
+        return sum(self.outcomes.values())
 
     @property
     def percent(self) -> int:
@@ -254,10 +254,13 @@ def _progress(run: Run, counted: dict[str, int], failures: dict[str, list[int]])
     )
 
 
+UNLEASED = Q(lease_until=None) | Q(lease_until__lt=Now())
+
+
 class ChunkQuerySet(models.QuerySet["Chunk"]):
     def open(self) -> Self:
         """Not finished, and not leased by a process."""
-        return self.filter(finished_at=None).filter(Q(lease_until=None) | Q(lease_until__lt=Now()))
+        return self.filter(UNLEASED, finished_at=None)
 
     def claim(self, chunk_id: int, token: UUID, *, recipe: str) -> "Chunk | None":
         """Lease the chunk. Returns None if it is finished or taken, or if its run is not running
@@ -268,19 +271,16 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         chunk's own there against the state before a concurrent claim.
         """
         running = Run.objects.running().of_recipe(recipe).values("pk")
-        free = Q(lease_until=None) | Q(lease_until__lt=Now()) | Q(lease_token=token)
+        free = UNLEASED | Q(lease_token=token)
         claimed = self.filter(free, pk=chunk_id, finished_at=None, run__in=running).update(
-            lease_token=token,
-            lease_until=Now() + LEASE,
-            claims=F("claims") + 1,
+            lease_token=token, lease_until=Now() + LEASE, claims=F("claims") + 1
         )
         return self.select_related("run").get(pk=chunk_id) if claimed else None
 
     def undo_failures(self, *reasons: Reason, own: UUID | None = None) -> None:
         """Reset the assets that failed for these reasons, in chunks that no other process works
         on; `own` is the caller's lease token."""
-        idle = Q(lease_until=None) | Q(lease_until__lt=Now()) | Q(lease_token=own)
-        for chunk in self.filter(idle, failed__gt=0).select_for_update():
+        for chunk in self.filter(UNLEASED | Q(lease_token=own), failed__gt=0).select_for_update():
             ids = {i for reason in reasons for i in chunk.failures.pop(reason.value, [])}
             if not ids:
                 continue
@@ -422,13 +422,6 @@ class RunEvent(models.Model):
         DONE = "done"
         WORKER_LOST = "worker_lost"
         ALSO_WANTED = "also_wanted"
-
-    OF_MOVE: ClassVar[dict[Run.State, Kind]] = {
-        Run.State.RUNNING: Kind.RESUMED,
-        Run.State.PAUSED: Kind.PAUSED,
-        Run.State.CANCELLED: Kind.CANCELLED,
-        Run.State.DONE: Kind.DONE,
-    }
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="events")
     kind = models.CharField(max_length=12, choices=Kind.choices)

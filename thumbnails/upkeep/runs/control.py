@@ -20,13 +20,9 @@ RETRY_AFTER = timedelta(seconds=60)
 
 
 def pause(run: Run, reason: str) -> None:
-    """Pause the run, to be resumed. Raises NotNow if it is not running."""
-    _move(run, Run.State.PAUSED, "paused", pause_reason=reason[:300], resume_at=None)
-
-
-def pause_if_running(run: Run, reason: str) -> None:
-    """As `pause`, but does nothing if it is not running."""
+    """Pause the run, to be resumed, if it is running."""
     Run.objects.move(run.pk, Run.State.PAUSED, pause_reason=reason[:300])
+    run.refresh_from_db()
 
 
 def cancel(run: Run, *, by: "User | None" = None) -> None:
@@ -41,21 +37,14 @@ def resume(run: Run, *, by: "User | None" = None) -> None:
     """
     if run.state == Run.State.RUNNING and not run.is_leased:
         try:
-            recovery.enqueue_open(run)
+            recovery.enqueue_open(run, queue.enqueued_chunks())
         except QueueDown as error:
             raise NotDispatched(run) from error
         return
     _check_recipe(run)
     # Resuming it by hand accepts the reason for the pause.
-    ignores_missing = run.ignores_missing or run.missing_in_a_row > 0
-    _move(
-        run,
-        Run.State.RUNNING,
-        "resumed",
-        by=by,
-        lease_until=None,
-        ignores_missing=ignores_missing,
-    )
+    ignores = run.ignores_missing or run.missing_in_a_row > 0
+    _move(run, Run.State.RUNNING, "resumed", by=by, lease_until=None, ignores_missing=ignores)
     dispatch(run)
 
 

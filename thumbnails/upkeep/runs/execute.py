@@ -4,10 +4,9 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from itertools import takewhile
 from typing import Any
@@ -26,7 +25,7 @@ from thumbnails.models.runs import LEASE, Progress
 from thumbnails.rendering.pool import NotDecoded, RenderPool
 from thumbnails.upkeep.images import freshness, pools
 from thumbnails.upkeep.runs import queue
-from thumbnails.upkeep.runs.control import RETRY_AFTER, pause_if_running
+from thumbnails.upkeep.runs.control import RETRY_AFTER, pause
 from thumbnails.upkeep.runs.rate_limit import RateLimit
 from thumbnails.upkeep.runs.stopping import Stop
 
@@ -46,12 +45,22 @@ STORAGE_ERRORS_AT_MOST = 5
 MISSING_AT_MOST = 20
 """Consecutive originals: then a disk is probably not mounted."""
 
-AT_MOST_IN_A_ROW = {
-    "storage_errors": STORAGE_ERRORS_AT_MOST,
-    "missing_in_a_row": MISSING_AT_MOST,
+IN_A_ROW = {
+    "storage_errors": (
+        Reason.STORAGE_ERROR,
+        STORAGE_ERRORS_AT_MOST,
+        "{} storage errors in a row.",
+    ),
+    "missing_in_a_row": (
+        Reason.SOURCE_MISSING,
+        MISSING_AT_MOST,
+        (
+            "{} originals in a row are missing: is a disk not mounted? It is tried again every "
+            "minute; resume it to go on regardless."
+        ),
+    ),
 }
-IN_A_ROW = {"storage_errors": Reason.STORAGE_ERROR, "missing_in_a_row": Reason.SOURCE_MISSING}
-"""The reason that each of these columns of a run counts."""
+"""By column of a run: the reason that it counts, how often it may come, and why the run pauses."""
 
 ShouldStop = Callable[[], bool]
 
@@ -64,18 +73,8 @@ class _FailureStreak:
     """Consecutive failures of a storage, of which the last `unsaved` are not saved."""
 
     column: str
-    length: int
     unsaved: int
-    detail: str
-
-    @property
-    def pause_reason(self) -> str:
-        if self.column == "storage_errors":
-            return f"{self.length} storage errors in a row. {self.detail}"
-        return (
-            f"{self.length} originals in a row are missing: is a disk not mounted? It is tried "
-            f"again every minute; resume it to go on regardless. {self.detail}"
-        )
+    pause_reason: str
 
 
 class _Void(Exception):
@@ -177,6 +176,9 @@ class _Work:
         self._look_at = time.monotonic() + LOOK_SECONDS  # the claim has just checked
         self._assets: dict[int, ImageAsset] = {}
         self._looked_at = 0.0
+        is_purge = self._run.kind == Run.Kind.PURGE
+        self._nothing_to_do = Outcome.PURGED if is_purge else Outcome.FRESH
+        self._rendered_since = self._run.created_at if self._run.force else None
 
     def do(self) -> None:
         ids = self._chunk.asset_ids[self._chunk.position :]
@@ -190,7 +192,9 @@ class _Work:
                 if not self._flush(results):
                     return
                 results = []
-                self._load(ids[number:])
+                self._looked_at = time.monotonic()
+                load = partial(ImageAsset.objects.in_bulk, ids[number:])
+                self._assets = retry_while_database_is_down(load)
                 flush_at = time.monotonic() + FLUSH_SECONDS
             limit.wait()
             try:
@@ -202,11 +206,6 @@ class _Work:
                 retry_while_database_is_down(partial(self._pause, streak))
                 return
         self._flush(results)
-
-    def _load(self, ids: Sequence[int]) -> None:
-        """Load the current rows of the next assets."""
-        self._looked_at = time.monotonic()
-        self._assets = retry_while_database_is_down(partial(ImageAsset.objects.in_bulk, ids))
 
     def _should_stop(self) -> bool:
         if self._stop_requested():
@@ -233,14 +232,6 @@ class _Work:
             looked_at=self._looked_at,
             should_stop=self._should_stop,
         )
-
-    @property
-    def _nothing_to_do(self) -> Outcome:
-        return Outcome.PURGED if self._run.kind == Run.Kind.PURGE else Outcome.FRESH
-
-    @property
-    def _rendered_since(self) -> datetime | None:
-        return self._run.created_at if self._run.force else None
 
     # --- saving -------------------------------------------------------------------------------
 
@@ -317,23 +308,24 @@ class _Work:
 
     def _fatal_streak(self, results: list[Result]) -> _FailureStreak | None:
         """A streak of failures so long that the storage fails, not an image; else None."""
-        for column, at_most in AT_MOST_IN_A_ROW.items():
+        for column, (reason, at_most, text) in IN_A_ROW.items():
             if column == "missing_in_a_row" and self._run.ignores_missing:
                 continue
-            unsaved = _in_a_row(results, IN_A_ROW[column])
+            unsaved = _in_a_row(results, reason)
             length = self._streaks(results)[column]
             if unsaved and length >= at_most:
                 failure = results[-1].failure
                 detail = failure.thumbnail_error_detail if failure else ""
                 detail = detail or "The cache cannot be written."
-                return _FailureStreak(column, length, unsaved, detail)
+                return _FailureStreak(column, unsaved, f"{text.format(length)} {detail}")
         return None
 
     def _pause(self, streak: _FailureStreak) -> None:
         """Pause the run; the images that failed because of the storage are left to do."""
+        reason, at_most, _ = IN_A_ROW[streak.column]
+        # After the run is resumed, one more failure pauses it again.
+        also: dict[str, Any] = {streak.column: at_most}
         with transaction.atomic():
-            # After the run is resumed, one more failure pauses it again.
-            also: dict[str, Any] = {streak.column: AT_MOST_IN_A_ROW[streak.column]}
             moved = Run.objects.move(
                 self._run.pk,
                 Run.State.PAUSED,
@@ -343,14 +335,14 @@ class _Work:
             )
             if moved:
                 chunks = Chunk.objects.filter(run=self._run.pk)
-                chunks.undo_failures(IN_A_ROW[streak.column], own=self._chunk.lease_token)
+                chunks.undo_failures(reason, own=self._chunk.lease_token)
         if moved:
             logger.error("%s paused itself: %s", self._run, streak.pause_reason)
 
     def _streaks(self, results: list[Result]) -> dict[str, int]:
         """The current length of each streak, including failures before these results."""
         lengths = {}
-        for column, reason in IN_A_ROW.items():
+        for column, (reason, *_) in IN_A_ROW.items():
             before = getattr(self._run, column)
             length = _in_a_row(results, reason)
             lengths[column] = length + before if length == len(results) else length
@@ -401,7 +393,7 @@ def work(
                 raise NotFinished(f"The work on it failed: {threads.failure!r}")
             stop.raise_if_asked()
         except (NotFinished, Interrupted) as error:
-            retry_while_database_is_down(partial(pause_if_running, run, str(error)))
+            retry_while_database_is_down(partial(pause, run, str(error)))
             raise
         finally:
             try:

@@ -61,23 +61,20 @@ def plan(
     `look_at_files_up_to`.
     """
     states = assets.count_by_state()
+    total, skipped = sum(states.values()), 0
     if kind == Run.Kind.PURGE:
         size_bytes = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
-        total = sum(states.values())
-        return Plan(states=states, skipped=0, size_bytes=size_bytes, seconds=_seconds(kind, total))
-    if look_at_files_up_to is None or sum(states.values()) <= look_at_files_up_to:
-        lost = sum(1 for _ in lost_files(assets))
-        states[State.MISSING] += lost
-        states[State.FRESH] -= lost
-    skipped = 0
-    if skips_fresh(kind, force=force):
-        skipped, states[State.FRESH] = states[State.FRESH], 0
-    total = sum(states.values())
+    else:
+        if look_at_files_up_to is None or total <= look_at_files_up_to:
+            lost = sum(1 for _ in lost_files(assets))
+            states[State.MISSING] += lost
+            states[State.FRESH] -= lost
+        if skips_fresh(kind, force=force):
+            skipped, states[State.FRESH] = states[State.FRESH], 0
+        total -= skipped
+        size_bytes = total * mean_bytes()
     return Plan(
-        states=states,
-        skipped=skipped,
-        size_bytes=total * mean_bytes(),
-        seconds=_seconds(kind, total),
+        states=states, skipped=skipped, size_bytes=size_bytes, seconds=_seconds(kind, total)
     )
 
 

@@ -1,6 +1,7 @@
 """A preview of a run: a few images rendered with the recipe in force. Nothing is replaced."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from thumbnails.exceptions import Busy, StorageFailure, ThumbnailError
@@ -62,19 +63,13 @@ def sample(assets: ImageAssetQuerySet, size: int) -> list[ImageAsset]:
 
 
 def _preview_one(asset: ImageAsset, *, patience_seconds: float) -> Preview:
-    try:
+    old = difference = None
+    with suppress(StorageFailure):
         old = cache.read(asset.thumbnail_path) if asset.thumbnail_path else None
-    except StorageFailure:
-        old = None
     try:
         new = serving.preview(asset, patience_seconds=patience_seconds).content
     except (ThumbnailError, Busy) as error:
         return Preview(asset=asset, old=old, new=None, failure=str(error))
-    return Preview(asset=asset, old=old, new=new, difference=_difference(old, new))
-
-
-def _difference(old: bytes | None, new: bytes) -> Difference | None:
-    try:
-        return serving.compare(old, new) if old else None
-    except (ThumbnailError, Busy):  # the old one is damaged
-        return None
+    with suppress(ThumbnailError, Busy):  # the old one is damaged
+        difference = serving.compare(old, new) if old else None
+    return Preview(asset=asset, old=old, new=new, difference=difference)

@@ -44,7 +44,7 @@ def recover_runs() -> None:
     waiting = queue.enqueued_chunks()
     for run in Run.objects.unleased().of_recipe(own.digest):
         if not Run.objects.settle(run.pk):
-            _enqueue_open(run, waiting)
+            enqueue_open(run, waiting)
 
 
 def _pause_runs_of_other_recipes(in_force: str) -> None:
@@ -55,12 +55,8 @@ def _pause_runs_of_other_recipes(in_force: str) -> None:
             Run.objects.move(run.pk, Run.State.PAUSED, pause_reason=NO_LONGER_IN_FORCE)
 
 
-def enqueue_open(run: Run) -> None:
-    """Enqueue this run's open chunks that are not queued. Raises QueueDown."""
-    _enqueue_open(run, queue.enqueued_chunks())
-
-
-def _enqueue_open(run: Run, waiting: set[int]) -> None:
+def enqueue_open(run: Run, waiting: set[int]) -> None:
+    """Enqueue this run's open chunks except those that are `waiting`. Raises QueueDown."""
     ids = run.chunks.open().order_by("number").values_list("pk", flat=True)
     lost = [chunk_id for chunk_id in ids if chunk_id not in waiting][:ENQUEUED_AT_MOST]
     if lost:

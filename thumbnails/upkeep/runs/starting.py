@@ -1,7 +1,9 @@
 """Starting runs over many assets."""
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -84,7 +86,7 @@ def start(
             Run.objects.renew_lease(run.pk)
             run.refresh_from_db()
         RunEvent.objects.create(run=run, kind=RunEvent.Kind.STARTED, by=by)
-        run.total = _freeze(run, assets, chunk_size=_chunk_size(total))
+        run.total = _freeze(run, assets, about=total)
         run.save(update_fields=["total"])
     if total == 0:
         Run.objects.settle(run.pk)
@@ -94,27 +96,24 @@ def start(
     return run
 
 
-def _chunk_size(total: int) -> int:
-    return max(CHUNK_AT_LEAST, min(CHUNK_AT_MOST, total // CHUNKS_AT_LEAST))
-
-
-def _freeze(run: Run, assets: ImageAssetQuerySet, *, chunk_size: int) -> int:
-    """Save the run's chunks, in constant memory. Returns the number of assets in them."""
+def _freeze(run: Run, assets: ImageAssetQuerySet, *, about: int) -> int:
+    """Save the run's chunks, in constant memory. Returns the number of assets, `about` so many."""
+    chunk_size = max(CHUNK_AT_LEAST, min(CHUNK_AT_MOST, about // CHUNKS_AT_LEAST))
     ids = assets.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=10_000)
+    slices = iter(lambda: list(islice(ids, chunk_size)), [])
+    chunks = (Chunk(run=run, number=n, asset_ids=some) for n, some in enumerate(slices, start=1))
     total = 0
-
-    def chunks() -> Iterator[Chunk]:
-        nonlocal total
-        number = 0
-        while part := list(islice(ids, chunk_size)):
-            total += len(part)
-            number += 1
-            yield Chunk(run=run, number=number, asset_ids=part)
-
-    written = chunks()
-    while batch := list(islice(written, 500)):
+    while batch := list(islice(chunks, 500)):
         Chunk.objects.bulk_create(batch)
+        total += sum(len(chunk.asset_ids) for chunk in batch)
     return total
+
+
+def _start_over(
+    selection: Selection, assets: ImageAssetQuerySet, kind: Run.Kind, **how: Any
+) -> Run:
+    """As `start`, with the selection as the recorded scope."""
+    return start(kind, assets, scope=selection.as_json(), scope_text=str(selection), **how)
 
 
 def start_on_queue(
@@ -142,19 +141,11 @@ def start_on_queue(
         with transaction.atomic():
             # One start at a time, so that the second of two at once sees the first one's run.
             list(KnownRecipe.objects.select_for_update().order_by("digest"))
-            same = doing_the_same(kind, selection, force=force)
+            same = unfinished_over(kind, selection, force=force).first()
             if same is not None:
                 raise AlreadyUnderWay(same)
-            return start(
-                kind,
-                assets,
-                origin=origin,
-                scope=selection.as_json(),
-                scope_text=str(selection),
-                force=force,
-                by=by,
-                even_empty=True,
-                **how,
+            return _start_over(
+                selection, assets, kind, origin=origin, force=force, by=by, even_empty=True, **how
             )
 
     try:
@@ -177,9 +168,8 @@ def start_or_continue(
     None if there is nothing to do. `how` and exceptions as for `start`; also raises NotNow if
     another process of the same command works on it.
     """
-    unfinished = (
-        _unfinished_over(kind, selection, force=force).filter(origin=Run.Origin.COMMAND).first()
-    )
+    same = unfinished_over(kind, selection, force=force)
+    unfinished = same.filter(origin=Run.Origin.COMMAND).first()
     if unfinished is not None:
         _wait_for_lease(unfinished)
         goes_on = force or kind == Run.Kind.PURGE
@@ -191,31 +181,16 @@ def start_or_continue(
     assets = _to_do(kind, selection, force=force)
     if not assets.exists():
         return None
-    return start(
-        kind,
-        assets,
-        origin=Run.Origin.COMMAND,
-        scope=selection.as_json(),
-        scope_text=str(selection),
-        force=force,
-        leased=True,
-        **how,
+    return _start_over(
+        selection, assets, kind, origin=Run.Origin.COMMAND, force=force, leased=True, **how
     )
 
 
-def doing_the_same(kind: Run.Kind, selection: Selection, *, force: bool = False) -> Run | None:
-    """Returns a running or paused run over the same selection, or None."""
-    same = _unfinished_over(kind, selection, force=force)
-    return same.select_related("started_by").first()
-
-
-def _unfinished_over(kind: Run.Kind, selection: Selection, *, force: bool) -> RunQuerySet:
-    return Run.objects.filter(
-        kind=kind,
-        force=force,
-        scope=selection.as_json(),
-        state__in=(Run.State.RUNNING, Run.State.PAUSED),
-    )
+def unfinished_over(kind: Run.Kind, selection: Selection, *, force: bool) -> RunQuerySet:
+    """Returns the running and paused runs over the same selection, with their users selected."""
+    unfinished = Run.objects.filter(state__in=(Run.State.RUNNING, Run.State.PAUSED))
+    same = unfinished.filter(kind=kind, force=force, scope=selection.as_json())
+    return same.select_related("started_by")
 
 
 def others_doing_the_same(run: Run) -> list[Run]:
@@ -260,8 +235,12 @@ class RequestKey:
 
     user: "User"
     key: str
-    digest: str
-    """Of the request."""
+    request: list[Any]
+    """What it asks for, as JSON."""
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.request, sort_keys=True).encode()).hexdigest()
 
     def earlier_run(self) -> Run | None:
         """Returns the run of an earlier request with this key, or None. Raises KeyReused."""

@@ -34,11 +34,7 @@ class Stop:
     def raise_if_asked(self) -> None:
         """Raises Interrupted."""
         if self.is_asked():
-            raise Interrupted(self.reason)
-
-    @property
-    def reason(self) -> str:
-        return f"Stopped by {self._by}."
+            raise Interrupted(f"Stopped by {self._by}.")
 
     def ask(self, by: str) -> None:
         self._by = self._by or by
