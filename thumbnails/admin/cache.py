@@ -1,9 +1,10 @@
 """The overview of the cache in the admin: counts of all images, with links to their lists."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from django.contrib import admin
@@ -16,11 +17,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from thumbnails.admin import formatting
+from thumbnails.admin.bounds import ReadOnlyAdmin, may_start_some
 from thumbnails.admin.filters import ANY_BUT_UPRIGHT, ORIENTATIONS
 from thumbnails.models import Cache, ImageAsset, Run, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress
-from thumbnails.upkeep.reports.overview import Overview, Shard, overview
+from thumbnails.upkeep.reports.counts import Shard
+from thumbnails.upkeep.reports.overview import Overview, overview
 
 HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
 
@@ -34,11 +37,6 @@ STEPS = 9
 """Levels of colour on the heat map."""
 COLUMN, CHART = 24, 60
 """Width of a run's column on the chart of rates with the gap after it, and the chart's height."""
-
-if TYPE_CHECKING:  # Django's own class takes no type parameter at run time
-    ModelAdmin = admin.ModelAdmin[Cache]
-else:
-    ModelAdmin = admin.ModelAdmin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,20 +84,17 @@ class Column:
     height: int
 
 
-class Links:
-    """URLs of the list of images; empty for users who may not see it."""
+LinkTo = Callable[..., str]
+"""Returns the URL of the list of images with some filters; empty for users who may not see it."""
 
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
 
-    def to(self, **filters: str) -> str:
-        if not self._shown:
-            return ""
-        return f"{reverse('admin:thumbnails_imageasset_changelist')}?{urlencode(filters)}"
+def _link_to(shown: bool, **filters: str) -> str:
+    url = reverse("admin:thumbnails_imageasset_changelist")
+    return f"{url}?{urlencode(filters)}" if shown else ""
 
 
 @admin.register(Cache)
-class CacheAdmin(ModelAdmin):
+class CacheAdmin(ReadOnlyAdmin):
     class Media:
         css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/overview.css"]}
 
@@ -116,7 +111,7 @@ class CacheAdmin(ModelAdmin):
         # Only users who may view runs see their numbers.
         with_runs = self._may_view(request, Run)
         found = overview(with_runs=with_runs)
-        links = Links(shown=self._may_view(request, ImageAsset))
+        link_to = partial(_link_to, self._may_view(request, ImageAsset))
         return TemplateResponse(
             request,
             "admin/thumbnails/cache/overview.html",
@@ -130,7 +125,7 @@ class CacheAdmin(ModelAdmin):
                 "age": naturaltime(found.counted_at) if found.counted_at else "",
                 "plans": _plans(request),
                 "with_runs": with_runs,
-                **_numbers(found, links),
+                **_numbers(found, link_to),
                 **_heat_map(found.shards, request.GET.get("heat", "")),
                 **_chart(found.runs),
             },
@@ -140,18 +135,10 @@ class CacheAdmin(ModelAdmin):
         return bool(self.admin_site.get_model_admin(model).has_view_permission(request))
 
     def has_view_permission(self, request: HttpRequest, obj: Cache | None = None) -> bool:
-        return self._may_view(request, ImageAsset) or any(
-            request.user.has_perm(kind.permission) for kind in Run.Kind
-        )
+        return self._may_view(request, ImageAsset) or may_start_some(request)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Cache | None = None) -> bool:
-        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Cache | None = None) -> bool:
         return False
@@ -173,16 +160,16 @@ def _plans(request: HttpRequest) -> list[tuple[str, str]]:
 # --- numbers with their links ---------------------------------------------------------------------
 
 
-def _numbers(found: Overview, links: Links) -> dict[str, Any]:
+def _numbers(found: Overview, link_to: LinkTo) -> dict[str, Any]:
     recipes, names = found.recipes or {}, labels()
     return {
         "total": sum((found.states or {}).values()),
-        "segments": _bar(found.states or {}, links),
+        "segments": _bar(found.states or {}, link_to),
         "failures": [
             Count(
                 label=formatting.reason_label(reason),
                 number=number,
-                url=links.to(state=State.FAILED.value, reason=reason),
+                url=link_to(state=State.FAILED.value, reason=reason),
             )
             for reason, number in (found.failures or {}).items()
         ],
@@ -190,19 +177,19 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
             Count(
                 label=names.get(digest, f"unknown, {digest}"),
                 number=number,
-                url=links.to(recipe=digest),
+                url=link_to(recipe=digest),
             )
             for digest, number in recipes.items()
         ],
-        "originals": _originals(found.originals or {}, links),
+        "originals": _originals(found.originals or {}, link_to),
     }
 
 
-def _bar(states: dict[State, int], links: Links) -> list[Segment]:
+def _bar(states: dict[State, int], link_to: LinkTo) -> list[Segment]:
     widths = _widths(states)
     segments, x = [], 0
     for state, number in states.items():
-        count = Count(label=str(state.label), number=number, url=links.to(state=state.value))
+        count = Count(label=str(state.label), number=number, url=link_to(state=state.value))
         segments.append(Segment(state=state, count=count, x=x, width=widths[state]))
         x += widths[state]
     return segments
@@ -221,7 +208,9 @@ def _widths(states: dict[State, int]) -> dict[State, int]:
     return widths
 
 
-def _originals(originals: dict[str, dict[str, int]], links: Links) -> list[tuple[str, list[Count]]]:
+def _originals(
+    originals: dict[str, dict[str, int]], link_to: LinkTo
+) -> list[tuple[str, list[Count]]]:
     """Counts by the properties of originals that a fix of the renderer may concern."""
     lists = []
     for column, counted in originals.items():
@@ -229,12 +218,14 @@ def _originals(originals: dict[str, dict[str, int]], links: Links) -> list[tuple
             Count(
                 label=_original_label(column, value),
                 number=number,
-                url=links.to(**{column: value}) if value else "",
+                url=link_to(**{column: value}) if value else "",
             )
             for value, number in counted.items()
         ]
         if column == "orientation":
-            counts.insert(0, _any_but_upright(counted, links))
+            turned = sum(number for value, number in counted.items() if value != "1")
+            url = link_to(orientation=ANY_BUT_UPRIGHT)
+            counts.insert(0, Count(label="any but upright", number=turned, url=url))
         lists.append((column, counts))
     return lists
 
@@ -245,14 +236,6 @@ def _original_label(column: str, value: str) -> str:
     if column == "orientation" and value in ORIENTATIONS:
         return f"{value}, {ORIENTATIONS[value]}"
     return value
-
-
-def _any_but_upright(counted: dict[str, int], links: Links) -> Count:
-    return Count(
-        label="any but upright",
-        number=sum(number for value, number in counted.items() if value != "1"),
-        url=links.to(orientation=ANY_BUT_UPRIGHT),
-    )
 
 
 # --- charts ---------------------------------------------------------------------------------------

@@ -146,29 +146,17 @@ class ImageOut(Out):
     @classmethod
     def of(cls, asset: ImageAsset) -> Self:
         session_ids = asset.session_ids
+        own: dict[str, Any] = {
+            "asset_id": asset.pk,
+            "original": str(asset),
+            "session_id": session_ids[0] if session_ids else None,
+            "session_ids": session_ids,
+            "reason": asset.thumbnail_error,
+            "detail": asset.thumbnail_error_detail,
+        }
+        same = {name: getattr(asset, name) for name in cls.model_fields.keys() - own.keys()}
         # Columns of the database are not validated, which would cost more than all the rest.
-        return cls.model_construct(
-            asset_id=asset.pk,
-            original=str(asset),
-            title=asset.title,
-            session_id=session_ids[0] if session_ids else None,
-            session_ids=session_ids,
-            created_at=asset.created_at,
-            width=asset.width,
-            height=asset.height,
-            format=asset.format,
-            mode=asset.mode,
-            orientation=asset.orientation,
-            state=asset.state,
-            thumbnail_url=asset.thumbnail_url,
-            thumbnail_width=asset.thumbnail_width,
-            thumbnail_height=asset.thumbnail_height,
-            thumbnail_bytes=asset.thumbnail_bytes,
-            thumbnail_generated_at=asset.thumbnail_generated_at,
-            thumbnail_recipe=asset.thumbnail_recipe,
-            reason=asset.thumbnail_error,
-            detail=asset.thumbnail_error_detail,
-        )
+        return cls.model_construct(**own, **same)
 
 
 class ImagePage(Out):
@@ -225,30 +213,16 @@ class RunOut(Out):
 
     @classmethod
     def of(cls, run: Run, progress: Progress) -> Self:
-        return cls(
-            id=run.pk,
-            kind=Run.Kind(run.kind),
-            state=Run.State(run.state),
-            total=progress.total,
-            done=progress.done,
-            rendered=progress.rendered,
-            fresh=progress.fresh,
-            purged=progress.purged,
-            failed=progress.failed,
-            failures={reason: len(ids) for reason, ids in progress.failures.items()},
-            rate=None if progress.rate is None else round(progress.rate, 3),
-            seconds_left=_rounded(None if run.is_over else progress.seconds_left),
-            force=run.force,
-            scope=run.scope,
-            scope_text=run.scope_text,
-            recipe=run.recipe,
-            origin=Run.Origin(run.origin),
-            started_by=run.started_by.get_username() if run.started_by else None,
-            note=run.note,
-            pause_reason=run.pause_reason,
-            created_at=run.created_at,
-            finished_at=run.finished_at,
-        )
+        counted: dict[str, Any] = {
+            **progress.outcomes,
+            "done": progress.done,
+            "failures": {reason: len(ids) for reason, ids in progress.failures.items()},
+            "rate": None if progress.rate is None else round(progress.rate, 3),
+            "seconds_left": _rounded(None if run.is_over else progress.seconds_left),
+            "started_by": run.started_by.get_username() if run.started_by else None,
+        }
+        same = {name: getattr(run, name) for name in cls.model_fields.keys() - counted.keys()}
+        return cls(**counted, **same)
 
 
 def _rounded(number: float | None) -> float | None:
@@ -303,12 +277,10 @@ class StatisticsOut(Out):
         return cls(
             assets=found.assets,
             failures=found.failures,
-            cache=CacheUse(
-                files=sum(use.files for use in found.shards),
-                bytes=sum(use.size_bytes for use in found.shards),
-            ),
+            cache=CacheUse(files=found.files, bytes=found.size_bytes),
             shards={
-                use.shard: CacheUse(files=use.files, bytes=use.size_bytes) for use in found.shards
+                shard.name: CacheUse(files=shard.files, bytes=shard.size_bytes)
+                for shard in found.shards
             },
             recipe=found.recipe,
             other_recipes=found.other_recipes,

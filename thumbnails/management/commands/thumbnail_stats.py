@@ -26,12 +26,11 @@ class Command(ThumbnailCommand):
         self._rows("Assets", {state.label: n for state, n in found.assets.items()})
         if found.failures:
             self._rows("Failures", found.failures)
-        files = sum(use.files for use in found.shards)
-        size = sum(use.size_bytes for use in found.shards)
-        self.stdout.write(f"Cache: {files:,} files, {filesizeformat(size)}")
+        self.stdout.write(f"Cache: {found.files:,} files, {filesizeformat(found.size_bytes)}")
         if options["shards"]:
-            for use in found.shards:
-                self.stdout.write(f"  {use.shard} {use.files:8,} {filesizeformat(use.size_bytes)}")
+            for shard in found.shards:
+                size = filesizeformat(shard.size_bytes)
+                self.stdout.write(f"  {shard.name} {shard.files:8,} {size}")
         names = labels()
         self.stdout.write(f"Recipe in force: {found.recipe} ({names.get(found.recipe, 'unknown')})")
         if found.other_recipes:
@@ -49,15 +48,12 @@ def as_json(found: Statistics, *, shards: bool) -> dict[str, Any]:
     value: dict[str, Any] = {
         "assets": {state.value: number for state, number in found.assets.items()},
         "failures": found.failures,
-        "cache": {
-            "files": sum(use.files for use in found.shards),
-            "bytes": sum(use.size_bytes for use in found.shards),
-        },
+        "cache": {"files": found.files, "bytes": found.size_bytes},
         "recipe": found.recipe,
         "otherRecipes": found.other_recipes,
     }
     if shards:
         value["shards"] = {
-            use.shard: {"files": use.files, "bytes": use.size_bytes} for use in found.shards
+            shard.name: {"files": shard.files, "bytes": shard.size_bytes} for shard in found.shards
         }
     return value

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db.models import Count, Min, Sum
@@ -36,14 +37,6 @@ MEGAPIXELS = (0.0, 1.0, 10.0, 50.0)
 
 def _states() -> dict[str, int]:
     return {state.value: n for state, n in ImageAsset.objects.count_by_state().items()}
-
-
-def _reasons() -> dict[str, int]:
-    return ImageAsset.objects.count_by_reason()
-
-
-def _recipes() -> dict[str, int]:
-    return ImageAsset.objects.count_by_recipe(besides="")
 
 
 def _originals() -> dict[str, dict[str, int]]:
@@ -85,8 +78,8 @@ def _shards() -> dict[str, list[Any]]:
 
 COUNTERS: dict[str, Callable[[], dict[str, Any]]] = {
     "states": _states,
-    "reasons": _reasons,
-    "recipes": _recipes,
+    "reasons": ImageAsset.objects.count_by_reason,
+    "recipes": partial(ImageAsset.objects.count_by_recipe, besides=""),
     "shards": _shards,
     "originals": _originals,
     "sizes": _sizes,
@@ -110,7 +103,7 @@ class CachedCounts:
 def cached_counts() -> CachedCounts:
     """Returns all cached counts; on a small site counts those that are due."""
     kept = {cached.name: cached for cached in _known() if _holds(cached)}
-    if _is_small():
+    if ImageAsset.objects.order_by()[: SMALL + 1].count() <= SMALL:
         counted = {
             name: _count(name)
             for name in COUNTERS
@@ -180,10 +173,6 @@ def _holds(cached: CachedCount) -> bool:
     return cached.name not in OF_RECIPE or cached.value["recipe"] == recipe_in_force().digest
 
 
-def _is_small() -> bool:
-    return ImageAsset.objects.order_by()[: SMALL + 1].count() <= SMALL
-
-
 def _count(name: str) -> CachedCount:
     started_at = time.monotonic()
     return CachedCount(
@@ -207,21 +196,14 @@ def _keep(counted: Iterable[CachedCount]) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShardUse:
+class Shard:
     """The contents of one folder of the cache."""
 
-    shard: str
-    files: int
-    size_bytes: int
-
-
-def cache_use() -> list[ShardUse]:
-    """Returns files and bytes by shard, read from the cache itself. Raises StorageFailure."""
-    uses = []
-    for shard in SHARDS:
-        sizes = [file.size_bytes for file in cache.walk(shard)]
-        uses.append(ShardUse(shard=shard, files=len(sizes), size_bytes=sum(sizes)))
-    return uses
+    name: str
+    files: int = 0
+    size_bytes: int = 0
+    oldest: datetime | None = None
+    """When the oldest thumbnail in it was made, as far as the database was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,19 +213,32 @@ class Statistics:
     assets: dict[State, int]
     failures: dict[str, int]
     """Failed assets by reason."""
-    shards: list[ShardUse]
+    shards: list[Shard]
     recipe: str
     """Digest of the recipe in force."""
     other_recipes: dict[str, int]
     """Thumbnails of other recipes, by digest."""
 
+    @property
+    def files(self) -> int:
+        return sum(shard.files for shard in self.shards)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(shard.size_bytes for shard in self.shards)
+
 
 def statistics() -> Statistics:
+    """Returns them, of the cache as its files are now. Raises StorageFailure."""
     recipe = recipe_in_force().digest
+    shards = []
+    for name in SHARDS:
+        sizes = [file.size_bytes for file in cache.walk(name)]
+        shards.append(Shard(name=name, files=len(sizes), size_bytes=sum(sizes)))
     return Statistics(
         assets=ImageAsset.objects.count_by_state(),
         failures=ImageAsset.objects.count_by_reason(),
-        shards=cache_use(),
+        shards=shards,
         recipe=recipe,
         other_recipes=ImageAsset.objects.count_by_recipe(besides=recipe),
     )

@@ -1,31 +1,23 @@
 """The numbers of the admin's overview: thumbnails, cache, queue and the last runs."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from thumbnails.models import Run, State, recipe_in_force
 from thumbnails.models.runs import Progress, progress_of
 from thumbnails.rendering import Recipe
 from thumbnails.storage.names import SHARDS
-from thumbnails.upkeep.reports.counts import CachedCounts, cached_counts
+from thumbnails.upkeep.reports.counts import Shard, cached_counts
 from thumbnails.upkeep.runs import planning, queue
 from thumbnails.upkeep.runs.queue import QueueUse
 
+T = TypeVar("T")
+
 LAST_RUNS = 10
 ORIGINALS_BY = ("orientation", "format", "mode")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """The contents of one folder of the cache, according to the database."""
-
-    name: str
-    files: int = 0
-    size_bytes: int = 0
-    oldest: datetime | None = None
-    """When the oldest thumbnail in it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +34,7 @@ class Overview:
     recipes: dict[str, int] | None
     """Thumbnails by digest of their recipe: the one in force, then the most frequent."""
     shards: list[Shard] | None
-    """All shards, in order of their names."""
+    """All shards, in order of their names, according to the database."""
     originals: dict[str, dict[str, int]] | None
     """Assets by `orientation`, `format` and `mode`, most frequent first."""
     free_bytes: int | None
@@ -68,52 +60,44 @@ class Overview:
 def overview(*, with_runs: bool = True) -> Overview:
     """Returns the overview, at the same cost on a site of any size."""
     kept = cached_counts()
+
+    def counted(name: str, shape: Callable[[Any], T]) -> T | None:
+        return shape(kept.values[name]) if name in kept.values else None
+
     return Overview(
         counted_at=kept.counted_at,
-        states=_states(_of(kept, "states")),
-        failures=_most_first(_of(kept, "reasons")),
+        states=counted("states", _states),
+        failures=counted("reasons", _most_first),
         recipe=recipe_in_force(),
-        recipes=_recipes(_of(kept, "recipes")),
-        shards=_shards(_of(kept, "shards")),
-        originals=_originals(_of(kept, "originals")),
+        recipes=counted("recipes", _recipes),
+        shards=counted("shards", _shards),
+        originals=counted("originals", _originals),
         free_bytes=_free_bytes(),
         queue=queue.use_if_reachable(),
         runs=_last_runs() if with_runs else [],
     )
 
 
-def _of(kept: CachedCounts, name: str) -> dict[str, Any] | None:
-    return kept.values.get(name)
+def _states(counted: dict[str, int]) -> dict[State, int]:
+    return {state: counted[state.value] for state in State}
 
 
-def _states(counted: dict[str, int] | None) -> dict[State, int] | None:
-    return None if counted is None else {state: counted[state.value] for state in State}
-
-
-def _originals(counted: dict[str, dict[str, int]] | None) -> dict[str, dict[str, int]] | None:
-    if counted is None:
-        return None
+def _originals(counted: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     # PostgreSQL's JSON does not preserve order.
-    return {column: _most_first(counted[column]) or {} for column in ORIGINALS_BY}
+    return {column: _most_first(counted[column]) for column in ORIGINALS_BY}
 
 
-def _most_first(counted: dict[str, int] | None) -> dict[str, int] | None:
-    if counted is None:
-        return None
+def _most_first(counted: dict[str, int]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _recipes(counted: dict[str, int] | None) -> dict[str, int] | None:
+def _recipes(counted: dict[str, int]) -> dict[str, int]:
     by_digest = _most_first(counted)
-    if by_digest is None:
-        return None
     current = recipe_in_force().digest
     return {current: by_digest.pop(current, 0), **by_digest}
 
 
-def _shards(counted: dict[str, list[Any]] | None) -> list[Shard] | None:
-    if counted is None:
-        return None
+def _shards(counted: dict[str, list[Any]]) -> list[Shard]:
     shards = []
     for name in SHARDS:
         files, size_bytes, oldest = counted.get(name, (0, 0, None))
@@ -131,4 +115,4 @@ def _free_bytes() -> int | None:
 def _last_runs() -> list[tuple[Run, Progress]]:
     last = list(Run.objects.order_by("-pk")[:LAST_RUNS])
     progress = progress_of(last, with_ids=False)
-    return [(run, progress[run.pk]) for run in last if run.pk in progress]
+    return [(run, progress[run.pk]) for run in last]

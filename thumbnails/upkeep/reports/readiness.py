@@ -27,7 +27,7 @@ class Dependency(StrEnum):
 class _Check:
     """Checks a dependency in a thread, so that one that hangs blocks no request."""
 
-    def __init__(self, ask: Callable[[], bool]) -> None:
+    def __init__(self, ask: Callable[[], None]) -> None:
         self._ask = ask
         self._lock = Lock()
         self._last: Future[bool] | None = None
@@ -43,9 +43,13 @@ class _Check:
 
     def _answer(self, future: Future[bool]) -> None:
         try:
-            future.set_result(self._ask())
+            self._ask()
+        except (DatabaseError, QueueDown, StorageFailure):
+            future.set_result(False)
         except BaseException as error:  # noqa: BLE001  raised again in the caller
             future.set_exception(error)
+        else:
+            future.set_result(True)
 
 
 def reachable() -> dict[Dependency, bool]:
@@ -55,35 +59,20 @@ def reachable() -> dict[Dependency, bool]:
     return {part: answer.done() and answer.result() for part, answer in answers.items()}
 
 
-def _database_answers() -> bool:
+def _ask_database() -> None:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except DatabaseError:
-        return False
     finally:
         connection.close()  # each thread has its own
-    return True
 
 
-def _queue_answers() -> bool:
-    try:
-        queue.ping()
-    except QueueDown:
-        return False
-    return True
-
-
-def _cache_answers() -> bool:
-    try:
-        cache.check_reachable()
-    except StorageFailure:
-        return False
-    return True
+def _ask_cache() -> None:
+    cache.check_reachable()
 
 
 _CHECKS = {
-    Dependency.DATABASE: _Check(_database_answers),
-    Dependency.QUEUE: _Check(_queue_answers),
-    Dependency.CACHE: _Check(_cache_answers),
+    Dependency.DATABASE: _Check(_ask_database),
+    Dependency.QUEUE: _Check(queue.ping),
+    Dependency.CACHE: _Check(_ask_cache),
 }
