@@ -1,5 +1,6 @@
 """The admin page of one asset: its data, and actions on this one image."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
@@ -11,11 +12,11 @@ from django.contrib.admin.widgets import AutocompleteSelectMultiple
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -62,10 +63,7 @@ class NewAssetForm(AssetForm):
 
     def clean_original(self) -> "UploadedFile[Any]":
         upload: UploadedFile[Any] = self.cleaned_data["original"]
-        try:
-            self.facts = serving.inspect_upload(cast(BinaryIO, upload.file))
-        except (ThumbnailError, Busy) as error:
-            raise ValidationError(str(error)) from error
+        self.facts = _facts_by(serving.inspect_upload, upload)
         return upload
 
 
@@ -85,12 +83,14 @@ class KnownAssetForm(AssetForm):
 
     def clean_replacement(self) -> Facts | None:
         upload: UploadedFile[Any] | None = self.cleaned_data["replacement"]
-        if upload is None:
-            return None
-        try:
-            return serving.render_upload(cast(BinaryIO, upload.file))
-        except (ThumbnailError, Busy) as error:
-            raise ValidationError(str(error)) from error
+        return None if upload is None else _facts_by(serving.render_upload, upload)
+
+
+def _facts_by(check: Callable[[BinaryIO], Facts], upload: "UploadedFile[Any]") -> Facts:
+    try:
+        return check(cast(BinaryIO, upload.file))
+    except (ThumbnailError, Busy) as error:
+        raise ValidationError(str(error)) from error
 
 
 class AssetPage(BoundedAdmin):
@@ -195,7 +195,9 @@ class AssetPage(BoundedAdmin):
         page: dict[str, Any] = {}
         if asset is not None:
             page = {
-                "asset_verbs": {kind.value for kind in Run.Kind if _has_permission(request, kind)},
+                "asset_verbs": {
+                    kind.value for kind in Run.Kind if request.user.has_perm(kind.permission)
+                },
                 "asset_history": _history(asset),
             }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
@@ -265,17 +267,17 @@ class AssetPage(BoundedAdmin):
             return HttpResponseNotAllowed(["POST"])
         if asset is not None:
             self._render(request, asset)
-        return self._back(asset_id)
+        return redirect("admin:thumbnails_imageasset_change", asset_id)
 
     def purge_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
         """GET asks for confirmation; POST deletes the thumbnail."""
         asset = self._asset_for(request, asset_id, Run.Kind.PURGE)
         if asset is None:
-            return self._back(asset_id)
+            return redirect("admin:thumbnails_imageasset_change", asset_id)
         if request.method == "POST":
             if (result := freshness.purge_now(asset.pk)) is not None:
                 self._report(request, asset, result)
-            return self._back(asset_id)
+            return redirect("admin:thumbnails_imageasset_change", asset_id)
         context = {
             **self.admin_site.each_context(request),
             "title": "Are you sure?",
@@ -289,13 +291,12 @@ class AssetPage(BoundedAdmin):
 
     def _asset_for(self, request: HttpRequest, asset_id: int, kind: Run.Kind) -> ImageAsset | None:
         """Returns None if it was deleted meanwhile. Raises PermissionDenied."""
-        if not _has_permission(request, kind) or not self.has_view_or_change_permission(request):
+        # What is allowed for one image is what a run of this kind does to many.
+        if not (
+            request.user.has_perm(kind.permission) and self.has_view_or_change_permission(request)
+        ):
             raise PermissionDenied
         return ImageAsset.objects.filter(pk=asset_id).first()
-
-    def _back(self, asset_id: int) -> HttpResponseRedirect:
-        """To the asset's page, or Django's own message if the asset is gone."""
-        return redirect(reverse("admin:thumbnails_imageasset_change", args=[asset_id]))
 
     def _render(self, request: HttpRequest, asset: ImageAsset) -> None:
         try:
@@ -315,24 +316,16 @@ class AssetPage(BoundedAdmin):
             Outcome.FRESH: "The thumbnail is fresh: another process has just rendered it.",
             Outcome.PURGED: "The thumbnail is purged.",
         }
-        text = texts.get(result.outcome) or _failure_text(result)
-        failed = result.outcome == Outcome.FAILED
-        self.message_user(request, text, messages.ERROR if failed else messages.SUCCESS)
+        text, level = texts.get(result.outcome, ""), messages.SUCCESS
+        if result.outcome == Outcome.FAILED:
+            reason = result.reason.label if result.reason else "unknown"
+            detail = result.failure.thumbnail_error_detail if result.failure else ""
+            text, level = f"It failed: {reason}. {detail}".strip(), messages.ERROR
+        self.message_user(request, text, level)
         self.log_change(request, asset, text)
 
     def _report_deleted(self, request: HttpRequest) -> None:
         self.message_user(request, "The image was deleted meanwhile.", messages.WARNING)
-
-
-def _has_permission(request: HttpRequest, kind: Run.Kind) -> bool:
-    """Whether the user may do to one image what a run of this kind does to many."""
-    return request.user.has_perm(kind.permission)
-
-
-def _failure_text(result: Result) -> str:
-    reason = result.reason.label if result.reason else "unknown"
-    detail = result.failure.thumbnail_error_detail if result.failure else ""
-    return f"It failed: {reason}. {detail}".strip()
 
 
 def _history(asset: ImageAsset) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """A paginator for the list of images that reads from indexes, whatever their number."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Page, Paginator
@@ -46,8 +45,6 @@ class SelectionPaginator(ImagePaginator):
             if begin == 0
             else pages.ids_between(self.selection, begin, begin + self.per_page)
         )
-        return ImagePage(self._images(ids), number, self)
-
-    def _images(self, ids: Sequence[int]) -> list[ImageAsset]:
         found = ImageAsset.objects.with_sessions().in_bulk(ids)
-        return [found[asset_id] for asset_id in ids if asset_id in found]
+        images = [found[asset_id] for asset_id in ids if asset_id in found]
+        return ImagePage(images, number, self)

@@ -3,6 +3,8 @@
 A request for a stale one's public URL would render it again.
 """
 
+from contextlib import suppress
+
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
@@ -30,10 +32,9 @@ def as_it_is(
     if not model_admin.has_view_or_change_permission(request):
         raise PermissionDenied
     asset = ImageAsset.objects.filter(pk=asset_id).exclude(thumbnail_path="").first()
-    try:
+    content = None
+    with suppress(StorageFailure):
         content = None if asset is None else cache.read(asset.thumbnail_path)
-    except StorageFailure:
-        content = None
     if content is None:
         raise Http404("There is no such file in the cache.")
     response = HttpResponse(content, content_type="image/jpeg")

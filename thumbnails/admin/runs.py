@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from thumbnails.admin import formatting
-from thumbnails.admin.bounds import BoundedAdmin, BoundedList
+from thumbnails.admin.bounds import BoundedList, ReadOnlyAdmin, may_start_some
 from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
@@ -48,7 +48,7 @@ def _counted(run: Run) -> Progress:
 
 
 @admin.register(Run)
-class RunAdmin(BoundedAdmin):
+class RunAdmin(ReadOnlyAdmin):
     list_display = (
         "name",
         "kind",
@@ -153,7 +153,8 @@ class RunAdmin(BoundedAdmin):
             return super().change_view(request, object_id, form_url, extra_context)
         queue_use = health.queue_use(run)
         progress = run.progress()
-        verbs = _verbs(run, progress.failed, queue_use) if _may_act(request, run) else {}
+        may_act = request.user.has_perm(run.permission)
+        verbs = _verbs(run, progress.failed, queue_use) if may_act else {}
         page = {
             "verbs": verbs,
             "report": _report(run, progress, queue_use),
@@ -174,7 +175,7 @@ class RunAdmin(BoundedAdmin):
         run = get_object_or_404(Run, pk=run_id)
         if verb not in VERBS:
             raise Http404
-        if not _may_act(request, run):
+        if not request.user.has_perm(run.permission):
             raise PermissionDenied
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
@@ -206,23 +207,12 @@ class RunAdmin(BoundedAdmin):
         )
         return new, f"{new} started over {new.scope_text}."
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Run | None = None) -> tuple[str, ...]:
-        return self.fields
-
     def has_view_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
         """Also for users who may start one: they are redirected here."""
-        return super().has_view_permission(request, obj) or any(
-            request.user.has_perm(kind.permission) for kind in Run.Kind
-        )
+        return super().has_view_permission(request, obj) or may_start_some(request)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return super().has_module_permission(request) or self.has_view_permission(request)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
-        return False
 
 
 def _report(run: Run, progress: Progress, queue_use: queue.QueueUse | None) -> SafeString:
@@ -256,10 +246,6 @@ def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str,
     return verbs
 
 
-def _may_act(request: HttpRequest, run: Run) -> bool:
-    return request.user.has_perm(run.permission)
-
-
 def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
     """For each reason the number of failures and some examples."""
     some_ids = [asset_id for ids in ids_by_reason.values() for asset_id in ids[:EXAMPLES]]
@@ -270,18 +256,14 @@ def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
             "label": formatting.reason_label(reason),
             "count": len(ids),
             "examples": [
-                {"asset": assets[asset_id], "has_thumbnail": _has_thumbnail(assets[asset_id])}
-                for asset_id in ids[:EXAMPLES]
-                if asset_id in assets
+                # There is one if it was rendered since or kept an older one.
+                {"asset": asset, "has_thumbnail": asset.state in (State.FRESH, State.STALE)}
+                for asset in map(assets.get, ids[:EXAMPLES])
+                if asset is not None
             ],
         }
         for reason, ids in sorted(ids_by_reason.items())
     ]
-
-
-def _has_thumbnail(asset: ImageAsset) -> bool:
-    """True if it was rendered since or kept an older one."""
-    return asset.state in (State.FRESH, State.STALE)
 
 
 def _events(run: Run) -> list[dict[str, Any]]:

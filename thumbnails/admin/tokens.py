@@ -105,9 +105,6 @@ class ApiTokenAdmin(BoundedAdmin):
         # A token for another user would lend that user's rights.
         return ["name", "user", "expires_at"] if _is_superuser(request) else ["name", "expires_at"]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: ApiToken | None = None) -> list[str]:
-        return [] if obj is None else list(self.get_fields(request, obj))
-
     def formfield_for_foreignkey(
         self, db_field: "ForeignKey[Any, Any]", request: HttpRequest, **kwargs: Any
     ) -> Any:

@@ -1,18 +1,14 @@
 """Users in the admin, as far as their API tokens are concerned."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.models import LogEntry
 from django.db.models import Model
 from django.http import HttpRequest
 
+from thumbnails.admin.bounds import ModelAdmin
 from thumbnails.models import tokens
-
-if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin
 
 
 class RevokedTokensMessage(ModelAdmin):

@@ -43,7 +43,10 @@ class DocumentedAPI(NinjaAPI):
                 if method == "post":
                     _add_problems(operation, WITH_BODY)
                 for response in operation["responses"].values():
-                    _name_problem(response)
+                    content = response.get("content", {})
+                    schema = content.get("application/json", {}).get("schema", {})
+                    if schema.get("$ref", "").endswith("/Problem"):
+                        content[MEDIA_TYPE] = content.pop("application/json")
         return document
 
 
@@ -62,10 +65,3 @@ def _add_problems(operation: dict[str, Any], statuses: tuple[HTTPStatus, ...]) -
         operation["responses"].setdefault(
             status.value, {"description": status.phrase, "content": dict(content)}
         )
-
-
-def _name_problem(response: dict[str, Any]) -> None:
-    content = response.get("content", {})
-    schema = content.get("application/json", {}).get("schema", {})
-    if schema.get("$ref", "").endswith("/Problem"):
-        content[MEDIA_TYPE] = content.pop("application/json")
