@@ -94,14 +94,11 @@ class QueuePages:
     def process_view(
         self, request: HttpRequest, view: Callable[..., Any], *_: object
     ) -> HttpResponseBase | None:
-        if not _is_queue_page(view) or request.user.has_perm(QUEUE_PAGES):
+        model_admin = getattr(view, "model_admin", None)  # of a page that Django's admin made
+        own, admins = getattr(view, "__module__", ""), type(model_admin).__module__
+        is_queue_page = "django_rq" in (own.partition(".")[0], admins.partition(".")[0])
+        if not is_queue_page or request.user.has_perm(QUEUE_PAGES):
             return None
         if request.user.is_authenticated:
             raise PermissionDenied
         return redirect_to_login(request.get_full_path(), reverse("admin:login"))
-
-
-def _is_queue_page(view: Callable[..., Any]) -> bool:
-    model_admin = getattr(view, "model_admin", None)  # of a page that Django's admin made for it
-    own, admins = getattr(view, "__module__", ""), type(model_admin).__module__
-    return "django_rq" in (own.partition(".")[0], admins.partition(".")[0])

@@ -45,7 +45,7 @@ class ThumbnailStorage(FileSystemStorage):
     SuspiciousFileOperation.
     """
 
-    @property
+    @cached_property
     def directory(self) -> str:
         """`location`, typed as the str that it is."""
         return os.fspath(self.location)
