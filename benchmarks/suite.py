@@ -10,6 +10,7 @@ from benchmarks import (
     importing,
     large,
     memory,
+    moving,
     pages,
     photos,
     regenerating,
@@ -38,6 +39,7 @@ class Extent:
     writes: int = 200
     run_pictures: int = 10_000
     audited_files: int = 100_000
+    table_rows: int = 100_000
     images: int = 1_000_000
     hostile_seconds: float = 5
     """The time limit of one attempt at a tiny file that takes long."""
@@ -57,6 +59,7 @@ QUICK = Extent(
     writes=50,
     run_pictures=400,
     audited_files=2_000,
+    table_rows=1_000,
     images=20_000,
     hostile_seconds=2,
     web_extent=web.QUICK,
@@ -88,6 +91,7 @@ def measure(home: Path, here: Site, extent: Extent) -> Iterator[Section]:
         rounds=extent.import_rounds,
         judged=extent.is_whole,
     )
+    yield moving.measure(home / "moving", tiny, count=extent.table_rows, judged=extent.is_whole)
     yield pages.measure()
     yield api.measure()
     yield storing.measure(originals[0], writes=extent.writes)

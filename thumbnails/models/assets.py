@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from thumbnails.exceptions import Reason
+from thumbnails.models.inserting import insert
 from thumbnails.models.recipes import recipe_in_force
 from thumbnails.rendering import fingerprint_of, fit_inside
 from thumbnails.storage import originals
@@ -23,7 +24,7 @@ from thumbnails.storage.names import name_for, shard_for
 NAME_LENGTH = 500
 DETAIL_LENGTH = 300
 HISTORY_LENGTH = 8
-MEMBERS_IN_QUERY = 5_000
+MEMBERS_AT_ONCE = 5_000
 
 
 class State(models.TextChoices):
@@ -384,8 +385,10 @@ class SessionImageManager(models.Manager["SessionImage"]):
             SessionImage(session_id=session_id, image_id=image_id, created_at=created_at)
             for session_id, image_id, created_at in members
         )
-        while some := list(islice(rows, MEMBERS_IN_QUERY)):
-            self.bulk_create(some, ignore_conflicts=True)
+        with transaction.atomic():
+            while some := list(islice(rows, MEMBERS_AT_ONCE)):
+                varying = ("session", "image", "created_at")
+                insert(SessionImage, some, varying=varying, ignore_conflicts=True)
 
 
 class SessionImage(models.Model):

@@ -238,7 +238,9 @@ class TableImport:
         if not wanted:
             return
         ids = {image_id for _, image_id in wanted}
-        dates = dict(ImageAsset.objects.filter(pk__in=ids).values_list("pk", "created_at"))
+        dates = {image_id: image.asset.created_at for image_id, image in images.items()}
+        earlier = ImageAsset.objects.filter(pk__in=ids - dates.keys())
+        dates |= earlier.values_list("pk", "created_at")
         there = SessionImage.objects.filter(image__in=ids).values_list("session_id", "image_id")
         new = wanted - set(there)
         SessionImage.objects.add(

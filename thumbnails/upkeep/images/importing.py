@@ -287,7 +287,7 @@ def check_name(name: str) -> None:
         raise Unsupported("The file's name is not valid UTF-8.")
     if len(name) > NAME_LENGTH:
         raise Unsupported(f"The file's name has more than {NAME_LENGTH} characters.")
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if not name.isprintable() and any(unicodedata.category(one) == "Cc" for one in name):
         # In a terminal or a log they could forge lines and commands.
         raise Unsupported("The file's name has control characters.")
 
