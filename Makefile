@@ -2,7 +2,7 @@
 
 # The Python of the virtual environment; to use another one: make install PYTHON=python3.12
 PYTHON = python3
-# More arguments for the command behind test, lock, bench and thumbnails-regenerate.
+# More arguments for the command behind test, compat, lock, bench and thumbnails-regenerate.
 ARGS =
 
 BIN = .venv/bin
@@ -16,7 +16,7 @@ AS_IN_PRODUCTION = SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secret
 	DATABASE_URL=sqlite://:memory: REDIS_URL=redis://127.0.0.1:6379/0
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test check audit lock bench screenshots thumbnails-regenerate
+.PHONY: help install run test compat check audit lock bench screenshots thumbnails-regenerate
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ run: install ## Run the site with workers and queue, everything kept in var/ (PO
 
 test: install ## Run the tests on PostgreSQL and on SQLite, side by side (ARGS="-k name")
 	$(BIN)/python -m tests.side_by_side $(ARGS)
+
+compat: install ## Run what depends on Django on 6.0 and the newest Python there is (3.13 or 3.12)
+	$(BIN)/python -m tests.compat $(ARGS)
 
 check: install ## Check style, types, migrations, production settings and import contracts
 	$(BIN)/ruff check .

@@ -33,6 +33,12 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("timeless")
 
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if "process_environment" in getattr(item, "fixturenames", ()):
+        item.add_marker("processes")
+
+
 # --- Files ----------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,8 @@ SAME_ON_ANY_DATABASE = (
     *("cache_folder", "headers", "layout", "locks", "makefile", "package_audit", "pictures"),
     *("plans", "postgresql", "processes", "production", "queue_pages", "readiness", "readme"),
     *("render_pool", "rendering", "requirements", "run_page", "servers", "side_by_side"),
-    *("storage", "storage_errors", "sqlite", "supervisor", "demo", "moving_in", "package", "urls"),
+    *("storage", "storage_errors", "sqlite", "supervisor", "compat", "demo", "moving_in"),
+    *("package", "urls"),
 )
 """Modules of what Chromium shows, what is said over HTTP, and files: run on PostgreSQL alone."""
 FAULTS_ON_SQLITE = {"company", "queue"}

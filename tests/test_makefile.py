@@ -16,6 +16,7 @@ TARGETS = [
     "install",
     "run",
     "test",
+    "compat",
     "check",
     "audit",
     "lock",
