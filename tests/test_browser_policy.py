@@ -21,7 +21,7 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.runs import start_here, work
 from tests.test_browser import look_at
 from tests.waiting import wait_for
-from thumbnails.models import ApiToken, ImageAsset
+from thumbnails.models import ApiToken, ImageAsset, TrainingSession
 from thumbnails.upkeep.images import serving
 
 pytestmark = test_browser.pytestmark
@@ -173,6 +173,16 @@ def test_policy__is_met_while_staff_work(
     page.get_by_role("button", name="Go on with all 4").click()
     expect(page.locator("#run-report")).to_have_attribute("data-over", "no")
     expect(page.locator("#run-report")).to_have_attribute("data-over", "yes")
+
+    sea, _ = (TrainingSession.objects.create(name="Sea") for _ in range(2))
+    asset = ImageAsset.objects.latest("pk")
+    address = reverse("admin:thumbnails_imageasset_change", args=[asset.pk])
+    open_page(page, live_server.url + address)
+    page.get_by_role("searchbox", name="Sessions").fill("se")
+    page.get_by_role("option", name=f"Sea (#{sea.pk})").click()
+    page.get_by_role("button", name="Save and continue editing").click()
+    expect(page.locator(".messagelist .success")).to_be_visible()
+    assert asset.session_ids == [sea.pk]
 
     open_page(page, live_server.url + reverse("admin:thumbnails_apitoken_add"))
     page.get_by_label("Name").fill("A script")

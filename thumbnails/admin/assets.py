@@ -46,6 +46,7 @@ class ImageAssetAdmin(AssetPage):
 
     class Media:
         css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/pages.css"]}
+        js: ClassVar = ["thumbnails/labels.js"]
 
     # --- the list -----------------------------------------------------------------------------
 
