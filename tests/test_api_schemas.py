@@ -285,6 +285,7 @@ def world(make_asset: MakeAsset) -> dict[str, ImageAsset]:
     }
     for name, day in days.items():
         ImageAsset.objects.filter(pk=assets[name].pk).update(created_at=day)
+        assets[name].memberships.update(created_at=day)
         assets[name].refresh_from_db()
     return assets
 
