@@ -64,13 +64,14 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        # Before what follows locks the images.
+        migrations.RunSQL(ENTER_MEMBERS, migrations.RunSQL.noop),
         migrations.RemoveIndex("imageasset", "image_by_session"),
         # Without its foreign key, so that deleting a session leaves the column alone.
         migrations.AlterField(
             "imageasset", "session", models.BigIntegerField(db_column="session_id", null=True)
         ),
-        # Back, sessions of equal names have to be renamed or deleted first.
-        migrations.RunSQL(ENTER_MEMBERS, KEEP_FIRST_SESSION),
+        migrations.RunSQL(migrations.RunSQL.noop, KEEP_FIRST_SESSION),
         # SQLite would rebuild the table for the second, without the column.
         migrations.SeparateDatabaseAndState(
             state_operations=[
@@ -87,6 +88,7 @@ class Migration(migrations.Migration):
                 ),
             ]
         ),
+        # Back, sessions of equal names have to be renamed or deleted first.
         migrations.AlterField("trainingsession", "name", models.CharField(max_length=200)),
         migrations.AlterModelOptions("trainingsession", {"ordering": ["name", "pk"]}),
         migrations.AddIndex(
