@@ -291,7 +291,7 @@ def test_missing__resumed_by_hand_goes_on_regardless(
     work(run := start_here())
     assert run.state == Run.State.PAUSED
     control.resume(run)
-    assert run.ignores_missing
+    assert run.roots.get().ignores_missing
     work(run)
     assert run.state == Run.State.DONE
     assert run.progress().failed == number
@@ -308,7 +308,7 @@ def test_missing__tried_again_by_itself_pauses_at_once(
     Run.objects.update(resume_at=timezone.now())
     recovery.recover_runs()
     run.refresh_from_db()
-    assert (run.state, run.ignores_missing) == (Run.State.RUNNING, False)
+    assert (run.state, run.roots.get().ignores_missing) == (Run.State.RUNNING, False)
     work(run)
     assert run.state == Run.State.PAUSED
     assert run.progress().done == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from thumbnails.models import ImageAsset, TrainingSession
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+NOW = datetime.now(UTC)
 BEFORE, AFTER = "0004_desk", "0005_kept_thumbnails"
 
 
@@ -119,3 +121,32 @@ def test_0007__processes_of_the_version_before_add_images_and_read_them() -> Non
     TrainingSession.objects.all().delete()
     assert images.get().session_id == session.pk
     assert ImageAsset.objects.get().pk == added.pk
+
+
+def test_0008__counts_of_runs_that_are_not_over_become_those_of_the_main_folder(
+    back_at_the_end: None,
+) -> None:
+    runs = apps_at("0007_sessions").get_model("thumbnails", "Run").objects
+    of_run = {"kind": "regenerate", "origin": "admin"}
+    missing = {"missing_in_a_row": 20, "pause_reason": "20 are missing.", "resume_at": NOW}
+    paused = runs.create(**of_run, **missing, state="paused")
+    running = runs.create(**of_run, storage_errors=3, ignores_missing=True)
+    runs.create(**of_run)
+    runs.create(**of_run, storage_errors=3, state="done")
+
+    new = apps_at("0008_roots")
+    roots = new.get_model("thumbnails", "RunRoot").objects.values_list(
+        "run", "root", "storage_errors", "missing_in_a_row", "ignores_missing", "away"
+    )
+    assert set(roots) == {
+        (paused.pk, "", 0, 20, False, "20 are missing."),
+        (running.pk, "", 3, 0, True, ""),
+    }
+    # As a process of the version before, which is not restarted yet.
+    added = runs.create(**of_run, storage_errors=2)
+    added.chunks.create(number=1, asset_ids=[1])
+    assert runs.get(pk=added.pk).storage_errors == 2
+    # And one of this version.
+    new.get_model("thumbnails", "Run").objects.create(**of_run)
+    assert runs.order_by("pk").reverse()[0].storage_errors == 0
+    assert set(new.get_model("thumbnails", "Chunk").objects.values_list("root")) == {("",)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,17 +15,22 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import InMemoryStorage, Storage, storages
+from django.utils import timezone
 from pytest_django import Settings
 
 from tests import permissions, pictures
 from tests.conftest import Manage
 from tests.objects import BUCKET, ObjectServer
+from tests.runs import start_here, work
+from tests.servers import QueueServer
+from thumbnails import jobs
 from thumbnails.exceptions import Reason, SourceMissing, StorageFailure, Unsupported, UsageError
-from thumbnails.models import ImageAsset
+from thumbnails.models import Chunk, ImageAsset, Run, RunEvent, RunRoot, State
 from thumbnails.storage import deadlines, originals
 from thumbnails.storage.roots import OriginalsStorage
 from thumbnails.upkeep.images import importing, serving
 from thumbnails.upkeep.images.importing import ImportOutcome, ImportResult
+from thumbnails.upkeep.runs import control, execute, recovery
 from thumbsite import environment
 
 MEMORY = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
@@ -460,3 +466,161 @@ def test_import__lists_a_folder_at_a_time(
     assert details.pop("bucket/3/forged\nline.jpg") == "The file's name has control characters."
     assert len(details) == 3  # what leads back to itself
     assert all("empty part" in detail for detail in details.values())
+
+
+# --- Runs -----------------------------------------------------------------------------------------
+
+PER_ROOT = 30
+
+
+class TwoRoots:
+    """Images in the roots `nas` and `photos`, of which `nas` can be away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nas, self.photos = folder / "nas", folder / "photos"
+        self._elsewhere = folder / "elsewhere"
+
+    def fill(self, number: int) -> None:
+        for n, root in itertools.product(range(number), (self.nas, self.photos)):
+            put(root / f"{n:02}.jpg", pictures.jpeg(pictures.scene(32, 24)))
+        # As they come in from both at the same time.
+        found = [importing.find_files([root]) for root in (self.nas, self.photos)]
+        files = itertools.chain.from_iterable(zip(*found, strict=True))
+        list(importing.import_files(files))
+
+    def take_away(self, *, leaving: str = "nothing") -> None:
+        self.nas.rename(self._elsewhere)
+        if leaving == "a file":
+            put(self.nas / ".keep", b"")
+
+    def bring_back(self) -> None:
+        if self.nas.exists():
+            (self.nas / ".keep").unlink()
+            self.nas.rmdir()
+        self._elsewhere.rename(self.nas)
+
+
+@pytest.fixture
+def two(tmp_path: Path, add_roots: AddRoots, db: None) -> TwoRoots:
+    two = TwoRoots(tmp_path / "mnt")
+    add_roots(nas=two.nas, photos=two.photos)
+    return two
+
+
+def of_root(root: str) -> list[ImageAsset]:
+    return list(ImageAsset.objects.filter(original__startswith=f"{root}/").order_by("original"))
+
+
+def states(root: str) -> set[State]:
+    return {asset.state for asset in of_root(root)}
+
+
+def test_run__has_chunks_of_one_root_each(two: TwoRoots, originals_dir: Path) -> None:
+    two.fill(20)
+    importing.import_file(put(originals_dir / "a.jpg"))
+    roots = {asset.pk: originals.root_of(str(asset)) for asset in ImageAsset.objects.all()}
+    run = start_here()
+    chunks = list(run.chunks.order_by("number"))
+    assert run.total == sum(len(chunk.asset_ids) for chunk in chunks) == 41
+    assert {chunk.root for chunk in chunks} == {"", "nas", "photos"}
+    for chunk in chunks:
+        assert {roots[asset_id] for asset_id in chunk.asset_ids} == {chunk.root}
+        assert chunk.asset_ids == sorted(chunk.asset_ids)
+    purge = start_here(Run.Kind.PURGE)
+    assert {chunk.root for chunk in purge.chunks.all()} == {""}
+
+
+@pytest.mark.parametrize("leaving", ["nothing", "a file"])
+def test_root__that_goes_away_pauses_its_own_images_only(
+    two: TwoRoots, small_chunks: None, queue_server: QueueServer, leaving: str
+) -> None:
+    two.fill(PER_ROOT)
+    run = start_here()
+    chunks = list(run.chunks.order_by("number"))
+    for chunk in chunks[: PER_ROOT // 2]:
+        jobs.work_chunk(chunk.pk)
+    two.take_away(leaving=leaving)
+    work(run)
+    assert run.state == Run.State.PAUSED
+    assert run.pause_reason.startswith("Root nas: ")
+    assert run.resume_at is not None
+    assert states("photos") == {State.FRESH}
+    assert run.progress().failed == 0
+    done = run.progress().done
+    assert PER_ROOT <= done < 2 * PER_ROOT
+    rendered = next(asset for asset in of_root("nas") if asset.state == State.FRESH)
+    assert serving.serve(rendered).content
+    logged = list(run.events.values_list("kind", flat=True))
+    assert logged == [RunEvent.Kind.STARTED, RunEvent.Kind.ROOT_AWAY, RunEvent.Kind.PAUSED]
+
+    def try_again() -> None:
+        Run.objects.update(resume_at=timezone.now())
+        queue_server.flush()
+        recovery.recover_runs()
+        work(run)
+
+    try_again()
+    assert (run.state, run.progress().done) == (Run.State.PAUSED, done)
+    two.bring_back()
+    try_again()
+    assert run.state == Run.State.DONE
+    assert run.progress().rendered == 2 * PER_ROOT
+    assert ImageAsset.objects.fresh().count() == 2 * PER_ROOT
+
+
+def test_failures_in_a_row__are_counted_by_root(two: TwoRoots, small_chunks: None) -> None:
+    """What goes well in another root between them ends no row."""
+    two.fill(PER_ROOT)
+    run = start_here()
+    two.take_away()
+    nas, photos = (list(run.chunks.filter(root=root)) for root in ("nas", "photos"))
+    for number in range(execute.STORAGE_ERRORS_AT_MOST):
+        assert not run.roots.away().exists()
+        jobs.work_chunk(photos[number].pk)
+        jobs.work_chunk(nas[number].pk)
+    assert [root.root for root in run.roots.away()] == ["nas"]
+    assert run.chunks.open().filter(root="nas").count() == 0
+    assert run.progress().failed == 0
+    run.refresh_from_db()
+    assert run.state == Run.State.RUNNING
+
+
+def test_worker__leaves_a_root_that_another_found_away(
+    two: TwoRoots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "LOOK_SECONDS", 0)
+    two.fill(3)
+    run = start_here()
+    chunk = run.chunks.get(root="nas")
+    read = originals.read
+
+    def read_while_another_fails(name: str) -> Any:
+        RunRoot.objects.save_one(run.pk, "nas", away="Root nas: it is away.")
+        return read(name)
+
+    monkeypatch.setattr(originals, "read", read_while_another_fails)
+    jobs.work_chunk(chunk.pk)
+    chunk.refresh_from_db()
+    assert (chunk.finished_at, chunk.lease_until, chunk.claims) == (None, None, 1)
+    jobs.work_chunk(chunk.pk)
+    assert Chunk.objects.get(pk=chunk.pk).claims == 1
+
+
+def test_resume__of_a_run_that_goes_on_tries_the_root_again(
+    two: TwoRoots, small_chunks: None, queue_server: QueueServer
+) -> None:
+    two.fill(PER_ROOT)
+    run = start_here()
+    Run.objects.update(lease_until=None)
+    two.take_away(leaving="a file")
+    for chunk in run.chunks.filter(root="nas"):
+        jobs.work_chunk(chunk.pk)
+    run.refresh_from_db()
+    assert run.state == Run.State.RUNNING
+    assert run.roots.away().exists()
+    control.resume(run)
+    assert not run.roots.away().exists()
+    # They are gone for good, and a person has seen it.
+    work(run)
+    assert run.state == Run.State.DONE
+    assert run.progress().failures == {Reason.SOURCE_MISSING: [a.pk for a in of_root("nas")]}

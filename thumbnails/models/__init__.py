@@ -3,7 +3,7 @@
 from thumbnails.models.assets import ImageAsset, Outcome, SessionImage, State, TrainingSession
 from thumbnails.models.counts import Cache, CachedCount
 from thumbnails.models.recipes import KnownRecipe, recipe_in_force
-from thumbnails.models.runs import Chunk, Run, RunEvent, RunRequest
+from thumbnails.models.runs import Chunk, Run, RunEvent, RunRequest, RunRoot
 from thumbnails.models.tokens import ApiToken
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Run",
     "RunEvent",
     "RunRequest",
+    "RunRoot",
     "SessionImage",
     "State",
     "TrainingSession",

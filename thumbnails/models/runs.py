@@ -9,13 +9,14 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Q, Sum
+from django.db.models import Exists, F, OuterRef, Q, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from thumbnails.exceptions import Reason
 from thumbnails.models.assets import Outcome
 from thumbnails.models.results import Result
+from thumbnails.storage.roots import NAME_LENGTH as ROOT_LENGTH
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -25,6 +26,11 @@ LEASE = timedelta(seconds=15)
 it, from the last heartbeat: four heartbeat intervals. Leases use the database's clock only, since
 those of hosts differ."""
 
+
+RETRY_AFTER = timedelta(seconds=60)
+"""When the workers resume a run that paused itself."""
+
+REASON_LENGTH = 300
 
 LATELY = timedelta(seconds=60)
 """The period over which a run's rate is measured."""
@@ -41,9 +47,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         with transaction.atomic():
             moved = bool(legal.update(state=to, **also))
             if moved and to == Run.State.RUNNING:
-                # What failed because of the storage, not the image, may succeed now.
-                chunks = Chunk.objects.filter(run=run_id)
-                chunks.undo_failures(Reason.STORAGE_ERROR, Reason.SOURCE_MISSING)
+                self.reach_again(run_id)
             if moved:
                 resumed = to == Run.State.RUNNING
                 RunEvent.objects.create(
@@ -53,6 +57,15 @@ class RunQuerySet(models.QuerySet["Run"]):
                     by=by,
                 )
         return moved
+
+    def reach_again(self, run_id: int) -> None:
+        """Try all roots again. To be called in a transaction."""
+        # What failed because of the storage, not the image, may succeed now.
+        self._chunks_of(run_id).undo_failures(Reason.STORAGE_ERROR, Reason.SOURCE_MISSING)
+        RunRoot.objects.filter(run=run_id).update(away="")
+
+    def _chunks_of(self, run_id: int) -> "ChunkQuerySet":
+        return Chunk.objects.filter(run=run_id)
 
     def running(self) -> Self:
         return self.filter(state=Run.State.RUNNING)
@@ -74,10 +87,17 @@ class RunQuerySet(models.QuerySet["Run"]):
         return bool(self.running().filter(pk=run_id).update(lease_until=Now() + LEASE))
 
     def settle(self, run_id: int) -> bool:
-        """Mark the run done if all its chunks are. Returns True for the one caller that did."""
-        if Chunk.objects.filter(run=run_id, finished_at=None).exists():
+        """Mark the run done if all its chunks are, and pause it if the rest is in roots that are
+        away. Returns True for the one caller that did."""
+        unfinished = Chunk.objects.filter(run=run_id, finished_at=None)
+        if unfinished.reachable().exists():
             return False
-        return self.move(run_id, Run.State.DONE)
+        if not unfinished.exists():
+            return self.move(run_id, Run.State.DONE)
+        reason = RunRoot.objects.filter(run=run_id).why_away()
+        return self.move(
+            run_id, Run.State.PAUSED, pause_reason=reason, resume_at=Now() + RETRY_AFTER
+        )
 
 
 class Run(models.Model):
@@ -122,7 +142,7 @@ class Run(models.Model):
     total = models.PositiveIntegerField(default=0)
     recipe = models.CharField(max_length=16)
     note = models.CharField(max_length=300, blank=True)
-    pause_reason = models.CharField(max_length=300, blank=True)
+    pause_reason = models.CharField(max_length=REASON_LENGTH, blank=True)
     started_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -133,12 +153,6 @@ class Run(models.Model):
     rate = models.FloatField("images a second at most", null=True)
     next_slot_at = models.DateTimeField(null=True)
     """With a rate: when any worker may begin the next image."""
-    storage_errors = models.PositiveIntegerField(default=0)
-    """Current number of consecutive storage errors."""
-    missing_in_a_row = models.PositiveIntegerField(default=0, db_default=0)
-    """Current number of consecutive missing originals."""
-    ignores_missing = models.BooleanField(default=False, db_default=False)
-    """Resumed in spite of missing originals: it does not pause for them again."""
     resume_at = models.DateTimeField(null=True)
     """When the workers resume a run that paused itself."""
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -257,22 +271,76 @@ def _progress(run: Run, counted: dict[str, int], failures: dict[str, list[int]])
 UNLEASED = Q(lease_until=None) | Q(lease_until__lt=Now())
 
 
+class RunRootQuerySet(models.QuerySet["RunRoot"]):
+    def away(self) -> Self:
+        return self.exclude(away="")
+
+    def why_away(self) -> str:
+        """Returns the reasons of all that are away, for a run's `pause_reason`."""
+        reasons = list(self.away().order_by("root").values_list("away", flat=True))
+        # Each with its beginning, which names the root.
+        return " ".join(reason[: REASON_LENGTH // len(reasons) - 1] for reason in reasons)
+
+    def save_one(self, run_id: int, root: str, **values: Any) -> None:
+        """Make or change a row in one statement."""
+        self.bulk_create(
+            [RunRoot(run_id=run_id, root=root, **values)],
+            update_conflicts=True,
+            unique_fields=["run", "root"],
+            update_fields=list(values),
+        )
+
+
+class RunRoot(models.Model):
+    """What a run has found out about a root of originals; made when something fails there."""
+
+    run = models.ForeignKey(Run, models.CASCADE, related_name="roots")
+    root = models.CharField(max_length=ROOT_LENGTH)
+    """As in Chunk."""
+    storage_errors = models.PositiveIntegerField(default=0)
+    """Current number of consecutive storage errors."""
+    missing_in_a_row = models.PositiveIntegerField(default=0)
+    """Current number of consecutive missing originals."""
+    ignores_missing = models.BooleanField(default=False)
+    """Resumed in spite of missing originals: they do not pause it again."""
+    away = models.CharField(max_length=REASON_LENGTH, blank=True)
+    """Why the chunks of this root are left undone, until the run is resumed; empty if they are
+    not."""
+
+    objects = RunRootQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["run", "root"], name="root_of_run"),
+        ]
+
+    def __str__(self) -> str:
+        return f"root {self.root!r} of run {self.run_id}"
+
+
 class ChunkQuerySet(models.QuerySet["Chunk"]):
+    def reachable(self) -> Self:
+        """Those whose originals are not in a root that is away."""
+        away = RunRoot.objects.away().filter(run=OuterRef("run"), root=OuterRef("root"))
+        return self.exclude(Exists(away))
+
     def open(self) -> Self:
-        """Not finished, and not leased by a process."""
-        return self.filter(UNLEASED, finished_at=None)
+        """Not finished, not leased by a process, and reachable."""
+        return self.reachable().filter(UNLEASED, finished_at=None)
 
     def claim(self, chunk_id: int, token: UUID, *, recipe: str) -> "Chunk | None":
-        """Lease the chunk. Returns None if it is finished or taken, or if its run is not running
-        or has another recipe.
+        """Lease the chunk. Returns None if it is finished, taken or not reachable, or if its run
+        is not running or has another recipe.
 
         One conditional UPDATE, which may be retried with the same token if the answer to its
-        commit was lost. Only the run's condition is in a subquery: PostgreSQL would check the
-        chunk's own there against the state before a concurrent claim.
+        commit was lost. Only the conditions of run and root are in subqueries: PostgreSQL
+        would check the chunk's own there against the state before a concurrent claim.
         """
         running = Run.objects.running().of_recipe(recipe).values("pk")
         free = UNLEASED | Q(lease_token=token)
-        claimed = self.filter(free, pk=chunk_id, finished_at=None, run__in=running).update(
+        wanted = self.reachable().filter(free, pk=chunk_id, finished_at=None, run__in=running)
+        claimed = wanted.update(
             lease_token=token, lease_until=Now() + LEASE, claims=F("claims") + 1
         )
         return self.select_related("run").get(pk=chunk_id) if claimed else None
@@ -315,6 +383,8 @@ class Chunk(models.Model):
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="chunks")
     number = models.PositiveIntegerField()
+    root = models.CharField(max_length=ROOT_LENGTH, default="", db_default="")
+    """The root that all its originals are in: empty for the main folder, and in a purge."""
     asset_ids = models.JSONField()
     """The slice of the frozen scope: ids in ascending order, except for those that are retried."""
     position = models.PositiveIntegerField(default=0)
@@ -422,6 +492,7 @@ class RunEvent(models.Model):
         DONE = "done"
         WORKER_LOST = "worker_lost"
         ALSO_WANTED = "also_wanted"
+        ROOT_AWAY = "root_away"
 
     run = models.ForeignKey(Run, models.CASCADE, related_name="events")
     kind = models.CharField(max_length=12, choices=Kind.choices)

@@ -1,6 +1,5 @@
 """Pausing, cancelling and resuming runs."""
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -14,9 +13,6 @@ from thumbnails.upkeep.runs import queue, recovery
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
-
-RETRY_AFTER = timedelta(seconds=60)
-"""When the workers resume a run that paused itself."""
 
 
 def pause(run: Run, reason: str) -> None:
@@ -35,16 +31,22 @@ def resume(run: Run, *, by: "User | None" = None) -> None:
 
     Raises NotNow if it is done or a command works on it, NotDispatched if the queue is down.
     """
+    # Resuming it by hand accepts the reason for the pause.
+    missing = run.roots.away().filter(missing_in_a_row__gt=0)
     if run.state == Run.State.RUNNING and not run.is_leased:
+        if run.roots.away().exists():
+            with transaction.atomic():
+                missing.update(ignores_missing=True)
+                Run.objects.reach_again(run.pk)
         try:
             recovery.enqueue_open(run, queue.enqueued_chunks())
         except QueueDown as error:
             raise NotDispatched(run) from error
         return
     _check_recipe(run)
-    # Resuming it by hand accepts the reason for the pause.
-    ignores = run.ignores_missing or run.missing_in_a_row > 0
-    _move(run, Run.State.RUNNING, "resumed", by=by, lease_until=None, ignores_missing=ignores)
+    with transaction.atomic():
+        missing.update(ignores_missing=True)
+        _move(run, Run.State.RUNNING, "resumed", by=by, lease_until=None)
     dispatch(run)
 
 

@@ -9,23 +9,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models.functions import Now
 
 from thumbnails.exceptions import Interrupted, NotFinished, Reason
-from thumbnails.models import Chunk, ImageAsset, Outcome, Run
+from thumbnails.models import Chunk, ImageAsset, Outcome, Run, RunEvent, RunRoot
 from thumbnails.models.recipes import announce, own_recipe, recipe_in_force
 from thumbnails.models.results import Result, save_results
 from thumbnails.models.retry import retry_while_database_is_down
-from thumbnails.models.runs import LEASE, Progress
+from thumbnails.models.runs import LEASE, REASON_LENGTH, Progress
 from thumbnails.rendering.pool import NotDecoded, RenderPool
 from thumbnails.upkeep.images import freshness, pools
 from thumbnails.upkeep.runs import queue
-from thumbnails.upkeep.runs.control import RETRY_AFTER, pause
+from thumbnails.upkeep.runs.control import pause
 from thumbnails.upkeep.runs.rate_limit import RateLimit
 from thumbnails.upkeep.runs.stopping import Stop
 
@@ -41,7 +39,8 @@ RENEW_SECONDS = LEASE.total_seconds() / 4
 OTHERS_JOB_SECONDS = 1.0
 """How long a worker holds a job for workers with another recipe before it requeues it."""
 STORAGE_ERRORS_AT_MOST = 5
-"""Consecutive ones: then the storage is at fault, not the images, and the run pauses itself."""
+"""Consecutive ones: then the storage is at fault, not the images, and the run leaves the rest of
+their root undone. When nothing else is left, it pauses itself."""
 MISSING_AT_MOST = 20
 """Consecutive originals: then a disk is probably not mounted."""
 
@@ -60,7 +59,8 @@ IN_A_ROW = {
         ),
     ),
 }
-"""By column of a run: the reason that it counts, how often it may come, and why the run pauses."""
+"""By column of a RunRoot: the reason that it counts, how often it may come, and why the root is
+left then."""
 
 ShouldStop = Callable[[], bool]
 
@@ -72,9 +72,11 @@ stopping = threading.Event()
 class _FailureStreak:
     """Consecutive failures of a storage, of which the last `unsaved` are not saved."""
 
+    root: str
     column: str
     unsaved: int
-    pause_reason: str
+    reason: str
+    """Why the root is left."""
 
 
 class _Void(Exception):
@@ -171,6 +173,7 @@ class _Work:
     def __init__(self, chunk: Chunk, pool: RenderPool, should_stop: ShouldStop) -> None:
         self._chunk = chunk
         self._run = chunk.run
+        self._root = RunRoot(run=chunk.run, root=chunk.root)
         self._pool = pool
         self._stop_requested = should_stop
         self._look_at = time.monotonic() + LOOK_SECONDS  # the claim has just checked
@@ -181,6 +184,8 @@ class _Work:
         self._rendered_since = self._run.created_at if self._run.force else None
 
     def do(self) -> None:
+        known = self._run.roots.filter(root=self._chunk.root)
+        self._root = retry_while_database_is_down(known.first) or self._root
         ids = self._chunk.asset_ids[self._chunk.position :]
         limit = RateLimit(self._run, len(ids), self._should_stop)
         results: list[Result] = []
@@ -203,7 +208,7 @@ class _Work:
                 break
             if (streak := self._fatal_streak(results)) is not None:
                 self._flush(results[: -streak.unsaved])
-                retry_while_database_is_down(partial(self._pause, streak))
+                retry_while_database_is_down(partial(self._leave_root, streak))
                 return
         self._flush(results)
 
@@ -213,8 +218,8 @@ class _Work:
         if time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + LOOK_SECONDS
-        running = Run.objects.running().filter(pk=self._run.pk)
-        return not retry_while_database_is_down(running.exists)
+        wanted = Chunk.objects.reachable().filter(pk=self._chunk.pk, run__state=Run.State.RUNNING)
+        return not retry_while_database_is_down(wanted.exists)
 
     def _do_one(self, asset_id: int) -> Result:
         asset = self._assets.get(asset_id)
@@ -246,7 +251,7 @@ class _Work:
             else:
                 self._chunk.position += len(results)
                 for column, length in self._streaks(results).items():
-                    setattr(self._run, column, length)
+                    setattr(self._root, column, length)
                 break
         return True
 
@@ -264,9 +269,9 @@ class _Work:
                 raise _Void(void)
             locked.record(results)
             streaks = self._streaks(results)
-            if any(getattr(self._run, column) != length for column, length in streaks.items()):
-                # On the run: a streak may extend over many small chunks.
-                Run.objects.filter(pk=self._run.pk).update(**streaks)
+            if any(getattr(self._root, column) != length for column, length in streaks.items()):
+                # Not in the chunk: a streak may extend over many small ones.
+                RunRoot.objects.save_one(self._run.pk, self._chunk.root, **streaks)
         return True
 
     def _is_counted(self, results: list[Result]) -> bool:
@@ -304,12 +309,12 @@ class _Work:
             return Result(asset_id=before.asset_id, outcome=Outcome.RENDERED)
         return Result(asset_id=before.asset_id, outcome=again.outcome, reason=again.reason)
 
-    # --- pausing by itself --------------------------------------------------------------------
+    # --- a root that is away ------------------------------------------------------------------
 
     def _fatal_streak(self, results: list[Result]) -> _FailureStreak | None:
         """A streak of failures so long that the storage fails, not an image; else None."""
         for column, (reason, at_most, text) in IN_A_ROW.items():
-            if column == "missing_in_a_row" and self._run.ignores_missing:
+            if column == "missing_in_a_row" and self._root.ignores_missing:
                 continue
             unsaved = _in_a_row(results, reason)
             length = self._streaks(results)[column]
@@ -317,33 +322,39 @@ class _Work:
                 failure = results[-1].failure
                 detail = failure.thumbnail_error_detail if failure else ""
                 detail = detail or "The cache cannot be written."
-                return _FailureStreak(column, unsaved, f"{text.format(length)} {detail}")
+                where = f"Root {self._chunk.root}: " if self._chunk.root else ""
+                said = f"{where}{text.format(length)} {detail}"[:REASON_LENGTH]
+                return _FailureStreak(self._chunk.root, column, unsaved, said)
         return None
 
-    def _pause(self, streak: _FailureStreak) -> None:
-        """Pause the run; the images that failed because of the storage are left to do."""
+    def _leave_root(self, streak: _FailureStreak) -> None:
+        """Leave the rest of the root undone until the run is resumed, with the images that failed
+        because of it."""
         reason, at_most, _ = IN_A_ROW[streak.column]
-        # After the run is resumed, one more failure pauses it again.
-        also: dict[str, Any] = {streak.column: at_most}
+        chunks = Chunk.objects.filter(run=self._run.pk)
+        roots = RunRoot.objects.filter(run=self._run.pk, root=streak.root)
         with transaction.atomic():
-            moved = Run.objects.move(
-                self._run.pk,
-                Run.State.PAUSED,
-                pause_reason=streak.pause_reason[:300],
-                resume_at=Now() + RETRY_AFTER,
-                **also,
+            if not Run.objects.running().filter(pk=self._run.pk).exists():
+                return
+            is_known = roots.away().exists()
+            of_root = chunks.filter(root=streak.root)
+            of_root.undo_failures(reason, own=self._chunk.lease_token)
+            # After the run is resumed, one more failure leaves the root again.
+            RunRoot.objects.save_one(
+                self._run.pk, streak.root, away=streak.reason, **{streak.column: at_most}
             )
-            if moved:
-                chunks = Chunk.objects.filter(run=self._run.pk)
-                chunks.undo_failures(reason, own=self._chunk.lease_token)
-        if moved:
-            logger.error("%s paused itself: %s", self._run, streak.pause_reason)
+            if not is_known and chunks.reachable().filter(finished_at=None).exists():
+                # Otherwise the run pauses, with this reason.
+                RunEvent.objects.create(
+                    run=self._run, kind=RunEvent.Kind.ROOT_AWAY, detail=streak.reason
+                )
+        logger.error("%s leaves the rest of a root undone: %s", self._run, streak.reason)
 
     def _streaks(self, results: list[Result]) -> dict[str, int]:
         """The current length of each streak, including failures before these results."""
         lengths = {}
         for column, (reason, *_) in IN_A_ROW.items():
-            before = getattr(self._run, column)
+            before = getattr(self._root, column)
             length = _in_a_row(results, reason)
             lengths[column] = length + before if length == len(results) else length
         return lengths

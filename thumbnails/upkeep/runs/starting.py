@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from thumbnails.models import (
 )
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.runs import RunQuerySet
+from thumbnails.storage import originals
 from thumbnails.upkeep.images.lost_files import record_lost_files
 from thumbnails.upkeep.runs import planning
 from thumbnails.upkeep.runs.control import cancel, dispatch, take_over
@@ -99,14 +100,37 @@ def start(
 def _freeze(run: Run, assets: ImageAssetQuerySet, *, about: int) -> int:
     """Save the run's chunks, in constant memory. Returns the number of assets, `about` so many."""
     chunk_size = max(CHUNK_AT_LEAST, min(CHUNK_AT_MOST, about // CHUNKS_AT_LEAST))
-    ids = assets.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=10_000)
-    slices = iter(lambda: list(islice(ids, chunk_size)), [])
-    chunks = (Chunk(run=run, number=n, asset_ids=some) for n, some in enumerate(slices, start=1))
+    by_root = run.kind == Run.Kind.REGENERATE and bool(originals.roots())
+    slices = (_slices_by_root if by_root else _slices)(assets, chunk_size)
+    chunks = (
+        Chunk(run=run, number=number, root=root, asset_ids=ids)
+        for number, (root, ids) in enumerate(slices, start=1)
+    )
     total = 0
     while batch := list(islice(chunks, 500)):
         Chunk.objects.bulk_create(batch)
         total += sum(len(chunk.asset_ids) for chunk in batch)
     return total
+
+
+def _slices(assets: ImageAssetQuerySet, size: int) -> Iterator[tuple[str, list[int]]]:
+    """Yields ids in ascending order, and no root."""
+    ids = assets.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=10_000)
+    while part := list(islice(ids, size)):
+        yield "", part
+
+
+def _slices_by_root(assets: ImageAssetQuerySet, size: int) -> Iterator[tuple[str, list[int]]]:
+    """Yields roots, each with ids of assets whose originals are there."""
+    rows = assets.order_by("pk").values_list("pk", "original").iterator(chunk_size=10_000)
+    waiting: dict[str, list[int]] = {}
+    for asset_id, name in rows:
+        root = originals.root_of(name)
+        part = waiting.setdefault(root, [])
+        part.append(asset_id)
+        if len(part) == size:
+            yield root, waiting.pop(root)
+    yield from waiting.items()
 
 
 def _start_over(
