@@ -91,7 +91,7 @@ def test_gone__is_recorded_when_that_is_asked_for_and_keeps_its_thumbnail(
     remove(asset, originals_dir)
     found = rescan(ImageAsset.objects.all(), save=True)
     assert found.gone == [asset.pk]
-    assert found.refusal() == ""
+    assert found.problems() == {}
     assert ImageAsset.objects.fresh().count() == 8
     record_gone(found)
     asset.refresh_from_db()
@@ -123,11 +123,11 @@ def test_gone__that_came_back_is_fresh_again(served: list[ImageAsset], originals
         (200, 200, 1.0, False),
     ],
 )
-def test_refusal__where_many_are_gone(
+def test_problem__where_many_are_gone(
     gone: int, looked_at: int, allow_share: float, is_refused: bool
 ) -> None:
-    found = module.Rescan(looked_at=looked_at, gone=list(range(gone)))
-    said = found.refusal(allow_share)
+    found = module.RootRescan(looked_at=looked_at, gone=list(range(gone)))
+    said = found.problem("", allow_share)
     assert bool(said) == is_refused
     assert not said or f"{gone} of {looked_at} originals are gone" in said
 

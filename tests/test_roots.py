@@ -19,7 +19,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from tests import permissions, pictures
-from tests.conftest import Manage
+from tests.conftest import Manage, RunCommand
 from tests.objects import BUCKET, ObjectServer
 from tests.runs import start_here, work
 from tests.servers import QueueServer
@@ -28,8 +28,9 @@ from thumbnails.exceptions import Reason, SourceMissing, StorageFailure, Unsuppo
 from thumbnails.models import Chunk, ImageAsset, Run, RunEvent, RunRoot, State
 from thumbnails.storage import deadlines, originals
 from thumbnails.storage.roots import OriginalsStorage
-from thumbnails.upkeep.images import importing, serving
+from thumbnails.upkeep.images import importing, rescan, serving
 from thumbnails.upkeep.images.importing import ImportOutcome, ImportResult
+from thumbnails.upkeep.reports.audit import Finding, audit
 from thumbnails.upkeep.runs import control, execute, recovery
 from thumbsite import environment
 
@@ -624,3 +625,46 @@ def test_resume__of_a_run_that_goes_on_tries_the_root_again(
     work(run)
     assert run.state == Run.State.DONE
     assert run.progress().failures == {Reason.SOURCE_MISSING: [a.pk for a in of_root("nas")]}
+
+
+# --- Rescans --------------------------------------------------------------------------------------
+
+
+def test_rescan__of_a_root_that_is_away_records_what_it_finds_in_others(
+    two: TwoRoots, run_command: RunCommand
+) -> None:
+    two.fill(rescan.FEW)
+    work(start_here())
+    two.take_away(leaving="a file")
+    (two.photos / "03.jpg").unlink()
+    put(two.photos / "04.jpg", pictures.png(pictures.scene(30, 90)))
+    done = run_command("regenerate_thumbnails", "--rescan")
+    assert done.returncode == 1
+    assert "40 originals: 1 changed, 1 gone. 20 of 20 originals of the root nas" in done.stderr
+    assert states("nas") == {State.FRESH}
+    photos = {str(asset): asset for asset in of_root("photos")}
+    assert photos["photos/03.jpg"].thumbnail_error == Reason.SOURCE_MISSING
+    assert photos["photos/04.jpg"].thumbnail_width == 30
+    assert rescan.rescan(ImageAsset.objects.all(), save=False).gone
+
+
+@pytest.mark.parametrize(
+    ("leaving", "fault"),
+    [("a file", "20 of 20 originals of the root nas are gone"), ("nothing", "root nas is away")],
+)
+def test_audit__of_a_root_that_is_away_fixes_the_rest(
+    two: TwoRoots, thumbnail_dir: Path, leaving: str, fault: str
+) -> None:
+    two.fill(rescan.FEW)
+    work(start_here())
+    two.take_away(leaving=leaving)
+    (two.photos / "03.jpg").unlink()
+    orphan, *_ = of_root("photos")
+    ImageAsset.objects.filter(pk=orphan.pk).delete()
+    report = audit(fix=True, with_originals=True)
+    assert fault in report.refusal
+    assert not report.is_clean
+    assert report.found[Finding.ORPHAN] == 1
+    assert not (thumbnail_dir / orphan.thumbnail_name).exists()
+    assert states("nas") == {State.FRESH}
+    assert states("photos") == {State.FRESH, State.FAILED}

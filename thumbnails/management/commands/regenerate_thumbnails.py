@@ -65,8 +65,7 @@ class Command(RunCommand):
             self.report_plan("render", plan, as_json=as_json)
             return
         recipes.announce()
-        if options["rescan"]:
-            self._rescan(assets, quiet=as_json)
+        passed_over = self._rescan(assets, quiet=as_json) if options["rescan"] else ""
         run_options = {name: options[name] for name in ("force", "rate", "ignore_space")}
         self.stop.raise_if_asked()
         if options["enqueue"]:
@@ -76,18 +75,23 @@ class Command(RunCommand):
             self.work(run, processes=processes, as_json=as_json)
         else:
             self._nothing_to_do(as_json=as_json)
+        if passed_over:
+            raise CommandError(passed_over, returncode=FAILED)
 
-    def _rescan(self, assets: ImageAssetQuerySet, *, quiet: bool) -> None:
-        """Raises CommandError (1) if a disk seems to be missing: then nothing is started."""
+    def _rescan(self, assets: ImageAssetQuerySet, *, quiet: bool) -> str:
+        """Returns why roots of originals were passed over. Raises CommandError (1) if all were, as
+        if disks are missing: then nothing is started."""
         with ProgressBar(assets.count(), unit="original", quiet=quiet) as bar:
             found = rescan(assets, save=True, on_progress=bar.show)
-        if problem := " ".join(found.errors[:1]) or found.refusal():
-            raise CommandError(problem, returncode=FAILED)
-        record_gone(found)
+        problems = found.problems()
+        passed_over = " ".join(problems.values())
+        if problems and len(problems) == len(found.roots):
+            raise CommandError(passed_over, returncode=FAILED)
         self.stderr.write(
             f"{found.looked_at:,} originals: {len(found.changed):,} changed, "
-            f"{len(found.gone):,} gone."
+            f"{record_gone(found):,} gone. {passed_over}".strip()
         )
+        return passed_over
 
     def _nothing_to_do(self, *, as_json: bool) -> None:
         if as_json:

@@ -15,11 +15,34 @@ from thumbnails.upkeep.images.freshness import with_history
 
 BATCH = 500
 ERRORS_AT_MOST = 5
-"""After that many the storage is taken to be unavailable, and the rest is skipped."""
+"""After that many a root is taken to be away, and the rest of it is skipped."""
 SHARE_AT_MOST = 0.1
-"""Of the originals: if more are gone, a disk is probably not mounted."""
+"""Of the originals of a root: if more are gone, a disk is probably not mounted."""
 FEW = 20
 """Fewer than that may be gone whatever their share."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RootRescan:
+    """The findings of a rescan in one root of originals."""
+
+    looked_at: int = 0
+    gone: list[int] = field(default_factory=list)
+    """Ids of assets whose original is gone."""
+    errors: list[str] = field(default_factory=list)
+    """Of the storage; ERRORS_AT_MOST end the rescan of the root."""
+
+    def problem(self, root: str, allow_share: float) -> str:
+        """Returns why `gone` must not be recorded; empty if it may be."""
+        if self.errors:
+            return self.errors[0]
+        if len(self.gone) <= max(FEW - 1, allow_share * self.looked_at):
+            return ""
+        where = f" of the root {root}" if root else ""
+        return (
+            f"{len(self.gone):,} of {self.looked_at:,} originals{where} are gone: is a disk not "
+            "mounted? Nothing was recorded of them."
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,19 +52,21 @@ class Rescan:
     looked_at: int = 0
     changed: list[int] = field(default_factory=list)
     """Ids of assets whose original has changed since it was imported."""
-    gone: list[int] = field(default_factory=list)
-    """Ids of assets whose original is gone."""
-    errors: list[str] = field(default_factory=list)
-    """Of the storage; ERRORS_AT_MOST end the rescan."""
+    roots: dict[str, RootRescan] = field(default_factory=dict)
+    """By the root's name; the main folder is under ""."""
 
-    def refusal(self, allow_share: float = SHARE_AT_MOST) -> str:
-        """Returns why `gone` must not be recorded; empty if it may be."""
-        if len(self.gone) <= max(FEW - 1, allow_share * self.looked_at):
-            return ""
-        return (
-            f"{len(self.gone):,} of {self.looked_at:,} originals are gone: is a disk not mounted? "
-            "Nothing was recorded of them."
-        )
+    @property
+    def gone(self) -> list[int]:
+        return [asset_id for root in self.roots.values() for asset_id in root.gone]
+
+    @property
+    def errors(self) -> list[str]:
+        return [error for root in self.roots.values() for error in root.errors]
+
+    def problems(self, allow_share: float = SHARE_AT_MOST) -> dict[str, str]:
+        """Returns, by root, why the originals that are gone there must not be recorded."""
+        problems = {name: root.problem(name, allow_share) for name, root in self.roots.items()}
+        return {name: problem for name, problem in problems.items() if problem}
 
 
 def rescan(
@@ -49,19 +74,14 @@ def rescan(
 ) -> Rescan:
     """Compare each original's size and modification time; only changed ones are read.
 
-    `save` records those that changed, which makes their thumbnails stale. `record_gone` records
-    those that are gone, once their number is known.
+    A root whose storage fails is skipped from then on. `save` records those that changed, which
+    makes their thumbnails stale. `record_gone` records those that are gone, once their number is
+    known.
     """
     found = Rescan()
     for batch in _batches(assets):
-        changed: list[tuple[ImageAsset, str]] = []
-        for asset in batch:
-            version = _version(asset, found)
-            if len(found.errors) >= ERRORS_AT_MOST:
-                return found
-            if version is not None and version != asset.source_version:
-                found.changed.append(asset.pk)
-                changed.append((asset, version))
+        changed = list(_changed_ones(batch, found))
+        found.changed += [asset.pk for asset, _ in changed]
         found.looked_at += len(batch)
         if save:
             # A void result needs no retry: the row was just written by another process.
@@ -70,11 +90,15 @@ def rescan(
     return found
 
 
-def record_gone(found: Rescan) -> None:
-    """Record the failure of those that are gone. Their thumbnails are kept and served."""
-    ids = iter(found.gone)
+def record_gone(found: Rescan, *, allow_share: float = SHARE_AT_MOST) -> int:
+    """Record the failure of those that are gone, except in roots with a problem. Returns their
+    number. Their thumbnails are kept and served."""
+    problems = found.problems(allow_share)
+    gone = [i for name, root in found.roots.items() if name not in problems for i in root.gone]
+    ids = iter(gone)
     while part := list(islice(ids, BATCH)):
         save_results(map(_gone, ImageAsset.objects.filter(pk__in=part)))
+    return len(gone)
 
 
 def _batches(assets: ImageAssetQuerySet) -> Iterator[list[ImageAsset]]:
@@ -84,16 +108,23 @@ def _batches(assets: ImageAssetQuerySet) -> Iterator[list[ImageAsset]]:
         last = batch[-1].pk
 
 
-def _version(asset: ImageAsset, found: Rescan) -> str | None:
-    try:
-        version = originals.source_version(str(asset.original.name))
-    except SourceMissing:
-        found.gone.append(asset.pk)
-        return None
-    except StorageFailure as error:
-        found.errors.append(str(error))
-        return None
-    return version
+def _changed_ones(batch: list[ImageAsset], found: Rescan) -> Iterator[tuple[ImageAsset, str]]:
+    """Yields assets with the version that their original has now."""
+    for asset in batch:
+        name = str(asset.original.name)
+        root = found.roots.setdefault(originals.root_of(name), RootRescan())
+        if len(root.errors) >= ERRORS_AT_MOST:
+            continue
+        root.looked_at += 1
+        try:
+            version = originals.source_version(name)
+        except SourceMissing:
+            root.gone.append(asset.pk)
+        except StorageFailure as error:
+            root.errors.append(str(error))
+        else:
+            if version != asset.source_version:
+                yield asset, version
 
 
 def _changed(asset: ImageAsset, version: str) -> Result:

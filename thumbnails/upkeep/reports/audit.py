@@ -27,7 +27,7 @@ from thumbnails.storage.thumbnails import CachedFile, Kind
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.adoption import adopted
 from thumbnails.upkeep.images.lost_files import as_missing
-from thumbnails.upkeep.images.rescan import record_gone, rescan
+from thumbnails.upkeep.images.rescan import Rescan, record_gone, rescan
 
 BATCH = 1000
 SHARE_AT_MOST = 0.1
@@ -84,9 +84,9 @@ class Report:
     adopted: int = 0
     """Number of images whose record is now that of the file which another program made."""
     refusal: str = ""
-    """Why nothing was fixed although requested."""
+    """Why nothing was fixed although requested, or which originals were not."""
     errors: list[str] = field(default_factory=list)
-    """Errors of the storage; with any, nothing is fixed."""
+    """Errors of the storages. With any of the cache, nothing is fixed."""
 
     @property
     def is_clean(self) -> bool:
@@ -114,10 +114,11 @@ def audit(
     `deep` decodes every file, `with_originals` checks every original's size and time. `fix`
     deletes orphans, leftovers and damaged files, clears the records of missing, damaged and
     mismatched ones, and records originals that changed or are gone. It does nothing if the
-    database has no images, if more than `allow_share` of the files, of the records or of the
-    originals would go, or if the storage failed. `adopt` records whole pictures that another
-    program made as the images' thumbnails, to be served until they are rendered: they are stale,
-    made by the recipe UNSTAMPED. `on_shard` gets the number of shards done.
+    database has no images, if more than `allow_share` of the files or of the records would go, or
+    if the cache failed. No original is recorded as gone in a root that failed, or where more than
+    `allow_share` are gone. `adopt` records whole pictures that another program made as the images'
+    thumbnails, to be served until they are rendered: they are stale, made by the recipe UNSTAMPED.
+    `on_shard` gets the number of shards done.
     """
     this = _Audit(deep=deep)
     for done, shard in enumerate(SHARDS, start=1):
@@ -132,6 +133,7 @@ def audit(
         this.adopt()
     if fix:
         this.fix(allow_share)
+    this.report.errors += this.originals.errors
     return this.report
 
 
@@ -147,7 +149,7 @@ class _Audit:
         self._to_clear = array("q")
         self._to_adopt = array("q")
         self._records = 0
-        self._originals = rescan(ImageAsset.objects.none(), save=False)
+        self.originals = Rescan()
 
     # --- checking -----------------------------------------------------------------------------
 
@@ -213,11 +215,10 @@ class _Audit:
                 self._leftovers.append(file)
 
     def look_at_originals(self) -> None:
-        self._originals = rescan(ImageAsset.objects.all(), save=False)
-        self.report.errors += self._originals.errors
+        self.originals = rescan(ImageAsset.objects.all(), save=False)
         for finding, ids in (
-            (Finding.CHANGED, self._originals.changed),
-            (Finding.GONE, self._originals.gone),
+            (Finding.CHANGED, self.originals.changed),
+            (Finding.GONE, self.originals.gone),
         ):
             for asset_id in ids:
                 self.report.note(finding, f"image {asset_id}")
@@ -246,10 +247,11 @@ class _Audit:
             self.report.fixed += 1
         for part in _batches(self._to_clear):
             self._clear(part)
-        for part in _batches(self._originals.changed):
+        for part in _batches(self.originals.changed):
             rescan(ImageAsset.objects.filter(pk__in=part), save=True)
-        record_gone(self._originals)
-        self.report.fixed += len(self._originals.changed) + len(self._originals.gone)
+        gone = record_gone(self.originals, allow_share=allow_share)
+        self.report.fixed += len(self.originals.changed) + gone
+        self.report.refusal = " ".join(self.originals.problems(allow_share).values())
 
     def _refusal(self, allow_share: float) -> str:
         """Why not to fix anything; empty if it is safe."""
@@ -268,7 +270,7 @@ class _Audit:
                 f"Nothing was cleared: {cleared:,} of {self._records:,} thumbnails that the "
                 f"database has are missing or do not match. Is a disk not mounted? {share}"
             )
-        return self._originals.refusal(allow_share)
+        return ""
 
     def _delete(self, asset_id: int) -> None:
         """Delete the file if it still has to be: it is checked again under its lock."""
