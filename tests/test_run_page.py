@@ -147,7 +147,7 @@ def test_page__queries_do_not_grow(
 # --- the part that moves --------------------------------------------------------------------------
 
 
-def test_report__costs_at_most_seven_queries(
+def test_report__costs_at_most_eight_queries(
     staff_client: Client,
     staff: User,
     make_asset: MakeAsset,
@@ -161,7 +161,7 @@ def test_report__costs_at_most_seven_queries(
     run = start(by=staff, leased=False)
     for chunk in run.chunks.all()[:10]:
         jobs.work_chunk(chunk.pk)
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(8):
         text = report(staff_client, run)
     assert "10 of 20 (50" in text
     assert "5 unreadable" in text

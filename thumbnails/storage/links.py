@@ -35,7 +35,7 @@ def open_within(path: Path, folder: Path) -> int:
     path.stat()  # fails after 40 links, where `realpath` would exhaust Python's stack
     target = Path(os.path.realpath(path, strict=True))
     if not target.is_relative_to(folder):
-        raise Unsupported(f"A link leads out of {folder}; name its target to import that.")
+        raise Unsupported(f"A link leads out of {folder}: only its target can be imported.")
     return _open_without_links(target)
 
 

@@ -18,8 +18,15 @@ def queue_use(run: Run) -> QueueUse | None:
 
 
 def why_it_stands_still(run: Run, use: QueueUse | None) -> str:
-    """Returns a sentence; empty if the run is worked on, or not running. `use`: `queue_use`."""
-    if run.state != Run.State.RUNNING or run.is_leased:
+    """Returns a sentence; empty if all of the run is worked on, or it is not running.
+
+    `use`: `queue_use`.
+    """
+    if run.state != Run.State.RUNNING:
+        return ""
+    if why := run.roots.why_away():
+        return f"{why} The run goes on with its other images."
+    if run.is_leased:
         return ""
     if use is None:
         return (
