@@ -98,7 +98,7 @@ def find_files(paths: Iterable[Path], *, with_hidden: bool = False) -> Iterator[
     folders = originals.folders()
     cache_root = cache.folder()
     for given in paths:
-        if (name := _name_in_storage(given, folders)) is not None:
+        if (name := _name_in_storage(given)) is not None:
             yield from _objects_below(name, given, with_hidden=with_hidden)
             continue
         named = _existing(given, folders)
@@ -305,17 +305,20 @@ def _set(asset: ImageAsset, facts: Facts, source_version: str) -> None:
     asset.source_version = source_version
 
 
-def _name_in_storage(given: Path, folders: dict[str, Path]) -> str | None:
+def _name_in_storage(given: Path) -> str | None:
     """The name of what is in a root that is not on disk; None if `given` is anything else."""
     name = given.as_posix()
     root = originals.root_of(name)
-    return name if root and root not in folders and not _exists(given) else None
+    is_object = bool(root) and originals.locate(root).folder is None
+    return name if is_object and not _exists(given) else None
 
 
 def _existing(given: Path, folders: dict[str, Path]) -> Path:
     if _exists(given):
         return given.resolve()
     root = originals.root_of(given.as_posix())
+    if root and root not in folders:
+        raise UsageError(f"The root {root} does not answer.")
     if root and _exists(path := folders[root].joinpath(*given.parts[1:])):
         return path.resolve()
     raise UsageError(f"There is no file or folder {given}.")
