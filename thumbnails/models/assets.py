@@ -407,7 +407,7 @@ class SessionImage(models.Model):
         db_index=False,  # session_of_image covers it
     )
     created_at = models.DateTimeField()
-    """The image's, which never changes: one index returns a session's images in its order."""
+    """A copy of the image's, so that one index returns a session's images in order of creation."""
 
     objects = SessionImageManager()
 
