@@ -21,11 +21,12 @@ DJANGO = "django~=6.0.0"
 PYTHONS = ("3.13", "3.12")
 """The newest first."""
 HOME = ROOT / ".venv-compat"
-TOOLS = ("hypothesis", "numpy", "psutil", "pytest", "pytest-django")
+TOOLS = ("boto3", "django-storages", "hypothesis", "numpy", "psutil", "pytest", "pytest-django")
 MODULES = (
-    *("admin", "admin_bounds", "api_access", "api_tokens", "asset_page", "assets", "commands"),
-    *("counts", "events", "execute", "migrations", "overview", "pages", "plans", "queue_pages"),
-    *("recipes", "requests", "rescan", "run_page", "runs", "selection", "urls"),
+    *("admin", "admin_bounds", "api_access", "api_tokens", "asset_page", "assets", "checks"),
+    *("commands", "conf", "counts", "csv_import", "events", "execute", "migrations", "overview"),
+    *("pages", "plans", "queue_pages", "recipes", "requests", "rescan", "run_page", "runs"),
+    *("selection", "urls"),
 )
 PYTEST = [
     *("-m", "pytest", "--database=sqlite", "-m", "not browser and not processes"),
