@@ -1,17 +1,13 @@
 """Importing images with their ids from another service's table, and taking its thumbnails over.
 
-The table may have millions of rows: they are read in batches, and what earlier rows said is kept
-in a temporary database on disk.
+The table may have millions of rows, so that they are read and saved in batches.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -30,16 +26,14 @@ from thumbnails.storage import originals, sources
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.thumbnails import ThumbnailFile
-from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.adoption import adopted
 from thumbnails.upkeep.images.csv_rows import BadRow, Problem, Row, read_rows
-from thumbnails.upkeep.images.importing import check_name
+from thumbnails.upkeep.images.csv_seen import SeenRows
+from thumbnails.upkeep.images.importing import check_name, read_facts
 
 BATCH = 1_000
 """Rows that share their queries and one transaction."""
 RESERVE = 100_000
-CACHE_KIB = 32 * 1024
-"""Memory for the temporary database: its index of paths is read in random order."""
 COPIES_AT_ONCE = 8
 """Each waits until the disk has written it."""
 
@@ -94,7 +88,7 @@ class TableImport:
 
     def __init__(self, options: ImportOptions) -> None:
         self._options = options
-        self._seen = _Seen()
+        self._seen = SeenRows()
         self._sessions = _Sessions()
         self._last_reserved = 0
         self._folders = originals.folders()
@@ -193,21 +187,13 @@ class TableImport:
 
     def _look_at_original(self, image: _Image, name: str) -> None:
         try:
-            if originals.source_version(name) == image.asset.source_version:
-                return
-            with originals.read(name) as original:
-                facts = pools.worker_pool(large=False).inspect(
-                    original.spool, name=name, max_pixels=conf.current().max_pixels
-                )
+            has_changed = read_facts(image.asset, self._folders)
         except ThumbnailError as error:
             if originals.is_folder(name):
                 raise BadRow(Problem.NOT_A_FILE, f"{name} is a folder.") from error
             image.problem = BadRow(Problem.ORIGINAL, str(error))
             return
-        for column, value in asdict(facts).items():
-            setattr(image.asset, column, value)
-        image.asset.source_version = original.version
-        if image.outcome == RowOutcome.UNCHANGED:
+        if has_changed and image.outcome == RowOutcome.UNCHANGED:
             image.outcome = RowOutcome.UPDATED
 
     # --- saving -------------------------------------------------------------------------------
@@ -379,92 +365,3 @@ class _Sessions:
             known.name = name
             known.save(update_fields=["name"])
         self._names[session_id] = known.name
-
-
-@dataclass(slots=True)
-class _Said:
-    """What the first row of an image said."""
-
-    path: int
-    date: str
-    refused: bool = False
-
-
-class _Seen:
-    """What earlier rows said of each image, in a temporary file."""
-
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("")
-        self._database.execute(
-            "CREATE TABLE seen (id INTEGER PRIMARY KEY, path INTEGER, date TEXT, refused INTEGER)"
-        )
-        self._database.execute("CREATE UNIQUE INDEX by_path ON seen (path)")
-        self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        self._by_id: dict[int, _Said] = {}
-        self._owners: dict[int, int] = {}
-        """Ids by the digests of paths."""
-
-    def close(self) -> None:
-        self._database.close()
-
-    def load(self, rows: list[tuple[Row, str]]) -> None:
-        """Read what is known of the images of a batch."""
-        ids, paths = [row.id for row, _ in rows], [_digest(name) for _, name in rows]
-        marks = ",".join("?" * len(rows))
-        found = self._database.execute(
-            f"SELECT * FROM seen WHERE id IN ({marks}) OR path IN ({marks})",  # noqa: S608  only marks
-            [*ids, *paths],
-        )
-        said = {
-            image_id: _Said(path, date, bool(refused)) for image_id, path, date, refused in found
-        }
-        self._by_id = said
-        self._owners = {one.path: image_id for image_id, one in said.items()}
-
-    def is_repeated(self, row: Row, name: str) -> bool:
-        """Whether an earlier row has the same image. Raises BadRow if it says something else."""
-        said = _Said(_digest(name), _text_of(row.created_at))
-        earlier = self._by_id.get(row.id)
-        if earlier is None:
-            owner = self._owners.get(said.path)
-            if owner is not None:
-                raise BadRow(Problem.CONFLICT, f"An earlier row has {name} as image {owner}.")
-            self._by_id[row.id] = said
-            self._owners[said.path] = row.id
-            return False
-        if earlier.refused:
-            raise BadRow(Problem.CONFLICT, f"An earlier row of image {row.id} was refused.")
-        if earlier != said:
-            raise BadRow(
-                Problem.CONFLICT, f"An earlier row of image {row.id} has another path or date."
-            )
-        return True
-
-    def refuse(self, image_id: int) -> None:
-        """Refuse later rows of that image, too."""
-        self._by_id[image_id].refused = True
-
-    def save(self) -> None:
-        """Save what the batch said."""
-        self._database.executemany(
-            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?)",
-            [(key, one.path, one.date, one.refused) for key, one in self._by_id.items()],
-        )
-
-    def largest_id(self) -> int:
-        (largest,) = self._database.execute("SELECT max(id) FROM seen").fetchone()
-        return int(largest or 0)
-
-    def ids_of(self, ids: list[int]) -> set[int]:
-        """Returns those of the ids that a row had."""
-        marks = ",".join("?" * len(ids))
-        rows = self._database.execute(f"SELECT id FROM seen WHERE id IN ({marks})", ids)  # noqa: S608  only marks
-        return {image_id for (image_id,) in rows}
-
-
-def _digest(name: str) -> int:
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
-
-
-def _text_of(date: datetime | None) -> str:
-    return "" if date is None else date.isoformat()

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -161,6 +161,21 @@ def import_file(path: Path, *, session: str = "") -> ImageAsset:
     if result.reason is not None:
         raise Unsupported(result.detail)
     return ImageAsset.objects.get(original=found.name)
+
+
+def read_facts(asset: ImageAsset, folders: Mapping[str, Path]) -> bool:
+    """Set the asset's facts from its original's header; nothing is saved.
+
+    `folders` are the `originals.folders()`. Returns False if its version is the recorded one.
+    Raises ThumbnailError.
+    """
+    name = str(asset.original.name)
+    root = originals.root_of(name)
+    folder = folders.get(root)
+    path = None if folder is None else folder / name.removeprefix(f"{root}/" if root else "")
+    in_root = folder if root else None
+    found = Found(path or Path(name), name, path, folder or Path(name), root=in_root)
+    return _take(found, asset) != ImportOutcome.KNOWN
 
 
 def record_facts(asset: ImageAsset, facts: Facts) -> None:
