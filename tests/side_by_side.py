@@ -16,50 +16,55 @@ from collections.abc import Iterable, Mapping, Sequence
 from tests import lifeline
 from tests.processes import ROOT
 
-SAME_ON_ANY_DATABASE = (
-    *("access", "admin", "admin_bounds", "api_access", "api_tokens", "asset_page", "custom_user"),
-    *("api_bad_input", "api_schema", "api_schemas", "deadlines", "demo_pictures", "errors"),
-    *("cache_folder", "headers", "layout", "locks", "makefile", "package_audit", "pictures"),
-    *("plans", "postgresql", "processes", "production", "queue_pages", "readiness", "readme"),
-    *("render_pool", "rendering", "requirements", "run_page", "servers", "side_by_side"),
-    *("storage", "storage_errors", "sqlite", "supervisor", "compat", "demo", "moving_in"),
-    *("package", "urls"),
-)
-"""Modules of what Chromium shows, what is said over HTTP, and files: run on PostgreSQL alone."""
-FAULTS_ON_SQLITE = {"company", "queue"}
-"""Where its single writer matters."""
+HTTP = {
+    *("access", "admin", "admin_bounds", "api_access", "api_bad_input", "api_schema"),
+    *("api_schemas", "api_tokens", "asset_page", "custom_user", "errors", "headers", "moving_in"),
+    *("package", "plans", "queue_pages", "readiness", "requests", "run_page", "urls"),
+}
+"""Modules of what is said over HTTP, and others to fill half of the time; all that are in no set
+run with the rest."""
 FAULTS = (
     {"chaos", "commit_lost", "company", "database_away", "kills"},
     {"command_signals", "database", "object_storage", "poison", "stopping", "storage_away"},
 )
-"""Each set of modules is a suite, and so are all that are in none: they wait for most of their
-time, so that suites at once take little longer than one."""
-ALL_FAULTS = {path.stem[len("test_") :] for path in (ROOT / "tests/faults").glob("test_*.py")}
+"""Sets of modules of faults, which wait for most of their time."""
+SQLITE = {
+    *("assets", "counts", "csv_import", "events", "execute", "migrations", "overview", "pages"),
+    *("recipes", "runs", "selection", "workers"),
+}
+FAULTS_ON_SQLITE = {"company", "queue"}
+"""What depends on the database runs on SQLite, too; so do faults where its single writer matters."""
 
 
-def _without(names: Iterable[str], folder: str = "tests") -> list[str]:
-    return [f"--ignore={folder}/test_{name}.py" for name in sorted(names)]
+def _modules(folder: str) -> set[str]:
+    return {path.stem.removeprefix("test_") for path in (ROOT / folder).glob("test_*.py")}
+
+
+def _only(modules: set[str], folder: str = "tests") -> list[str]:
+    return [f"--ignore={folder}/test_{name}.py" for name in sorted(_modules(folder) - modules)]
 
 
 def _on_postgresql(marked: str, *options: str) -> list[str]:
     return ["--database=postgresql", "-m", marked, *options]
 
 
+REST = _modules("tests") - HTTP
+FAULTS_REST = _modules("tests/faults").difference(*FAULTS)
 SUITES = {
-    "postgresql": _on_postgresql("not browser and not faults"),
+    "http": _on_postgresql("not browser and not faults", *_only(HTTP)),
+    "rest": _on_postgresql("not browser and not faults", *_only(REST)),
     "browser": _on_postgresql("browser"),
     **{
-        f"faults-{number}": _on_postgresql(
-            "faults", *_without(ALL_FAULTS - modules, "tests/faults")
-        )
-        for number, modules in enumerate([*FAULTS, ALL_FAULTS.difference(*FAULTS)], start=1)
+        f"faults-{number}": _on_postgresql("faults", *_only(modules, "tests/faults"))
+        for number, modules in enumerate([*FAULTS, FAULTS_REST], start=1)
     },
     "sqlite": [
         *("--database=sqlite", "-m", "not browser"),
-        *_without(SAME_ON_ANY_DATABASE),
-        *_without(ALL_FAULTS - FAULTS_ON_SQLITE, "tests/faults"),
+        *_only(SQLITE),
+        *_only(FAULTS_ON_SQLITE, "tests/faults"),
     ],
 }
+"""Pytest's options of each. All run on PostgreSQL but the last."""
 NO_TESTS = 5
 """pytest's status where none of the tests that are asked for is in a suite."""
 
