@@ -23,10 +23,9 @@ PYTHONS = ("3.13", "3.12")
 HOME = ROOT / ".venv-compat"
 TOOLS = ("boto3", "django-storages", "hypothesis", "numpy", "psutil", "pytest", "pytest-django")
 MODULES = (
-    *("admin", "admin_bounds", "api_access", "api_tokens", "asset_page", "assets", "checks"),
-    *("commands", "conf", "counts", "csv_import", "events", "execute", "migrations", "overview"),
-    *("pages", "plans", "queue_pages", "recipes", "requests", "rescan", "run_page", "runs"),
-    *("selection", "urls"),
+    *("admin", "api_tokens", "asset_page", "assets", "checks", "commands", "conf", "counts"),
+    *("csv_import", "migrations", "overview", "plans", "queue_pages", "recipes", "run_page"),
+    *("runs", "selection", "urls"),
 )
 PYTEST = [
     *("-m", "pytest", "--database=sqlite", "-m", "not browser and not processes"),
@@ -87,7 +86,7 @@ def install(python: Path) -> None:
 
 
 def _uv(*arguments: object) -> None:
-    command = [sys.executable, "-m", "uv", "--quiet", *map(str, arguments)]
+    command = [sys.executable, "-m", "uv", "--quiet", "--system-certs", *map(str, arguments)]
     subprocess.run(command, cwd=ROOT, check=True)
 
 

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +19,8 @@ from PIL import Image
 
 from tests import pictures
 from tests.conftest import Manage, RunCommand
+from tests.processes import COMMAND_SECONDS, ROOT
+from tests.waiting import wait_for
 from thumbnails.exceptions import UsageError
 from thumbnails.models import ImageAsset, SessionImage, State, TrainingSession
 from thumbnails.storage.names import name_for
@@ -297,3 +302,26 @@ def test_command__reads_standard_input(manage: Manage, photos: list[Path]) -> No
     )
     assert (done.returncode, done.stdout.splitlines()[-1][:8]) == (0, "1 added,")
     assert ImageAsset.objects.get().pk == 8
+
+
+def test_command__interrupted_leaves_whole_batches(process_environment: dict[str, str]) -> None:
+    """With the terminal's or the pipe's other end still open."""
+    rows = table([{"id": number, "path": f"{number}.jpg"} for number in range(1, 1501)])
+    command = [sys.executable, "manage.py", "import_images", "--from-csv", "-", "--no-facts"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=process_environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(rows)
+        process.stdin.flush()
+        wait_for(lambda: ImageAsset.objects.count() == 1000, "the first batch")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=COMMAND_SECONDS)
+    assert process.returncode == 130
+    assert b"Traceback" not in errors
+    assert ImageAsset.objects.count() == 1000

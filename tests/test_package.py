@@ -225,7 +225,7 @@ def finished(command: list[str], folder: Path, environment: dict[str, str] | Non
 
 
 def uv(*arguments: object) -> None:
-    finished([sys.executable, "-m", "uv", "--quiet", *map(str, arguments)], ROOT)
+    finished([sys.executable, "-m", "uv", "--quiet", "--system-certs", *map(str, arguments)], ROOT)
 
 
 @pytest.fixture(scope="module")

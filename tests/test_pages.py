@@ -77,7 +77,7 @@ DAY: dict[str, Any] = {"from_date": START.date(), "to_date": START.date()}
 
 
 @pytest.mark.parametrize(
-    "others", [{}, {"session": "S"}, DAY, {"session": "S", **DAY}, {"session": "S", "name": "1"}]
+    "others", [{}, {"session": "S"}, {"session": "S", **DAY}, {"session": "S", "name": "1"}]
 )
 def test_page__walks_all_that_are_meant_once_and_in_order(
     images: list[ImageAsset], others: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -90,9 +91,7 @@ def check_end(session: Session, number: signal.Signals, *, at_work: bool) -> Non
     assert session.wait() in allowed, session.log
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_command__ends_in_good_order_whenever_it_is_told_to(
-    number: signal.Signals,
     make_assets: MakeAssets,
     command: StartCommand,
     switchboard: Switchboard,
@@ -103,13 +102,14 @@ def test_command__ends_in_good_order_whenever_it_is_told_to(
     make_assets(ASSETS)
     switchboard.slow_down(0.1)
     ends = []
-    for wait_for_moment in moments(chance):
+    signals = itertools.cycle([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    for wait_for_moment, number in zip(moments(chance), signals, strict=False):
         begun, began = switchboard.begun(), time.monotonic()
         regenerate = command("regenerate_thumbnails", "--force", "--workers", 2)
         wait_for_moment(switchboard)
         rendered, seconds = switchboard.begun() - begun, time.monotonic() - began
         tell(regenerate, number)
-        ends.append(f"{seconds:.1f} s, {rendered} begun: {regenerate.wait()}")
+        ends.append(f"{number.name} {seconds:.1f} s, {rendered} begun: {regenerate.wait()}")
         wait_for(
             partial(is_all_over, switchboard, regenerate),
             "the end of all that it started",

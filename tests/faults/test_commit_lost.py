@@ -65,8 +65,14 @@ def wait_until_done(run: Run) -> None:
     wait_for(is_done, f"{run} to be done", RUN_SECONDS, interval_seconds=0.1)
 
 
-@pytest.mark.parametrize("cut", [Cut.AFTER_COMMIT, Cut.BEFORE_COMMIT])
-@pytest.mark.parametrize("by", ["workers", "command"])
+@pytest.mark.parametrize(
+    ("by", "cut"),
+    [
+        ("workers", Cut.AFTER_COMMIT),
+        ("command", Cut.AFTER_COMMIT),
+        ("command", Cut.BEFORE_COMMIT),
+    ],
+)
 def test_lost_commits__count_each_image_once(
     by: str,
     cut: Cut,

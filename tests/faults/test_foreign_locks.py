@@ -69,8 +69,9 @@ def times_begun(switchboard: Switchboard, picture: str) -> int:
     return sum(1 for name in begun if name == picture)
 
 
-@pytest.mark.parametrize("by", ["workers", "command"])
-@pytest.mark.parametrize("spoil", [read_only, a_file, another_users])
+@pytest.mark.parametrize(
+    ("spoil", "by"), [(read_only, "workers"), (a_file, "command"), (another_users, "workers")]
+)
 def test_picture_that_kills__does_not_kill_without_end(
     spoil: Callable[[Path], None],
     by: str,
