@@ -21,8 +21,12 @@ HTTP = {
     *("api_schemas", "api_tokens", "asset_page", "commands", "custom_user", "errors", "headers"),
     *("moving_in", "package", "plans", "queue_pages", "readiness", "requests", "run_page", "urls"),
 }
-"""Modules of what is said over HTTP, and others to fill half of the time; all that are in no set
-run with the rest."""
+"""Modules of what is said over HTTP."""
+FILES = {
+    *("audit", "cache_folder", "csv_import", "demo_pictures", "importing", "locks", "render_pool"),
+    *("rendering", "rescan", "roots", "storage", "storage_errors"),
+}
+"""Modules of files and pictures. All that are in no set run with the rest."""
 FAULTS = (
     {"chaos", "company", "database_away", "kills"},
     {"command_signals", "commit_lost", "database", "poison", "stopping", "storage_away"},
@@ -48,10 +52,11 @@ def _on_postgresql(marked: str, *options: str) -> list[str]:
     return ["--database=postgresql", "-m", marked, *options]
 
 
-REST = _modules("tests") - HTTP
+REST = _modules("tests") - HTTP - FILES
 FAULTS_REST = _modules("tests/faults").difference(*FAULTS)
 SUITES = {
     "http": _on_postgresql("not browser and not faults", *_only(HTTP)),
+    "files": _on_postgresql("not browser and not faults", *_only(FILES)),
     "rest": _on_postgresql("not browser and not faults", *_only(REST)),
     "browser": _on_postgresql("browser"),
     **{

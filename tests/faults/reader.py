@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 
 from tests.pictures import opened
@@ -37,6 +38,7 @@ def main(cache: Path) -> None:
         if not content.endswith(b"\xff\xd9"):
             sys.exit(f"{path} with {len(content)} bytes lacks its end")
         read += 1
+        time.sleep(0.002)  # or it would take a core of those who write
         if read == 1:
             sys.stdout.write("reading\n")
             sys.stdout.flush()

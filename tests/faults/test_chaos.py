@@ -77,7 +77,7 @@ SETTINGS = {
     "THUMBNAIL_RENDER_SECONDS": str(RENDER_SECONDS),
     "THUMBNAIL_WEB_WAITING": "8",
 }
-READERS = 3
+READERS, READ_SECONDS = 3, 0.08
 PATIENCE_SECONDS = 180.0
 """For all runs to end, once all goes on."""
 RENDERER = "thumbnails.rendering.process"
@@ -342,7 +342,7 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         try:
-            while not self._ended.wait(0.02):
+            while not self._ended.wait(READ_SECONDS):
                 self._look()
         except Exception as error:  # noqa: BLE001  for the test to see
             self.wrong.append(f"the reader itself failed: {error!r}")

@@ -45,6 +45,8 @@ EXAMPLES = 5
 class ThumbnailCommand(BaseCommand):
     """Reports wrong usage and wrong settings in one sentence, with exit status 2."""
 
+    # Not those of URLs and the admin, whose modules take as long to import as all others.
+    requires_system_checks = (Tags.models, Tags.database, "thumbnails")
     uses_cache = False
     """Whether it reads or writes thumbnails, for which the cache's folder must be safe."""
 
@@ -118,9 +120,6 @@ def run_as_json(run: Run, progress: Progress) -> dict[str, Any]:
 
 class RunCommand(ThumbnailCommand):
     """A command that works on a run itself and shows its progress."""
-
-    # Not those of URLs and the admin, whose modules take a fifth of a second to import.
-    requires_system_checks = (Tags.models, Tags.database, "thumbnails")
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         self.stop = Stop()
