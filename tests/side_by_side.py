@@ -18,18 +18,21 @@ from tests.processes import ROOT
 
 HTTP = {
     *("access", "admin", "admin_bounds", "api_access", "api_bad_input", "api_schema"),
-    *("api_schemas", "api_tokens", "asset_page", "commands", "custom_user", "errors", "headers"),
-    *("moving_in", "package", "plans", "queue_pages", "readiness", "requests", "run_page", "urls"),
+    *("api_schemas", "api_tokens", "asset_page", "custom_user", "errors", "headers"),
+    *("plans", "queue_pages", "readiness", "requests", "run_page", "urls"),
 }
 """Modules of what is said over HTTP."""
 FILES = {
     *("audit", "cache_folder", "csv_import", "demo_pictures", "importing", "locks", "render_pool"),
-    *("rendering", "rescan", "roots", "storage", "storage_errors"),
+    *("moving_in", "package", "rendering", "rescan", "roots", "storage", "storage_errors"),
 }
-"""Modules of files and pictures. All that are in no set run with the rest."""
+"""Modules of files and pictures, and what installs. All that are in no set run with the rest."""
 FAULTS = (
-    {"chaos", "company", "database_away", "kills"},
-    {"command_signals", "commit_lost", "database", "poison", "stopping", "storage_away"},
+    {"chaos", "company", "kills"},
+    {
+        *("command_signals", "commit_lost", "database", "database_away", "poison", "stopping"),
+        "storage_away",
+    },
 )
 """Sets of modules of faults, which wait for most of their time."""
 SQLITE = {
