@@ -306,7 +306,9 @@ def test_command__reads_standard_input(manage: Manage, photos: list[Path]) -> No
 
 def test_command__interrupted_leaves_whole_batches(process_environment: dict[str, str]) -> None:
     """With the terminal's or the pipe's other end still open."""
-    rows = table([{"id": number, "path": f"{number}.jpg"} for number in range(1, 1501)])
+    rows = table(
+        [{"id": number, "path": f"{number}.jpg"} for number in range(1, csv_import.BATCH + 500)]
+    )
     command = [sys.executable, "manage.py", "import_images", "--from-csv", "-", "--no-facts"]
     with subprocess.Popen(
         command,
@@ -319,9 +321,9 @@ def test_command__interrupted_leaves_whole_batches(process_environment: dict[str
         assert process.stdin is not None
         process.stdin.write(rows)
         process.stdin.flush()
-        wait_for(lambda: ImageAsset.objects.count() == 1000, "the first batch")
+        wait_for(lambda: ImageAsset.objects.count() == csv_import.BATCH, "the first batch")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=COMMAND_SECONDS)
     assert process.returncode == 130
     assert b"Traceback" not in errors
-    assert ImageAsset.objects.count() == 1000
+    assert ImageAsset.objects.count() == csv_import.BATCH

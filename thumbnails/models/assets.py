@@ -381,14 +381,11 @@ class SessionImageManager(models.Manager["SessionImage"]):
         `members` are ids of a session and of an image, and that image's `created_at`. They are
         read as they are written, so there may be millions.
         """
-        rows = (
-            SessionImage(session_id=session_id, image_id=image_id, created_at=created_at)
-            for session_id, image_id, created_at in members
-        )
+        remaining = iter(members)
+        names = ("session", "image", "created_at")
         with transaction.atomic():
-            while some := list(islice(rows, MEMBERS_AT_ONCE)):
-                varying = ("session", "image", "created_at")
-                insert(SessionImage, some, varying=varying, ignore_conflicts=True)
+            while some := list(islice(remaining, MEMBERS_AT_ONCE)):
+                insert(SessionImage, names, some, ignore_conflicts=True)
 
 
 class SessionImage(models.Model):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -31,7 +32,7 @@ from thumbnails.upkeep.images.csv_rows import BadRow, Problem, Row, read_rows
 from thumbnails.upkeep.images.csv_seen import SeenRows
 from thumbnails.upkeep.images.importing import check_name, read_facts
 
-BATCH = 1_000
+BATCH = 2_000
 """Rows that share their queries and one transaction."""
 RESERVE = 100_000
 COPIES_AT_ONCE = 8
@@ -202,8 +203,10 @@ class TableImport:
         self._sessions.save(rows, self._options.reserve)
         new = [image.asset for image in images.values() if image.outcome == RowOutcome.ADDED]
         changed = [image.asset for image in images.values() if image.outcome == RowOutcome.UPDATED]
-        facts = [*Facts.__slots__, "source_version"] if self._options.with_facts else []
-        insert(ImageAsset, new, varying=["id", "original", "created_at", *facts])
+        facts = (*Facts.__slots__, "source_version") if self._options.with_facts else ()
+        names = ("id", "original", "created_at", *facts)
+        rows_of = attrgetter(*names)
+        insert(ImageAsset, names, map(rows_of, new))
         if changed:
             columns = [*Facts.__slots__, "source_version", "created_at"]
             ImageAsset.objects.bulk_update(changed, columns)
@@ -227,12 +230,15 @@ class TableImport:
         dates = {image_id: image.asset.created_at for image_id, image in images.items()}
         earlier = ImageAsset.objects.filter(pk__in=ids - dates.keys())
         dates |= earlier.values_list("pk", "created_at")
-        there = SessionImage.objects.filter(image__in=ids).values_list("session_id", "image_id")
-        new = wanted - set(there)
-        SessionImage.objects.add(
-            (session_id, image_id, dates[image_id]) for session_id, image_id in sorted(new)
+        new = {image_id for image_id, image in images.items() if image.outcome == RowOutcome.ADDED}
+        there = SessionImage.objects.filter(image__in=ids - new).values_list(
+            "session_id", "image_id"
         )
-        for _, image_id in new:
+        missing = wanted - set(there)
+        SessionImage.objects.add(
+            (session_id, image_id, dates[image_id]) for session_id, image_id in sorted(missing)
+        )
+        for _, image_id in missing:
             image = images.get(image_id)
             if image is not None and image.outcome == RowOutcome.UNCHANGED:
                 image.outcome = RowOutcome.UPDATED

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from thumbnails.upkeep.images.csv_rows import BadRow, Problem, Row
 
-CACHE_KIB = 32 * 1024
+CACHE_KIB = 8 * 1024
 """Memory for it: the index of paths is read in random order."""
 
 
