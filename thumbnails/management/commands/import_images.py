@@ -151,7 +151,7 @@ class Command(ThumbnailCommand):
         if as_json:
             self.print_json({"dryRun": how.dry_run, **report.as_json()})
         else:
-            for line in report.lines():
+            for line in report.lines(dry_run=how.dry_run):
                 self.stdout.write(printable(line))
         if report.refused:
             raise CommandError(f"{report.refused:,} rows refused.", returncode=FAILED)
@@ -194,33 +194,33 @@ class _TableReport:
             },
         }
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, *, dry_run: bool) -> Iterator[str]:
         for problem, number in self.problems.items():
-            yield f"{number:,} {DESCRIPTIONS[problem]}:"
+            yield f"{DESCRIPTIONS[problem]} ({number:,}):"
             for line, detail in self.examples[problem]:
                 yield f"  line {line:,}: {detail}"
             if number > len(self.examples[problem]):
                 yield "  …"
         if self.gone:
             ids = ", ".join(map(str, self.gone_examples))
-            yield f"{self.gone:,} images are not in the table: {ids}" + (
+            yield f"Images that are not in the table ({self.gone:,}): {ids}" + (
                 " …" if self.gone > len(self.gone_examples) else ""
             )
         counted = ", ".join(f"{self.counted[outcome]:,} {outcome.value}" for outcome in RowOutcome)
-        yield f"{counted}."
+        yield f"{counted}." + (" Nothing was changed: this was a dry run." if dry_run else "")
 
 
 DESCRIPTIONS = {
-    Problem.NOT_UTF8: "rows are not valid UTF-8",
-    Problem.COLUMNS: "rows do not fit the header",
-    Problem.ID: "rows without a valid id",
-    Problem.DATE: "rows without a valid date",
-    Problem.SESSION: "rows without a valid session",
-    Problem.PATH: "rows whose path is not an original's",
-    Problem.NOT_A_FILE: "rows whose path is a folder",
-    Problem.CONFLICT: "rows that contradict the database or an earlier row",
-    Problem.ORIGINAL: "images imported without facts: their originals cannot be read",
-    Problem.THUMBNAIL: "images imported without their old thumbnail",
+    Problem.NOT_UTF8: "Rows that are not valid UTF-8",
+    Problem.COLUMNS: "Rows that do not fit the header",
+    Problem.ID: "Rows without a valid id",
+    Problem.DATE: "Rows without a valid date",
+    Problem.SESSION: "Rows without a valid session",
+    Problem.PATH: "Rows whose path is not an original's",
+    Problem.NOT_A_FILE: "Rows whose path is a folder",
+    Problem.CONFLICT: "Rows that contradict the database or an earlier row",
+    Problem.ORIGINAL: "Images imported without facts: their originals cannot be read",
+    Problem.THUMBNAIL: "Images imported without their old thumbnail",
 }
 
 
