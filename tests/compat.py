@@ -71,7 +71,7 @@ def _runs(python: Path) -> bool:
 
 
 def install(python: Path) -> None:
-    """Create the environment anew, with the pinned versions of all but Django."""
+    """Create a new environment, with the pinned versions of all but Django."""
     pins = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         others, django = Path(folder, "others.txt"), Path(folder, "django.txt")

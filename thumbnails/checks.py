@@ -273,7 +273,7 @@ def _fault_of_cache() -> str:
 @checks.register(TAG)
 def check_pillow(**_: Any) -> Messages:
     """Whether the project sets a limit of Pillow's that is stricter than the app's own."""
-    pillow = sys.modules.get("PIL.Image")  # not imported: then nobody has set it
+    pillow = sys.modules.get("PIL.Image")  # not imported: then it is not set
     theirs = getattr(pillow, "MAX_IMAGE_PIXELS", None)
     ours = conf.current().max_pixels
     if theirs is None or theirs == PILLOWS_DEFAULT or theirs >= ours:

@@ -1,6 +1,6 @@
 """Opening a file without being led out of a folder by a link.
 
-Whoever owns the folder may replace its contents meanwhile: a file by a link to another user's
+The owner of the folder may replace its contents meanwhile: a file by a link to another user's
 image, a folder by a link. So a path is opened component by component without following links, and
 no name is looked up twice.
 """

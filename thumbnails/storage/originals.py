@@ -75,7 +75,7 @@ def folders() -> dict[str, Path]:
 
 def name_of(path: Path, known: Mapping[str, Path] | None = None) -> str | None:
     """Returns the original's name of an absolute path without links; None if it is below no root
-    on disk. `known` are the `folders()`, for whoever asks for many names."""
+    on disk. `known` are the `folders()`, for callers that ask for many names."""
     for root, folder in (folders() if known is None else known).items():
         if path.is_relative_to(folder):
             name = path.relative_to(folder).as_posix()

@@ -287,7 +287,7 @@ def fields_of_session(session_id: int | None) -> dict[str, Any]:
     """Returns the fields of a selection of that one session; none for None.
 
     It is selected by its name if no other session has that name, so that a run over it is the
-    same whoever starts it. Raises UsageError for an unknown id.
+    same by all entry points. Raises UsageError for an unknown id.
     """
     if session_id is None:
         return {}
