@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.meters import Usage, metered, peak_memory_bytes
 from benchmarks.report import Bound, Row, Section
-from benchmarks.site import Site
+from benchmarks.site import NothingToMeasure, Site
 from tests.servers import PostgresServer
 
 ROWS_AT_LEAST = Bound(at_least=5_000)
@@ -60,9 +60,9 @@ def measure(home: Path, pictures: Sequence[Path], *, count: int, judged: bool) -
         service.make(pictures)
     site = Site.create(home / "site")
     site.originals.mkdir()
-    rows, _ = _import(site, many.table_alone)
-    whole, peak_many = _import(site, many.table, "--old-thumbnails", str(many.home))
-    _, peak_few = _import(site, few.table, "--old-thumbnails", str(few.home))
+    rows, _ = _import(site, many, many.table_alone)
+    whole, peak_many = _import(site, many, many.table)
+    _, peak_few = _import(site, few, few.table)
     return Section(
         title=f"import_images --from-csv, {count:,} rows, without looking at originals",
         rows=[
@@ -97,13 +97,17 @@ def measure(home: Path, pictures: Sequence[Path], *, count: int, judged: bool) -
     )
 
 
-def _import(site: Site, table: Path, *options: str) -> tuple[Usage, int]:
+def _import(site: Site, service: OldService, table: Path) -> tuple[Usage, int]:
     """Import into a new database. Returns the usage, and the command's peak memory in bytes."""
     with PostgresServer() as database:
         settings = {"DATABASE_URL": database.url}
         with site.started("migrate", "--verbosity=0", **settings):
             pass
-        arguments = ("import_images", "--from-csv", str(table), "--no-facts", *options)
+        options = ("--no-facts", "--old-thumbnails", str(service.home))
+        arguments = ("import_images", "--from-csv", str(table), *options)
         with metered() as usage, site.started(*arguments, **settings) as command:
             peak = peak_memory_bytes(command)
+    said = site.said()
+    if f"\n{service.count:,} added," not in f"\n{said}" or "Images imported without" in said:
+        raise NothingToMeasure(f"The import of {service.count:,} rows said: {said[-2000:]}")
     return usage, peak

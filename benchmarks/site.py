@@ -80,6 +80,10 @@ class Site:
         """Start a command. `settings` are environment variables that override the site's."""
         return RunningCommand(self._log, arguments, env=self.environment() | settings)
 
+    def said(self) -> str:
+        """Returns what the last command wrote."""
+        return self._log.read_text(errors="replace")
+
     @property
     def _log(self) -> Path:
         return self.home / "command.log"

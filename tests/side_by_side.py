@@ -23,8 +23,9 @@ HTTP = {
 }
 """Modules of what is said over HTTP."""
 FILES = {
-    *("audit", "cache_folder", "csv_import", "demo_pictures", "importing", "locks", "render_pool"),
-    *("moving_in", "package", "rendering", "rescan", "roots", "storage", "storage_errors"),
+    *("audit", "benchmarks", "cache_folder", "csv_import", "demo_pictures", "importing", "locks"),
+    *("moving_in", "package", "render_pool", "rendering", "rescan", "roots", "storage"),
+    "storage_errors",
 }
 """Modules of files and pictures, and what installs. All that are in no set run with the rest."""
 FAULTS = (
