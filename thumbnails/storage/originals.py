@@ -19,7 +19,7 @@ from thumbnails.exceptions import SourceMissing, StorageFailure, ThumbnailError,
 from thumbnails.rendering import Spool
 from thumbnails.storage.deadlines import within
 from thumbnails.storage.errors import Absent, translated
-from thumbnails.storage.links import open_within
+from thumbnails.storage.links import FILE, open_within
 from thumbnails.storage.roots import PLACE, Located, OriginalsStorage, resolved_folder
 
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
@@ -192,8 +192,7 @@ def _opened(located: Located) -> int:
             folder = Path(located.folder).resolve()
             return open_within(folder / located.name, folder)
         path = located.storage.path(located.name)
-        # O_NONBLOCK: opening a pipe would wait for its other end.
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(path, FILE)
 
 
 def _copy_object(located: Located, spool: Spool, max_bytes: int) -> str | None:

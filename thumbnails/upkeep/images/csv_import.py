@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from django.db import IntegrityError, transaction
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from thumbnails import conf
@@ -22,7 +23,7 @@ from thumbnails.models import ImageAsset, SessionImage, TrainingSession
 from thumbnails.models.inserting import insert
 from thumbnails.models.results import Result, save_results
 from thumbnails.models.sequences import keep_free
-from thumbnails.rendering import Facts, look_at
+from thumbnails.rendering import look_at
 from thumbnails.storage import originals, sources
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
@@ -30,7 +31,7 @@ from thumbnails.storage.thumbnails import ThumbnailFile
 from thumbnails.upkeep.images.adoption import adopted
 from thumbnails.upkeep.images.csv_rows import BadRow, Problem, Row, read_rows
 from thumbnails.upkeep.images.csv_seen import SeenRows
-from thumbnails.upkeep.images.importing import check_name, read_facts
+from thumbnails.upkeep.images.importing import FACT_COLUMNS, check_name, read_facts, session_named
 
 BATCH = 2_000
 """Rows that share their queries and one transaction."""
@@ -203,15 +204,15 @@ class TableImport:
         self._sessions.save(rows, self._options.reserve)
         new = [image.asset for image in images.values() if image.outcome == RowOutcome.ADDED]
         changed = [image.asset for image in images.values() if image.outcome == RowOutcome.UPDATED]
-        facts = (*Facts.__slots__, "source_version") if self._options.with_facts else ()
+        facts = FACT_COLUMNS if self._options.with_facts else ()
         names = ("id", "original", "created_at", *facts)
         rows_of = attrgetter(*names)
         insert(ImageAsset, names, map(rows_of, new))
         if changed:
-            columns = [*Facts.__slots__, "source_version", "created_at"]
-            ImageAsset.objects.bulk_update(changed, columns)
-            for asset in changed:
-                asset.memberships.update(created_at=asset.created_at)
+            ImageAsset.objects.bulk_update(changed, [*FACT_COLUMNS, "created_at"])
+            dates = ImageAsset.objects.filter(pk=OuterRef("image")).values("created_at")
+            members = SessionImage.objects.filter(image__in=changed)
+            members.update(created_at=Subquery(dates))
         self._save_memberships(images, rows)
         last = max((row.id for row in rows), default=0) + self._options.reserve
         if rows and last > self._last_reserved:
@@ -359,8 +360,7 @@ class _Sessions:
             keep_free(TrainingSession, max(self._names) + reserve)
         for name in {row.session_name for row in rows if row.session_id is None} - {""}:
             if name not in self._ids:
-                found = TrainingSession.objects.filter(name=name).order_by("pk").first()
-                self._ids[name] = (found or TrainingSession.objects.create(name=name)).pk
+                self._ids[name] = session_named(name).pk
 
     def _save_one(self, session_id: int, name: str, known: TrainingSession | None) -> None:
         if known is None:

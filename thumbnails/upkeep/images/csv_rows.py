@@ -15,11 +15,10 @@ from django.utils import timezone
 from thumbnails.exceptions import UsageError
 from thumbnails.models import TrainingSession
 from thumbnails.upkeep.images.importing import is_text
+from thumbnails.upkeep.selection.conditions import FIRST_YEAR, LARGEST_ID_DIGITS, LAST_YEAR
 
 REQUIRED = ("id", "path")
 COLUMNS = (*REQUIRED, "created_at", "session_id", "session_name", "thumbnail_path")
-LARGEST_ID_DIGITS = 18
-FIRST_YEAR, LAST_YEAR = 1900, 2999
 
 
 class Problem(StrEnum):

@@ -36,6 +36,7 @@ from thumbnails.storage.errors import translated_writing
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.freshness import delete_unrecorded
 
+FACT_COLUMNS = (*Facts.__slots__, "source_version")
 BATCH = 500
 """Files that share one query and one transaction."""
 
@@ -148,7 +149,7 @@ def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[Impor
     Yields the results. A file that is in no root is copied to the main folder. Nothing is decoded.
     A bad file is refused; raises UsageError for a bad session name.
     """
-    group = _session(session) if session else None
+    group = session_named(session) if session else None
     remaining = iter(files)
     while batch := list(islice(remaining, BATCH)):
         yield from _import_batch(batch, group)
@@ -233,7 +234,7 @@ def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[I
         # Another import may have recorded the same file meanwhile, with the same facts.
         ImageAsset.objects.bulk_create(new, ignore_conflicts=True)
         if updated:
-            ImageAsset.objects.bulk_update(updated, [*Facts.__slots__, "source_version"])
+            ImageAsset.objects.bulk_update(updated, FACT_COLUMNS)
         if session is not None and new:
             _add_to_session(session, [str(asset.original.name) for asset in new])
     return results
@@ -381,7 +382,8 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _session(name: str) -> TrainingSession:
+def session_named(name: str) -> TrainingSession:
+    """Returns the first session of that name, created if there is none. Raises UsageError."""
     longest = TrainingSession._meta.get_field("name").max_length
     if not is_text(name) or len(name) > (longest or 0):
         raise UsageError(f"A session's name is valid text of at most {longest} characters.")
