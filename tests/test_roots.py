@@ -594,16 +594,16 @@ def test_worker__leaves_a_root_that_another_found_away(
     two.fill(3)
     run = start_here()
     chunk = run.chunks.get(root="nas")
-    read = originals.read
 
     def read_while_another_fails(name: str) -> Any:
         RunRoot.objects.save_one(run.pk, "nas", away="Root nas: it is away.")
-        return read(name)
+        raise StorageFailure("It is away.")
 
     monkeypatch.setattr(originals, "read", read_while_another_fails)
     jobs.work_chunk(chunk.pk)
     chunk.refresh_from_db()
     assert (chunk.finished_at, chunk.lease_until, chunk.claims) == (None, None, 1)
+    assert run.progress().failed == 0
     jobs.work_chunk(chunk.pk)
     assert Chunk.objects.get(pk=chunk.pk).claims == 1
 

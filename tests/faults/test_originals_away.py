@@ -13,14 +13,11 @@ from tests.faults import accounts
 from tests.faults.conftest import MakeAssets, Say, ServeSite, Supervise, wait_for_begun
 from tests.faults.switchboard import Switchboard
 from tests.servers import QueueServer
-from thumbnails.exceptions import Reason
 from thumbnails.models import ImageAsset, Run
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ASSETS = 60
-MISSING_AT_MOST = 20
-"""So many originals in a row may be gone before a run takes their disk for gone."""
 PROCESSES = 2
 
 
@@ -51,7 +48,7 @@ def test_originals_away__the_run_pauses_and_all_thumbnails_are_served_on(
     assert stopped.returncode == 1, stopped.stdout + stopped.stderr
     assert run.state == Run.State.PAUSED
     assert "mounted" in run.pause_reason
-    assert run.progress().failed <= MISSING_AT_MOST + PROCESSES
+    assert run.progress().failed == 0
     site = serve_site()
     statuses = [site.thumbnail(asset).status for asset in assets]
     assert statuses == [200] * ASSETS
@@ -66,9 +63,7 @@ def test_originals_away__the_run_pauses_and_all_thumbnails_are_served_on(
         manage(*force)
         assert Run.objects.count() == 2
     accounts.wait_until_done(run)
-    # Those few that were marked before the run paused are tried again by the next one.
-    marked = run.progress().failures.get(Reason.SOURCE_MISSING, [])
-    accounts.check(run, thumbnail_dir, failed={Reason.SOURCE_MISSING: marked})
+    accounts.check(run, thumbnail_dir)
     assert manage("regenerate_thumbnails").returncode == 0
     assert ImageAsset.objects.fresh().count() == ASSETS
 

@@ -60,12 +60,8 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def reach_again(self, run_id: int) -> None:
         """Try all roots again. To be called in a transaction."""
-        # What failed because of the storage, not the image, may succeed now.
-        self._chunks_of(run_id).undo_failures(Reason.STORAGE_ERROR, Reason.SOURCE_MISSING)
+        Chunk.objects.filter(run=run_id).undo_failures()
         RunRoot.objects.filter(run=run_id).update(away="")
-
-    def _chunks_of(self, run_id: int) -> "ChunkQuerySet":
-        return Chunk.objects.filter(run=run_id)
 
     def running(self) -> Self:
         return self.filter(state=Run.State.RUNNING)
@@ -88,9 +84,14 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def settle(self, run_id: int) -> bool:
         """Mark the run done if all its chunks are, and pause it if the rest is in roots that are
-        away. Returns True for the one caller that did."""
-        unfinished = Chunk.objects.filter(run=run_id, finished_at=None)
-        if unfinished.reachable().exists():
+        away and no process works on them any more; what failed there is left to do. Returns True
+        for the one caller that did."""
+        chunks = Chunk.objects.filter(run=run_id)
+        with transaction.atomic():
+            # Here, since processes save failures of a root until they see that it is away.
+            chunks.unreachable().undo_failures()
+        unfinished = chunks.filter(finished_at=None)
+        if unfinished.reachable().exists() or unfinished.leased().exists():
             return False
         if not unfinished.exists():
             return self.move(run_id, Run.State.DONE)
@@ -268,6 +269,8 @@ def _progress(run: Run, counted: dict[str, int], failures: dict[str, list[int]])
     )
 
 
+OF_STORAGE = (Reason.STORAGE_ERROR, Reason.SOURCE_MISSING)
+"""The reasons for a failure that may be the storage's, not the image's."""
 UNLEASED = Q(lease_until=None) | Q(lease_until__lt=Now())
 
 
@@ -322,8 +325,18 @@ class RunRoot(models.Model):
 class ChunkQuerySet(models.QuerySet["Chunk"]):
     def reachable(self) -> Self:
         """Those whose originals are not in a root that is away."""
-        away = RunRoot.objects.away().filter(run=OuterRef("run"), root=OuterRef("root"))
-        return self.exclude(Exists(away))
+        return self.exclude(Exists(self._away()))
+
+    def unreachable(self) -> Self:
+        return self.filter(Exists(self._away()))
+
+    @staticmethod
+    def _away() -> "RunRootQuerySet":
+        return RunRoot.objects.away().filter(run=OuterRef("run"), root=OuterRef("root"))
+
+    def leased(self) -> Self:
+        """Those that a process works on."""
+        return self.exclude(UNLEASED)
 
     def open(self) -> Self:
         """Not finished, not leased by a process, and reachable."""
@@ -345,11 +358,11 @@ class ChunkQuerySet(models.QuerySet["Chunk"]):
         )
         return self.select_related("run").get(pk=chunk_id) if claimed else None
 
-    def undo_failures(self, *reasons: Reason, own: UUID | None = None) -> None:
-        """Reset the assets that failed for these reasons, in chunks that no other process works
-        on; `own` is the caller's lease token."""
-        for chunk in self.filter(UNLEASED | Q(lease_token=own), failed__gt=0).select_for_update():
-            ids = {i for reason in reasons for i in chunk.failures.pop(reason.value, [])}
+    def undo_failures(self) -> None:
+        """Reset the assets that failed because of the storage, in chunks that no process works on:
+        they may succeed later."""
+        for chunk in self.filter(UNLEASED, failed__gt=0).select_for_update():
+            ids = {i for reason in OF_STORAGE for i in chunk.failures.pop(reason.value, [])}
             if not ids:
                 continue
             # Finished ones come first: `position` counts them.

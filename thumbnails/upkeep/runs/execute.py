@@ -328,17 +328,14 @@ class _Work:
         return None
 
     def _leave_root(self, streak: _FailureStreak) -> None:
-        """Leave the rest of the root undone until the run is resumed, with the images that failed
-        because of it."""
-        reason, at_most, _ = IN_A_ROW[streak.column]
+        """Leave the rest of the root undone until the run is resumed."""
+        _, at_most, _ = IN_A_ROW[streak.column]
         chunks = Chunk.objects.filter(run=self._run.pk)
         roots = RunRoot.objects.filter(run=self._run.pk, root=streak.root)
         with transaction.atomic():
             if not Run.objects.running().filter(pk=self._run.pk).exists():
                 return
             is_known = roots.away().exists()
-            of_root = chunks.filter(root=streak.root)
-            of_root.undo_failures(reason, own=self._chunk.lease_token)
             # After the run is resumed, one more failure leaves the root again.
             RunRoot.objects.save_one(
                 self._run.pk, streak.root, away=streak.reason, **{streak.column: at_most}
