@@ -38,7 +38,7 @@ FAULTS = (
 """Sets of modules of faults, which wait for most of their time."""
 SQLITE = {
     *("assets", "counts", "csv_import", "events", "execute", "migrations", "overview", "pages"),
-    *("recipes", "runs", "selection", "workers"),
+    *("recipes", "runs", "selection", "upgrade", "workers"),
 }
 FAULTS_ON_SQLITE = {"company"}
 """What runs on SQLite, too: what depends on the database, and where its single writer matters."""
