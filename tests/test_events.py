@@ -18,8 +18,9 @@ from thumbnails.exceptions import NotNow
 from thumbnails.models import Chunk, Run, RunEvent
 from thumbnails.models.assets import HISTORY_LENGTH
 from thumbnails.models.runs import progress_of
+from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.runs import control, queue
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db
 

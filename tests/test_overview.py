@@ -27,10 +27,11 @@ from thumbnails.exceptions import NoThumbnail
 from thumbnails.models import CachedCount, ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.recipes import label_of
 from thumbnails.storage.names import SHARDS, shard_for
+from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import counts
 from thumbnails.upkeep.reports.overview import overview
-from thumbnails.upkeep.runs import planning, queue
+from thumbnails.upkeep.runs import planning
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

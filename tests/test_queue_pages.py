@@ -16,7 +16,7 @@ from django_rq.admin import QueueAdmin
 from django_rq.models import Dashboard
 
 from tests.servers import QueueServer
-from thumbnails.upkeep.runs.queue import NOW
+from thumbnails.upkeep.queue import NOW
 
 pytestmark = pytest.mark.django_db
 

@@ -138,31 +138,6 @@ def test_thumbnail__hit_needs_no_database_and_a_miss_says_that_it_does(
         assert b"database" in response.content
 
 
-def test_thumbnail__stale_by_recipe_is_rendered_anew(
-    client: Client, make_asset: MakeAsset, settings: Settings
-) -> None:
-    asset = make_asset(pictures.jpeg(pictures.scene(640, 480)))
-    before = client.get(asset.thumbnail_url)
-    settings.THUMBNAIL_SIZE = 100
-    assert ImageAsset.objects.stale().get() == asset
-    after = client.get(path_of(asset))
-    assert max(pictures.opened(after.content).size) == 100
-    assert after["ETag"] != before["ETag"]
-    asset.refresh_from_db()
-    assert asset.state == State.FRESH
-
-
-def test_thumbnail__stale_by_original_is_rendered_anew(
-    client: Client, make_asset: MakeAsset, originals_dir: Path
-) -> None:
-    asset = make_asset(name="a.jpg")
-    before = client.get(asset.thumbnail_url)
-    make_asset(pictures.jpeg(pictures.scene(50, 200)), name="a.jpg")
-    after = client.get(path_of(asset))
-    assert pictures.opened(after.content).size == (50, 200)
-    assert after["ETag"] != before["ETag"]
-
-
 @pytest.mark.parametrize("what", ["cache", "shard", "file"])
 def test_thumbnail__comes_back_after_rm(
     client: Client, make_asset: MakeAsset, thumbnail_dir: Path, what: str
@@ -258,17 +233,6 @@ def test_conditional_get__matching_etag_is_304_without_a_body(
     assert response.content == b""
     assert response["ETag"] == etag
     assert "immutable" in response["Cache-Control"]
-
-
-def test_conditional_get__stale_etag_gets_the_new_picture(
-    client: Client, make_asset: MakeAsset, settings: Settings
-) -> None:
-    asset = make_asset()
-    etag = client.get(asset.thumbnail_url)["ETag"]
-    settings.THUMBNAIL_QUALITY = 40
-    response = client.get(path_of(asset), headers={"If-None-Match": etag})
-    assert response.status_code == HTTPStatus.OK
-    assert response["ETag"] != etag
 
 
 def test_conditional_get__if_modified_since(client: Client, make_asset: MakeAsset) -> None:

@@ -21,10 +21,10 @@ from tests.waiting import wait_for
 from thumbnails import jobs
 from thumbnails.exceptions import NotDispatched
 from thumbnails.models import Run
+from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import health
 from thumbnails.upkeep.reports.formatting import duration
-from thumbnails.upkeep.runs import queue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

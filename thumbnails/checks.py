@@ -24,7 +24,7 @@ from django.utils.module_loading import import_string
 
 from thumbnails import conf
 from thumbnails.storage.names import name_for
-from thumbnails.upkeep.runs.queue import BULK, NOW
+from thumbnails.upkeep.queue import BULK, NOW
 
 TAG = "thumbnails"
 WORKER_CLASS = "thumbnails.workers.ThumbnailWorker"

@@ -1,7 +1,12 @@
 """RQ job functions; they take ids only."""
 
+from thumbnails.upkeep.images import background
 from thumbnails.upkeep.runs import execute
 
 
 def work_chunk(chunk_id: int) -> None:
     execute.work_job(chunk_id)
+
+
+def refresh_assets(asset_ids: list[int]) -> None:
+    background.refresh_assets(asset_ids, should_stop=execute.stopping.is_set)

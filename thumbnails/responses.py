@@ -24,7 +24,9 @@ NOT_FOUND_SECONDS = 60
 RETRY_SECONDS = 5
 """`Retry-After` of a thumbnail that cannot be rendered immediately or is being rendered."""
 FINGERPRINT = re.compile("[0-9a-f]{16}")
-ONLY_FINGERPRINT = re.compile("v=([0-9a-f]{16})")
+OUR_QUERY = re.compile("v=([0-9a-f]{16})(&stale=1)?")
+"""As `ImageAsset.thumbnail_url` writes it; parsing the query with Django costs as much as reading
+the file."""
 FOR_EVER = f"public, max-age={YEAR_SECONDS}, immutable"
 CONDITIONS = {
     "HTTP_IF_MATCH",
@@ -43,17 +45,20 @@ class Unavailable(Exception):
 
 
 def thumbnail_response(request: HttpRequest, asset_id: int) -> HttpResponseBase | None:
-    """Returns the thumbnail, rendered now if missing; 304 or 412 for a conditional request.
+    """Returns the thumbnail: as it is, even stale, or rendered now if missing; 304 or 412 for a
+    conditional request.
 
     Returns None for an unknown asset and for a missing or broken original. Raises Unavailable if
     a storage, the database or the renderer is temporarily unavailable.
     """
-    wanted = _wanted(request)
-    if wanted and (hit := serving.stamped(asset_id, wanted)):
-        return _respond(request, hit, wanted)
+    wanted, is_stale = _wanted(request)
+    # An address that says stale is revalidated each time, so that the fresh one is soon seen.
+    for_ever = None if is_stale else wanted
+    if wanted and (hit := serving.stamped(asset_id, wanted, is_stale=is_stale)):
+        return _respond(request, hit, for_ever)
     try:
         asset = ImageAsset.objects.filter(pk=asset_id).first()
-        return None if asset is None else _respond(request, serving.serve(asset), wanted)
+        return None if asset is None else _respond(request, serving.serve(asset), for_ever)
     except NoThumbnail:
         return None
     except (Busy, StorageFailure) as error:
@@ -84,17 +89,20 @@ def remember_not_found(response: HttpResponseBase) -> None:
 _http_date = lru_cache(maxsize=4096)(http_date)
 
 
-def _wanted(request: HttpRequest) -> str | None:
-    """The fingerprint in the request's `v` parameter; None without a valid one."""
+def _wanted(request: HttpRequest) -> tuple[str | None, bool]:
+    """The fingerprint in the request's `v` parameter, None without a valid one; and whether the
+    address says that it is stale."""
     query = request.META.get("QUERY_STRING", "")
-    # As our pages write it; parsing the query with Django costs as much as reading the file.
-    if match := ONLY_FINGERPRINT.fullmatch(query):
-        return match[1]
-    value = request.GET.get("v", "") if query else ""
-    return value if FINGERPRINT.fullmatch(value) else None
+    if match := OUR_QUERY.fullmatch(query):
+        return match[1], match[2] is not None
+    if not query:
+        return None, False
+    value = request.GET.get("v", "")
+    return value if FINGERPRINT.fullmatch(value) else None, "stale" in request.GET
 
 
-def _respond(request: HttpRequest, served: ThumbnailFile, wanted: str | None) -> HttpResponseBase:
+def _respond(request: HttpRequest, served: ThumbnailFile, for_ever: str | None) -> HttpResponseBase:
+    """`for_ever`: the stamp under which the response may be cached without revalidation."""
     response = HttpResponse(
         served.content,
         content_type="image/jpeg",
@@ -116,5 +124,5 @@ def _respond(request: HttpRequest, served: ThumbnailFile, wanted: str | None) ->
     answer.headers["Last-Modified"] = _http_date(modified_at)
     # A URL with the fingerprint always names these bytes. Any other has to be revalidated, so that
     # no client shows an outdated image.
-    answer.headers["Cache-Control"] = FOR_EVER if wanted == served.stamp else "public, no-cache"
+    answer.headers["Cache-Control"] = FOR_EVER if for_ever == served.stamp else "public, no-cache"
     return answer

@@ -23,9 +23,9 @@ from thumbnails.exceptions import QueueDown
 from thumbnails.models import recipes
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import pools
+from thumbnails.upkeep.queue import REFRESH_ASSETS, WORK_CHUNK
 from thumbnails.upkeep.reports import counts
 from thumbnails.upkeep.runs import execute, recovery
-from thumbnails.upkeep.runs.queue import WORK_CHUNK
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ LOOK_SECONDS = 5
 
 
 class ThumbnailWorker(Worker):
-    """Works on chunks in its own process, recovers runs, and shuts down quickly.
+    """Works on chunks and assets in its own process, recovers runs, and shuts down quickly.
 
     - An image can kill only the render process that decodes it. So our jobs are not forked, which
       would cost more than a small chunk; other apps' jobs are.
@@ -94,7 +94,7 @@ class ThumbnailWorker(Worker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         with _queue_may_be_away():
-            if job.func_name == WORK_CHUNK:
+            if job.func_name in (WORK_CHUNK, REFRESH_ASSETS):
                 self._execute_here(job, queue)
             else:
                 super().execute_job(job, queue)

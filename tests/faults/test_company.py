@@ -29,8 +29,9 @@ from tests.waiting import wait_for
 from thumbnails.models import Chunk, Run, State
 from thumbnails.rendering import read_stamp
 from thumbnails.storage.locks import render_lock
+from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import freshness, importing, pools
-from thumbnails.upkeep.runs import control, queue
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

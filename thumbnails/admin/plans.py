@@ -22,8 +22,9 @@ from thumbnails.admin import previews
 from thumbnails.exceptions import AlreadyUnderWay, NoSpace, NotDispatched, UsageError
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.upkeep import queue
 from thumbnails.upkeep.reports.formatting import duration
-from thumbnails.upkeep.runs import planning, preview, queue, starting
+from thumbnails.upkeep.runs import planning, preview, starting
 from thumbnails.upkeep.runs.preview import Preview
 from thumbnails.upkeep.runs.starting import RequestKey
 from thumbnails.upkeep.selection import conditions

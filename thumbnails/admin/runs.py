@@ -19,9 +19,10 @@ from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress, progress_of
+from thumbnails.upkeep import queue
 from thumbnails.upkeep.reports import health
 from thumbnails.upkeep.reports.formatting import done_of_total
-from thumbnails.upkeep.runs import control, queue, starting
+from thumbnails.upkeep.runs import control, starting
 from thumbnails.upkeep.selection.conditions import LARGEST_ID_DIGITS
 
 VERBS = ("cancel", "resume", "retry")

@@ -338,9 +338,16 @@ class ImageAsset(models.Model):
 
     @property
     def thumbnail_url(self) -> str:
-        """The public URL of its fresh thumbnail. Takes no query and no access to the cache."""
+        """The public URL of its thumbnail. Takes no query and no access to the cache.
+
+        `v` is the fingerprint of the recorded thumbnail, or of the one to be made if there is none.
+        Whatever serves the cache's file under it is right, since a file is replaced before its
+        row. `stale` is for what the app itself has to answer: an older thumbnail is recorded.
+        """
         url = reverse("thumbnails:thumbnail", args=[shard_for(self.pk), self.pk])
-        return f"{url}?v={self.fingerprint}"
+        fresh = self.fingerprint
+        recorded = self.recorded_fingerprint or fresh
+        return f"{url}?v={recorded}" if recorded == fresh else f"{url}?v={recorded}&stale=1"
 
     @property
     def recorded_fingerprint(self) -> str | None:
@@ -365,8 +372,8 @@ class ImageAsset(models.Model):
 
     @property
     def display_size(self) -> tuple[int, int] | None:
-        """Width and height of its fresh thumbnail in pixels; None if unknown."""
-        if self.thumbnail_width and self.thumbnail_height and self.state == State.FRESH:
+        """Width and height in pixels of what `thumbnail_url` shows; None if unknown."""
+        if self.thumbnail_path and self.thumbnail_width and self.thumbnail_height:
             return self.thumbnail_width, self.thumbnail_height
         if not self.width or not self.height:
             return None

@@ -28,6 +28,7 @@ from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import name_for
 from thumbnails.storage.thumbnails import ThumbnailFile
+from thumbnails.upkeep.images.background import refresh_soon
 from thumbnails.upkeep.images.freshness import (
     delete_orphan,
     is_worth_a_try,
@@ -52,21 +53,26 @@ PATIENCE_SECONDS = 10.0
 # --- hits -------------------------------------------------------------------------------------
 
 
-def stamped(asset_id: int, stamp: str) -> ThumbnailFile | None:
-    """Returns the cached thumbnail if it has that stamp. Needs no database, raises nothing."""
+def stamped(asset_id: int, stamp: str, *, is_stale: bool) -> ThumbnailFile | None:
+    """Returns the cached thumbnail if it has that stamp. Needs no database, raises nothing.
+
+    `is_stale` if its address says so: it is refreshed soon.
+    """
     with suppress(StorageFailure):
         found = cache.load(name_for(asset_id))
         if found is not None and found.stamp == stamp:
+            if is_stale:
+                refresh_soon(asset_id)
             return found
     return None
 
 
 def serve(asset: ImageAsset) -> ThumbnailFile:
-    """Returns the asset's thumbnail, rendered now if it is missing or stale.
+    """Returns the asset's thumbnail, rendered now if it is missing.
 
-    Concurrent requests render it once. If it cannot be rendered now, an older one is served.
-    Without one, raises NoThumbnail if the original is missing or broken, Busy if it cannot be
-    rendered now, StorageFailure if a storage failed.
+    Concurrent requests render it once. A stale one is returned as it is, and refreshed soon.
+    Raises NoThumbnail if the original is missing or broken, Busy if it cannot be rendered now,
+    StorageFailure if a storage failed.
     """
     found = None
     with suppress(StorageFailure):  # rendering it records the error
@@ -74,10 +80,12 @@ def serve(asset: ImageAsset) -> ThumbnailFile:
     if found is not None and asset.state == State.FRESH and found.stamp == asset.fingerprint:
         return found
     old = found if found is not None and asset.thumbnail_path and found.is_whole else None
+    if old is not None and asset.state in (State.STALE, State.FAILED):
+        if asset.state == State.STALE:
+            refresh_soon(asset.pk)
+        return old
     # A process whose version of the site was replaced may not.
     may_render = recipe_in_force() == own_recipe()
-    if old is not None and (asset.state == State.FAILED or not may_render):
-        return old
     if not is_worth_a_try(asset, patience_seconds=WAIT_SECONDS):
         raise NoThumbnail
     try:

@@ -19,7 +19,7 @@ from django.utils import timezone
 from thumbnails.models import CachedCount, ImageAsset, State, recipe_in_force
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.names import SHARDS
-from thumbnails.upkeep.runs import queue
+from thumbnails.upkeep import queue
 from thumbnails.upkeep.selection.conditions import Selection
 
 SMALL = 5_000

@@ -3,8 +3,8 @@
 from thumbnails.exceptions import QueueDown
 from thumbnails.models import Run
 from thumbnails.models.recipes import labels
-from thumbnails.upkeep.runs import queue
-from thumbnails.upkeep.runs.queue import QueueUse
+from thumbnails.upkeep import queue
+from thumbnails.upkeep.queue import QueueUse
 
 
 def queue_use(run: Run) -> QueueUse | None:

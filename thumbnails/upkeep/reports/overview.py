@@ -10,9 +10,10 @@ from thumbnails.models import Run, State, recipe_in_force
 from thumbnails.models.runs import Progress, progress_of
 from thumbnails.rendering import Recipe
 from thumbnails.storage.names import SHARDS
+from thumbnails.upkeep import queue
+from thumbnails.upkeep.queue import QueueUse
 from thumbnails.upkeep.reports.counts import Shard, cached_counts
-from thumbnails.upkeep.runs import planning, queue
-from thumbnails.upkeep.runs.queue import QueueUse
+from thumbnails.upkeep.runs import planning
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from django.db import connection
 
 from thumbnails.exceptions import QueueDown, StorageFailure
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep.runs import queue
+from thumbnails.upkeep import queue
 
 LIMIT_SECONDS = 5.0
 """A dependency that has not answered by then is unavailable."""

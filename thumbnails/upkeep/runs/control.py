@@ -9,7 +9,8 @@ from thumbnails.exceptions import NotDispatched, NotNow, QueueDown
 from thumbnails.models import Run, recipe_in_force
 from thumbnails.models.recipes import label_of, labels
 from thumbnails.models.runs import LEASE
-from thumbnails.upkeep.runs import queue, recovery
+from thumbnails.upkeep import queue
+from thumbnails.upkeep.runs import recovery
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User

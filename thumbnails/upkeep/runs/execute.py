@@ -21,8 +21,8 @@ from thumbnails.models.results import Result, save_results
 from thumbnails.models.retry import retry_while_database_is_down
 from thumbnails.models.runs import LEASE, REASON_LENGTH, Progress
 from thumbnails.rendering.pool import NotDecoded, RenderPool
+from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import freshness, pools
-from thumbnails.upkeep.runs import queue
 from thumbnails.upkeep.runs.control import pause
 from thumbnails.upkeep.runs.rate_limit import RateLimit
 from thumbnails.upkeep.runs.stopping import Stop

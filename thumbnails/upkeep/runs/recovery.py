@@ -8,7 +8,7 @@ are all found by queries, and any worker with the run's recipe can recover them.
 import logging
 
 from thumbnails.models import Chunk, Run, recipes
-from thumbnails.upkeep.runs import queue
+from thumbnails.upkeep import queue
 
 logger = logging.getLogger(__name__)
 

@@ -1,15 +1,18 @@
-"""The queue of chunks. It can be lost without harm: the database has the state of all runs."""
+"""The queue of chunks, and of assets to refresh. It can be lost without harm: the database has the
+state of all runs, and assets that are not refreshed are asked for again."""
 
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
+from typing import Any
 
 import django_rq
 from django.utils import timezone
 from redis.exceptions import RedisError
-from rq.queue import Queue
+from rq.queue import EnqueueData, Queue
 from rq.utils import utcparse
 from rq.worker import Worker
 
@@ -20,6 +23,12 @@ NOW, BULK = "thumbnails-now", "thumbnails-bulk"
 
 WORK_CHUNK = "thumbnails.jobs.work_chunk"
 """By its dotted path: `jobs` is a layer above this one, so it cannot be imported."""
+REFRESH_ASSETS = "thumbnails.jobs.refresh_assets"
+PER_JOB = 50
+"""Assets that a job refreshes at most."""
+REQUESTED_SECONDS = 300
+"""How long a request to refresh an asset stands, unless a worker has met it. After that it may be
+made again, in case the job was lost."""
 
 SILENT_AT_MOST = timedelta(seconds=30)
 """Heartbeats come every five. A killed worker stays on rq's list for eight minutes."""
@@ -37,21 +46,49 @@ def _translated() -> Iterator[None]:
 def enqueue(chunk_ids: Iterable[int], *, bulk: bool) -> None:
     """Enqueue one job per chunk. Raises QueueDown; some may be enqueued then, which is harmless."""
     queue: Queue = django_rq.get_queue(BULK if bulk else NOW)
-    jobs = [
-        Queue.prepare_data(
-            WORK_CHUNK,
-            (chunk_id,),
-            # Names the chunk, and is unique: rq keeps the data of a dead job.
-            job_id=f"chunk-{chunk_id}-{secrets.token_hex(4)}",
-            # The lease decides when a chunk is lost, and the database has its result.
-            timeout=-1,
-            result_ttl=0,
-            failure_ttl=86_400,
-        )
-        for chunk_id in chunk_ids
-    ]
+    jobs = [_job(WORK_CHUNK, chunk_id, name=f"chunk-{chunk_id}") for chunk_id in chunk_ids]
     with _translated():
         queue.enqueue_many(jobs)
+
+
+def enqueue_refresh(asset_ids: Iterable[int]) -> None:
+    """Enqueue jobs that refresh these assets, PER_JOB each, but none that is requested already.
+
+    Raises QueueDown; some may be enqueued then, which is harmless.
+    """
+    queue: Queue = django_rq.get_queue(NOW)
+    with _translated():
+        remaining = iter(asset_ids)
+        while some := list(islice(remaining, PER_JOB)):
+            with queue.connection.pipeline(transaction=False) as pipeline:
+                for asset_id in some:
+                    pipeline.set(_refresh_key(asset_id), "1", nx=True, ex=REQUESTED_SECONDS)
+                new = [i for i, is_new in zip(some, pipeline.execute(), strict=True) if is_new]
+            if new:
+                queue.enqueue_many([_job(REFRESH_ASSETS, new, name="refresh")])
+
+
+def end_refresh(asset_ids: Iterable[int]) -> None:
+    """From now on, these assets may be requested again. Raises QueueDown."""
+    with _translated():
+        django_rq.get_connection(NOW).delete(*map(_refresh_key, asset_ids))
+
+
+def _refresh_key(asset_id: int) -> str:
+    return f"thumbnails:refresh:{asset_id}"
+
+
+def _job(function: str, argument: Any, *, name: str) -> EnqueueData:
+    return Queue.prepare_data(
+        function,
+        (argument,),
+        # Says what it is about, and is unique: rq keeps the data of a dead job.
+        job_id=f"{name}-{secrets.token_hex(4)}",
+        # The lease decides when a chunk is lost, and the database has all results.
+        timeout=-1,
+        result_ttl=0,
+        failure_ttl=86_400,
+    )
 
 
 def enqueued_chunks() -> set[int]:
