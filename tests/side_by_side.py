@@ -17,8 +17,8 @@ from tests import lifeline
 from tests.processes import ROOT
 
 HTTP = {
-    *("access", "admin", "admin_bounds", "api_access", "api_bad_input", "api_schema"),
-    *("api_schemas", "api_tokens", "asset_page", "custom_user", "errors", "headers"),
+    *("access", "admin", "admin_bounds", "api_access", "api_bad_input", "api_schema", "background"),
+    *("api_schemas", "api_tokens", "asset_page", "custom_user", "errors", "headers", "healing"),
     *("plans", "queue_pages", "readiness", "requests", "run_page", "urls"),
 }
 """Modules of what is said over HTTP."""

@@ -1,5 +1,6 @@
 """The app's settings as one typed, validated value, read on first use and not at import."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,8 @@ DICT, PREFIX = "THUMBNAILS", "THUMBNAIL_"
 
 OTHER_PACKAGES = {"sorl.thumbnail": "sorl-thumbnail", "easy_thumbnails": "easy-thumbnails"}
 """By their apps: packages whose settings have the same prefix."""
+
+OFF = "off"
 
 RENDER_MEMORY_AT_LEAST = 256 * 2**20
 """Python and Pillow with all their libraries take half of that before they open an image."""
@@ -45,6 +48,18 @@ class ThumbnailSettings:
     """THUMBNAIL_RENDERS_PER_MINUTE: synchronous renders over the API, per user."""
     dir_group_writable: bool
     """THUMBNAIL_DIR_GROUP_WRITABLE: the cache's folder is shared by the users of its group."""
+    heal_per_second: float | None
+    """THUMBNAIL_HEAL: images a second that workers refresh by themselves after a change of recipe,
+    such as "20/s"; None: they do not."""
+
+
+def per_second(text: str) -> float:
+    """Returns '50/s', '2.5/s' or '100/m' as a number a second. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([smh])", text)
+    rate = float(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if not 0 < rate <= 1_000_000:
+        raise ValueError(f"{text!r} is not a rate like 50/s, 100/m or 1000/h")
+    return rate
 
 
 FOREIGN = (
@@ -82,6 +97,16 @@ class _Reader:
             return value
         self._refuse(name, value, bool, "True or False")
         return default
+
+    def rate(self, name: str) -> float | None:
+        value = self._value(name, OFF)
+        if value == OFF:
+            return None
+        try:
+            return per_second(str(value))
+        except ValueError:
+            self._refuse(name, value, str, f'"{OFF}" or a rate like "20/s", "100/m" or "1000/h"')
+            return None
 
     def check(self) -> None:
         """Raises ImproperlyConfigured for all faults, and for keys that were not read."""
@@ -127,6 +152,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         web_waiting=read.whole_number("WEB_WAITING", 5, 0, 1000),
         renders_per_minute=read.whole_number("RENDERS_PER_MINUTE", 60, 1, 1_000_000),
         dir_group_writable=read.flag("DIR_GROUP_WRITABLE", default=False),
+        heal_per_second=read.rate("HEAL"),
     )
 
 

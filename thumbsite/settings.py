@@ -47,6 +47,7 @@ THUMBNAIL_RENDER_MEMORY = environment.integer("THUMBNAIL_RENDER_MEMORY", 2**30)
 THUMBNAIL_WEB_RENDERS = environment.integer("THUMBNAIL_WEB_RENDERS", 1)
 THUMBNAIL_WEB_WAITING = environment.integer("THUMBNAIL_WEB_WAITING", 5)
 THUMBNAIL_RENDERS_PER_MINUTE = environment.integer("THUMBNAIL_RENDERS_PER_MINUTE", 60)
+THUMBNAIL_HEAL = environment.text("THUMBNAIL_HEAL", "off")
 THUMBNAIL_DIR = environment.path("THUMBNAIL_DIR", Path("/tmp/thumbnails"))  # noqa: S108  the contract
 THUMBNAIL_DIR_GROUP_WRITABLE = environment.boolean("THUMBNAIL_DIR_GROUP_WRITABLE", default=False)
 ORIGINALS_DIR = environment.path("ORIGINALS_DIR", VAR_DIR / "originals")

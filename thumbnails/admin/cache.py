@@ -19,11 +19,13 @@ from django.utils import timezone
 from thumbnails.admin import formatting
 from thumbnails.admin.bounds import ReadOnlyAdmin, may_start_some
 from thumbnails.admin.filters import ANY_BUT_UPRIGHT, ORIENTATIONS
+from thumbnails.admin.plans import plan_url
 from thumbnails.models import Cache, ImageAsset, Run, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep.reports.counts import Shard
 from thumbnails.upkeep.reports.overview import Overview, overview
+from thumbnails.upkeep.selection.conditions import Selection
 
 HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
 
@@ -123,7 +125,7 @@ class CacheAdmin(ReadOnlyAdmin):
                 "media": self.media,
                 "overview": found,
                 "age": naturaltime(found.counted_at) if found.counted_at else "",
-                "plans": _plans(request),
+                "plans": _plans(request, found.states),
                 "with_runs": with_runs,
                 **_numbers(found, link_to),
                 **_heat_map(found.shards, request.GET.get("heat", "")),
@@ -144,15 +146,18 @@ class CacheAdmin(ReadOnlyAdmin):
         return False
 
 
-def _plans(request: HttpRequest) -> list[tuple[str, str]]:
+def _plans(request: HttpRequest, states: dict[State, int] | None) -> list[tuple[str, str]]:
     """Label and URL of each plan that the user may open."""
-    labels = {
-        Run.Kind.REGENERATE: "Regenerate all that is not fresh",
-        Run.Kind.PURGE: "Purge everything",
-    }
+    plans = [
+        ("Regenerate all that is not fresh", Run.Kind.REGENERATE, Selection()),
+        ("Purge everything", Run.Kind.PURGE, Selection()),
+    ]
+    if states and (stale := states[State.STALE]):
+        label = f"Regenerate the {intcomma(stale)} stale ones"
+        plans.insert(1, (label, Run.Kind.REGENERATE, Selection(states=(State.STALE,))))
     return [
-        (label, reverse("admin:thumbnails_imageasset_plan", args=[kind.value]))
-        for kind, label in labels.items()
+        (label, plan_url(kind, selection))
+        for label, kind, selection in plans
         if request.user.has_perm(kind.permission)
     ]
 

@@ -50,7 +50,7 @@ EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
     openapi_extra={
         "responses": {
             200: {
-                "description": "The thumbnail: as it is, even stale, or rendered now where it is missing.",
+                "description": "The thumbnail, even a stale one; a missing one is rendered now.",
                 "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
             },
             304: {"description": "Not modified."},

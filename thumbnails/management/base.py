@@ -20,6 +20,7 @@ from django.core.management.base import (
 from django.template.defaultfilters import filesizeformat
 from tqdm import tqdm
 
+from thumbnails import conf
 from thumbnails.exceptions import Interrupted, NoSpace, NotFinished, UsageError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.runs import Progress
@@ -220,11 +221,10 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def rate(text: str) -> float:
     """Returns '50/s', '2.5/s' or '100/m' as images a second."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([smh])", text)
-    per_second = float(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
-    if not 0 < per_second <= 1_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a rate like 50/s, 100/m or 1000/h")
-    return per_second
+    try:
+        return conf.per_second(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def share(text: str) -> float:

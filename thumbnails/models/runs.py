@@ -119,6 +119,8 @@ class Run(models.Model):
         ADMIN = "admin"
         COMMAND = "command"
         API = "api"
+        WORKER = "worker"
+        """By itself, after a change of recipe."""
 
     class State(models.TextChoices):
         RUNNING = "running"

@@ -1,5 +1,6 @@
 """Pausing, cancelling and resuming runs."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
@@ -10,7 +11,11 @@ from thumbnails.models import Run, recipe_in_force
 from thumbnails.models.recipes import label_of, labels
 from thumbnails.models.runs import LEASE
 from thumbnails.upkeep import queue
-from thumbnails.upkeep.runs import recovery
+
+logger = logging.getLogger(__name__)
+
+ENQUEUED_AT_MOST = 1000
+"""Per run and recovery: the rest follows while those are worked on."""
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -40,7 +45,7 @@ def resume(run: Run, *, by: "User | None" = None) -> None:
                 missing.update(ignores_missing=True)
                 Run.objects.reach_again(run.pk)
         try:
-            recovery.enqueue_open(run, queue.enqueued_chunks())
+            enqueue_open(run, queue.enqueued_chunks())
         except QueueDown as error:
             raise NotDispatched(run) from error
         return
@@ -88,3 +93,12 @@ def dispatch(run: Run) -> None:
             raise NotDispatched(run) from error
 
     transaction.on_commit(enqueue)
+
+
+def enqueue_open(run: Run, waiting: set[int]) -> None:
+    """Enqueue this run's open chunks except those that are `waiting`. Raises QueueDown."""
+    ids = run.chunks.open().order_by("number").values_list("pk", flat=True)
+    lost = [chunk_id for chunk_id in ids if chunk_id not in waiting][:ENQUEUED_AT_MOST]
+    if lost:
+        queue.enqueue(lost, bulk=run.is_large)
+        logger.info("%s: %d chunks are enqueued again", run, len(lost))

@@ -9,13 +9,13 @@ import logging
 
 from thumbnails.models import Chunk, Run, recipes
 from thumbnails.upkeep import queue
+from thumbnails.upkeep.runs.control import enqueue_open
+from thumbnails.upkeep.runs.healing import heal
 
 logger = logging.getLogger(__name__)
 
 RECOVER_SECONDS = 5.0
 """Interval of recovery. With LEASE it bounds how long a run stalls after a crash: 20 seconds."""
-ENQUEUED_AT_MOST = 1000
-"""Per run and recovery: the rest follows while those are worked on."""
 
 
 NO_LONGER_IN_FORCE = (
@@ -25,7 +25,8 @@ NO_LONGER_IN_FORCE = (
 
 
 def recover_runs() -> None:
-    """Enqueue open chunks that are not queued, and mark finished runs done. Raises QueueDown.
+    """Enqueue open chunks that are not queued, mark finished runs done, and begin what is to be
+    done after a change of recipe. Raises QueueDown.
 
     Of all workers with a recipe, one does so within RECOVER_SECONDS. Runs of another recipe are
     left to its workers while it is in force, and paused when it no longer is.
@@ -41,6 +42,7 @@ def recover_runs() -> None:
     for run in Run.objects.due_again():
         if Run.objects.move(run.pk, Run.State.RUNNING, lease_until=None):
             logger.info("%s is tried again", run)
+    heal()
     waiting = queue.enqueued_chunks()
     for run in Run.objects.unleased().of_recipe(own.digest):
         if not Run.objects.settle(run.pk):
@@ -53,12 +55,3 @@ def _pause_runs_of_other_recipes(in_force: str) -> None:
     for run in others:
         if not Run.objects.settle(run.pk):
             Run.objects.move(run.pk, Run.State.PAUSED, pause_reason=NO_LONGER_IN_FORCE)
-
-
-def enqueue_open(run: Run, waiting: set[int]) -> None:
-    """Enqueue this run's open chunks except those that are `waiting`. Raises QueueDown."""
-    ids = run.chunks.open().order_by("number").values_list("pk", flat=True)
-    lost = [chunk_id for chunk_id in ids if chunk_id not in waiting][:ENQUEUED_AT_MOST]
-    if lost:
-        queue.enqueue(lost, bulk=run.is_large)
-        logger.info("%s: %d chunks are enqueued again", run, len(lost))
