@@ -27,6 +27,25 @@ def test_settings__are_read_from_the_dict_alone_if_there_is_one(settings: Settin
 
 
 @pytest.mark.parametrize(
+    "value",
+    [
+        " @2x.jpg=512,.webp = 256 ,-large@2x.avif=2048,",
+        {"@2x.jpg": 512, ".webp": 256, "-large@2x.avif": 2048},
+    ],
+)
+def test_variants__are_in_order_of_their_suffixes(settings: Settings, value: object) -> None:
+    settings.THUMBNAILS = {"VARIANTS": value}
+    found = conf.current().variants
+    expected = [("-large@2x.avif", 2048), (".webp", 256), ("@2x.jpg", 512)]
+    assert [(each.suffix, each.size_px) for each in found] == expected
+    assert [(each.name, each.extension) for each in found] == [
+        ("large", "avif"),
+        ("", "webp"),
+        ("", "jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
     ("values", "complaint"),
     [
         (
@@ -41,6 +60,22 @@ def test_settings__are_read_from_the_dict_alone_if_there_is_one(settings: Settin
         ({"THUMBNAIL_SIZE": 2}, r'^THUMBNAILS\["THUMBNAIL_SIZE"\] is unknown; the keys are .*SIZE'),
         ({1: 2}, r"^THUMBNAILS\[1\] is unknown"),
         ([("SIZE", 2)], "^THUMBNAILS must be a dict, not "),
+        (
+            {
+                "VARIANTS": "@2x.jpg=512, .webp, .webp=0,@2X.webp=512, .gif=1, .jpg=9, 1.jpg=9,"
+                "-large_jpg=2, ../a.jpg=7, @1x.webp=256"
+            },
+            (
+                r"(?s)^(?!.*'@2x\.jpg' ).*VARIANTS\"\]: '\.webp' is given 2 times\."
+                r".*'@2X\.webp' is not a suffix.*'\.gif' is not.*'\.jpg' is the thumbnail itself"
+                r".*'1\.jpg' is not.*'-large_jpg' is not.*'\.\./a\.jpg' is not.*'@1x\.webp' is not"
+                r".*size of '\.webp' must be a whole number from 1 to 4,096, not ''\."
+                r".*size of '\.webp' must be .*, not 0\."
+            ),
+        ),
+        ({"VARIANTS": {".webp": "256"}}, r"size of '\.webp' must be .*, not '256'\.$"),
+        ({"VARIANTS": [".webp"]}, r"VARIANTS\"\] must be a text such as .*, or a dict of sizes"),
+        ({"VARIANTS": {f"-{n}.jpg": 9 for n in range(17)}}, "17 variants are more than 16"),
         ({"SIZE": 0, "QUALITY": 0, "DIR": "/"}, r'"SIZE".*"QUALITY".*"DIR"'),
     ],
 )

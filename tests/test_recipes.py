@@ -51,6 +51,16 @@ def test_announce__puts_the_own_one_in_force() -> None:
     assert KnownRecipe.objects.get(digest=own_recipe().digest).recipe == own_recipe()
 
 
+def test_announce__keeps_the_variants(settings: Settings) -> None:
+    plain = own_recipe().digest
+    settings.THUMBNAIL_VARIANTS = "@2x.jpg=512, .webp=256"
+    announce()
+    known = KnownRecipe.objects.get()
+    assert known.recipe == own_recipe()
+    assert known.digest != plain
+    assert str(known) == "256 px, quality 84, renderer 1, .webp 256 px, @2x.jpg 512 px"
+
+
 def test_in_force__is_the_one_that_was_started_last() -> None:
     announce()
     later = started("another", seconds_ago=-60)

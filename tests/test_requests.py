@@ -7,7 +7,6 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
@@ -649,9 +648,8 @@ def test_other_version_in_force__this_one_renders_nothing(
     old = client.get(asset.thumbnail_url)
     recipes.announce()
     newer = Recipe(size_px=99)
-    values = {**asdict(newer), "background": list(newer.background)}
     later = recipes.KnownRecipe.objects.get().started_at.replace(year=2999)
-    recipes.KnownRecipe.objects.create(digest=newer.digest, started_at=later, **values)
+    recipes.KnownRecipe.of(newer, started_at=later).save(force_insert=True)
     recipes.look()
     decoded.clear()
     asset.refresh_from_db()

@@ -1,7 +1,8 @@
 """The app's settings as one typed, validated value, read on first use and not at import."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
+from PIL import features
+
+from thumbnails.rendering import SUFFIX, Variant
 
 DICT, PREFIX = "THUMBNAILS", "THUMBNAIL_"
 """A setting is a key of the dict or, in a project without the dict, one with the prefix."""
@@ -23,6 +27,9 @@ OFF = "off"
 RENDER_MEMORY_AT_LEAST = 256 * 2**20
 """Python and Pillow with all their libraries take half of that before they open an image."""
 
+SIZE_AT_MOST = 4096
+VARIANTS_AT_MOST = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThumbnailSettings:
@@ -32,6 +39,8 @@ class ThumbnailSettings:
     """THUMBNAIL_SIZE: the side of the square that a thumbnail fits in."""
     quality: int
     """THUMBNAIL_QUALITY: of the JPEG, 1 to 95 (Pillow's useful range)."""
+    variants: tuple[Variant, ...]
+    """THUMBNAIL_VARIANTS: further densities, formats and sizes, in order of their suffixes."""
     max_pixels: int
     """THUMBNAIL_MAX_PIXELS: an original with more is refused before it is decoded."""
     max_bytes: int
@@ -108,6 +117,20 @@ class _Reader:
             self._refuse(name, value, str, f'"{OFF}" or a rate like "20/s", "100/m" or "1000/h"')
             return None
 
+    def variants(self, name: str) -> tuple[Variant, ...]:
+        value = self._value(name, "")
+        if isinstance(value, Mapping):
+            entries = list(value.items())
+        elif isinstance(value, str):
+            entries = [_suffix_and_size(part) for part in value.split(",") if part.strip()]
+        else:
+            meant = 'a text such as "@2x.jpg=512, .webp=256", or a dict of sizes by suffix'
+            self._refuse(name, value, str, meant)
+            return ()
+        faults = list(_faults_of_variants(entries))
+        self.faults += [f"{self._spelled(name)}: {fault}" for fault in faults]
+        return () if faults else tuple(sorted(Variant(*entry) for entry in entries))
+
     def check(self) -> None:
         """Raises ImproperlyConfigured for all faults, and for keys that were not read."""
         known = ", ".join(sorted(self.names))
@@ -128,10 +151,47 @@ class _Reader:
         return getattr(settings, f"{PREFIX}{name}", default)
 
     def _refuse(self, name: str, value: object, expected: type, meant: str) -> None:
-        spelled = f'{DICT}["{name}"]' if self.has_dict else f"{PREFIX}{name}"
-        self.faults.append(f"{spelled} must be {meant}, not {value!r}.")
+        self.faults.append(f"{self._spelled(name)} must be {meant}, not {value!r}.")
         if not self.has_dict:
             self._is_foreign |= not isinstance(value, expected) or bool(other_packages())
+
+    def _spelled(self, name: str) -> str:
+        return f'{DICT}["{name}"]' if self.has_dict else f"{PREFIX}{name}"
+
+
+def _suffix_and_size(text: str) -> tuple[str, int | str]:
+    """Of one entry, such as `@2x.jpg=512`; the size as text if it is not a whole number."""
+    suffix, _, size = text.partition("=")
+    size = size.strip()
+    return suffix.strip(), int(size) if re.fullmatch("[0-9]{1,9}", size) else size
+
+
+def _faults_of_variants(entries: Iterable[tuple[object, object]]) -> Iterable[str]:
+    times = Counter(suffix for suffix, _ in entries)
+    for suffix, number in times.items():
+        if fault := _fault_of_suffix(suffix):
+            yield f"{suffix!r} {fault}."
+        if number > 1:
+            yield f"{suffix!r} is given {number} times."
+    for suffix, size in entries:
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= SIZE_AT_MOST:
+            meant = f"a whole number from 1 to {SIZE_AT_MOST:,}"
+            yield f"The size of {suffix!r} must be {meant}, not {size!r}."
+    if len(times) > VARIANTS_AT_MOST:
+        yield f"{len(times)} variants are more than {VARIANTS_AT_MOST}."
+
+
+def _fault_of_suffix(suffix: object) -> str:
+    if not isinstance(suffix, str) or not re.fullmatch(SUFFIX, suffix):
+        return (
+            "is not a suffix like '.webp', '@2x.jpg', '-large.jpg' or '-large@2x.webp': a name of "
+            "up to 20 lowercase letters and digits, a density from 2 to 9, and .jpg, .webp or .avif"
+        )
+    if suffix == ".jpg":
+        return "is the thumbnail itself, whose size is another setting"
+    if suffix.endswith(".avif") and not features.check("avif"):
+        return "cannot be written: Pillow was built without AVIF"
+    return ""
 
 
 def _quoted(key: object) -> str:
@@ -140,8 +200,9 @@ def _quoted(key: object) -> str:
 
 def _settings_of(read: _Reader) -> ThumbnailSettings:
     return ThumbnailSettings(
-        size_px=read.whole_number("SIZE", 256, 1, 4096),
+        size_px=read.whole_number("SIZE", 256, 1, SIZE_AT_MOST),
         quality=read.whole_number("QUALITY", 85, 1, 95),
+        variants=read.variants("VARIANTS"),
         max_pixels=read.whole_number("MAX_PIXELS", 200_000_000, 1, 10**10),
         max_bytes=read.whole_number("MAX_BYTES", 200 * 2**20, 1, 2**40),
         render_seconds=read.whole_number("RENDER_SECONDS", 30, 1, 3600),

@@ -40,6 +40,7 @@ SECURE_REDIRECT_EXEMPT = [r"^api/v1/(healthz|readyz)$"]
 # --- Thumbnails: the app itself checks the values when it starts (thumbnails.conf) --------------
 THUMBNAIL_SIZE = environment.integer("THUMBNAIL_SIZE", 256)
 THUMBNAIL_QUALITY = environment.integer("THUMBNAIL_QUALITY", 85)
+THUMBNAIL_VARIANTS = environment.text("THUMBNAIL_VARIANTS", "")
 THUMBNAIL_MAX_PIXELS = environment.integer("THUMBNAIL_MAX_PIXELS", 200_000_000)
 THUMBNAIL_RENDER_SECONDS = environment.integer("THUMBNAIL_RENDER_SECONDS", 30)
 THUMBNAIL_MAX_BYTES = environment.integer("THUMBNAIL_MAX_BYTES", 200 * 2**20)

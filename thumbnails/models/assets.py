@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from thumbnails.exceptions import Reason
 from thumbnails.models.inserting import insert
-from thumbnails.models.recipes import recipe_in_force
-from thumbnails.rendering import fingerprint_of, fit_inside
+from thumbnails.models.recipes import own_recipe, recipe_in_force
+from thumbnails.models.sources import Output, Sources, sources_of
+from thumbnails.rendering import Variant, fingerprint_of, fit_inside
 from thumbnails.storage import originals
 from thumbnails.storage.names import name_for, shard_for
 
@@ -225,6 +226,16 @@ class ImageAsset(models.Model):
     thumbnail_generated_at = models.DateTimeField(null=True, editable=False)
     thumbnail_recipe = models.CharField(max_length=16, blank=True, editable=False)
     thumbnail_source = models.CharField(max_length=48, blank=True, editable=False)
+    thumbnail_variants = models.JSONField(
+        default=dict,
+        db_default=Value({}, output_field=models.JSONField()),
+        editable=False,
+    )
+    """Width and height in pixels and size in bytes of each variant, by suffix."""
+    thumbnail_hash = models.CharField(
+        max_length=40, blank=True, editable=False, default="", db_default=""
+    )
+    """The thumbnail's ThumbHash in base64, for a placeholder while it loads."""
     thumbnail_error = models.CharField(
         max_length=20,
         blank=True,
@@ -349,6 +360,39 @@ class ImageAsset(models.Model):
         recorded = self.recorded_fingerprint or fresh
         return f"{url}?v={recorded}" if recorded == fresh else f"{url}?v={recorded}&stale=1"
 
+    def thumbnail_sources(self, name: str = "") -> Sources:
+        """Returns what an `<img>` or `<picture>` of it needs, as a plain value for JSON.
+
+        With the name of a size of THUMBNAIL_VARIANTS (`large` of `-large.jpg`), of that size, or
+        of the thumbnail if it was made without. Lists only files that are recorded or, for a
+        missing thumbnail, that will be made. Takes no query and no access to the cache. Raises
+        ValueError for a name that THUMBNAIL_VARIANTS does not have.
+        """
+        if name and not any(variant.name == name for variant in own_recipe().variants):
+            raise ValueError(f"THUMBNAIL_VARIANTS has no size named {name!r}.")
+        return sources_of(self._outputs(), name, url=self.thumbnail_url)
+
+    def _outputs(self) -> list[Output]:
+        """The recorded thumbnail and variants; those to be made if none is recorded."""
+        if not self.thumbnail_path:
+            recipe = recipe_in_force()
+            to_make = (Variant(".jpg", recipe.size_px), *recipe.variants)
+            return [Output(each, *self._size_within(each.size_px)) for each in to_make]
+        variants = [
+            Output(Variant(suffix, max(width, height)), width, height)
+            for suffix, (width, height, _) in self.thumbnail_variants.items()
+        ]
+        width, height = self.thumbnail_width, self.thumbnail_height
+        size_px = max(width or 0, height or 0) or recipe_in_force().size_px
+        return [Output(Variant(".jpg", size_px), width, height), *variants]
+
+    def _size_within(self, size_px: int) -> tuple[int, int] | tuple[None, None]:
+        """Width and height of the upright original in a square of that side; None if unknown."""
+        if not self.width or not self.height:
+            return None, None
+        width, height = fit_inside(self.width, self.height, size_px)
+        return (height, width) if self.orientation >= 5 else (width, height)
+
     @property
     def recorded_fingerprint(self) -> str | None:
         """Fingerprint of the recorded thumbnail; None if there is none."""
@@ -375,10 +419,8 @@ class ImageAsset(models.Model):
         """Width and height in pixels of what `thumbnail_url` shows; None if unknown."""
         if self.thumbnail_path and self.thumbnail_width and self.thumbnail_height:
             return self.thumbnail_width, self.thumbnail_height
-        if not self.width or not self.height:
-            return None
-        width, height = fit_inside(self.width, self.height, recipe_in_force().size_px)
-        return (height, width) if self.orientation >= 5 else (width, height)
+        width, height = self._size_within(recipe_in_force().size_px)
+        return (width, height) if width and height else None
 
 
 class SessionImageManager(models.Manager["SessionImage"]):

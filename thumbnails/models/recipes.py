@@ -8,10 +8,9 @@ another one. After a rollback the old recipe is the one started last.
 import logging
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import timedelta
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from django.core.signals import request_started, setting_changed
 from django.db import Error as DatabaseError
@@ -19,7 +18,7 @@ from django.db import connections, models, transaction
 from django.db.models.functions import Now
 
 from thumbnails import conf
-from thumbnails.rendering import Recipe
+from thumbnails.rendering import Recipe, Variant
 from thumbnails.storage import deadlines
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def own_recipe() -> Recipe:
 @lru_cache(maxsize=4)
 def _recipe_of(settings: conf.ThumbnailSettings) -> Recipe:
     # One shared instance, so that its digest is computed once and not for each request.
-    return Recipe(size_px=settings.size_px, quality=settings.quality)
+    return Recipe(size_px=settings.size_px, quality=settings.quality, variants=settings.variants)
 
 
 class KnownRecipe(models.Model):
@@ -54,6 +53,10 @@ class KnownRecipe(models.Model):
     quality = models.PositiveIntegerField()
     background = models.JSONField(default=list)
     renderer = models.PositiveIntegerField()
+    variants = models.JSONField(
+        default=dict, db_default=models.Value({}, output_field=models.JSONField())
+    )
+    """Sizes by suffix."""
     started_at = models.DateTimeField(db_index=True)
     """When the most recent of its processes was started, by the database's clock."""
 
@@ -63,6 +66,19 @@ class KnownRecipe(models.Model):
     def __str__(self) -> str:
         return label_of(self.recipe)
 
+    @classmethod
+    def of(cls, recipe: Recipe, **columns: Any) -> Self:
+        """Returns the unsaved row of a recipe."""
+        return cls(
+            digest=recipe.digest,
+            size_px=recipe.size_px,
+            quality=recipe.quality,
+            background=list(recipe.background),
+            renderer=recipe.renderer,
+            variants={variant.suffix: variant.size_px for variant in recipe.variants},
+            **columns,
+        )
+
     @property
     def recipe(self) -> Recipe:
         red, green, blue = self.background
@@ -71,12 +87,14 @@ class KnownRecipe(models.Model):
             quality=self.quality,
             background=(red, green, blue),
             renderer=self.renderer,
+            variants=tuple(sorted(Variant(*entry) for entry in self.variants.items())),
         )
 
 
 def label_of(recipe: Recipe) -> str:
-    """For people: `256 px, quality 85, renderer 1`."""
-    return f"{recipe.size_px} px, quality {recipe.quality}, renderer {recipe.renderer}"
+    """For people: `256 px, quality 85, renderer 1`, and the variants if there are any."""
+    label = f"{recipe.size_px} px, quality {recipe.quality}, renderer {recipe.renderer}"
+    return ", ".join([label, *(f"{each.suffix} {each.size_px} px" for each in recipe.variants)])
 
 
 class _Known:
@@ -137,8 +155,7 @@ def announce() -> None:
         with transaction.atomic():
             known = KnownRecipe.objects.filter(digest=own.digest)
             if not known.exists():
-                values = {**asdict(own), "background": list(own.background)}
-                new = KnownRecipe(digest=own.digest, started_at=started_at, **values)
+                new = KnownRecipe.of(own, started_at=started_at)
                 KnownRecipe.objects.bulk_create([new], ignore_conflicts=True)
             known.filter(started_at__lt=started_at).update(started_at=started_at)
             look()

@@ -1,7 +1,7 @@
 """Results of work on assets, and saving them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ class Record:
     thumbnail_generated_at: datetime | None = None
     thumbnail_recipe: str = ""
     thumbnail_source: str = ""
+    thumbnail_variants: dict[str, list[int]] = field(default_factory=dict)
+    thumbnail_hash: str = ""
 
 
 NO_THUMBNAIL = Record()

@@ -6,19 +6,29 @@ this package exports is for all others.
 
 from thumbnails.rendering.compare import Difference
 from thumbnails.rendering.inspection import FORMATS, Facts
-from thumbnails.rendering.recipe import Recipe, fingerprint_of, fit_inside
+from thumbnails.rendering.recipe import (
+    MEDIA_TYPES,
+    SUFFIX,
+    Recipe,
+    Variant,
+    fingerprint_of,
+    fit_inside,
+)
 from thumbnails.rendering.render import Rendering
 from thumbnails.rendering.spool import Spool
 from thumbnails.rendering.stamp import Stamped, look_at, read_size, read_stamp
 
 __all__ = [
     "FORMATS",
+    "MEDIA_TYPES",
+    "SUFFIX",
     "Difference",
     "Facts",
     "Recipe",
     "Rendering",
     "Spool",
     "Stamped",
+    "Variant",
     "fingerprint_of",
     "fit_inside",
     "look_at",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -9,6 +10,44 @@ RENDERER_VERSION = 1
 """Raise it with every change that alters rendered images: all thumbnails become stale."""
 
 DIGEST_CHARACTERS = 16  # 64 bits: enough for some dozen recipes, and one file per asset
+
+MEDIA_TYPES = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
+"""By the file extension of a thumbnail or variant."""
+
+SUFFIX = r"(?:-[a-z0-9]{1,20})?(?:@[2-9]x)?\.(?:jpg|webp|avif)"
+"""Regular expression of a variant's suffix. It also matches `.jpg`, the thumbnail itself.
+
+Lowercase, for file systems that ignore case. It cannot be taken for a part of the asset's id, nor
+an id and a suffix for another id and suffix.
+"""
+_PARTS = re.compile(r"(?:-(?P<name>[a-z0-9]+))?(?:@[2-9]x)?\.(?P<extension>[a-z]+)")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Variant:
+    """A further density, format or size of the thumbnail, in a file of its own."""
+
+    suffix: str
+    """What its file's name has in place of `.jpg`: `.webp`, `@2x.jpg`, `-large@2x.webp`."""
+    size_px: int
+    """Side of the square that it fits in."""
+
+    @property
+    def name(self) -> str:
+        """The named size that it belongs to: `large`. Empty for that of the thumbnail."""
+        return _parts(self.suffix)["name"] or ""
+
+    @property
+    def extension(self) -> str:
+        """One of MEDIA_TYPES, without a dot."""
+        return _parts(self.suffix)["extension"]
+
+
+def _parts(suffix: str) -> "re.Match[str]":
+    match = _PARTS.fullmatch(suffix)
+    if match is None:
+        raise ValueError(f"{suffix!r} is not a variant's suffix")
+    return match
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +61,16 @@ class Recipe:
     background: tuple[int, int, int] = (255, 255, 255)
     """sRGB colour under transparent pixels."""
     renderer: int = RENDERER_VERSION
+    variants: tuple[Variant, ...] = ()
+    """In order of their suffixes."""
 
     @cached_property
     def digest(self) -> str:
         """Identifies this recipe: 16 hexadecimal digits."""
-        return _digest(json.dumps(asdict(self), sort_keys=True))
+        values = asdict(self)
+        if not self.variants:  # older than variants are the digests of recipes without
+            del values["variants"]
+        return _digest(json.dumps(values, sort_keys=True))
 
     def fingerprint(self, source_version: str) -> str:
         """Identifies the thumbnail of an original of that version: 16 hexadecimal digits."""
