@@ -33,9 +33,11 @@ from thumbnails.exceptions import (
 )
 from thumbnails.rendering import (
     FORMATS,
+    MEDIA_TYPES,
     Facts,
     Recipe,
     Rendering,
+    Variant,
     fit_inside,
     read_size,
     read_stamp,
@@ -776,6 +778,73 @@ def test_bad_bytes__raise_nothing_but_what_blames_them(
         assert str(error)
 
 
+# --- Variants -------------------------------------------------------------------------------------
+
+VARIANTS = replace(
+    RECIPE,
+    variants=(
+        Variant("-large.avif", 600),
+        Variant(".avif", 256),
+        Variant(".webp", 256),
+        Variant("@2x.jpg", 512),
+        Variant("@2x.webp", 512),
+    ),
+)
+
+
+def decibels(one: Image.Image, other: Image.Image) -> float:
+    """Peak signal-to-noise ratio."""
+    difference = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
+    return float(10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pictures.jpeg(pictures.scene(900, 675), orientation=6, icc=display_p3()),
+        pictures.transparent_png("LA"),
+        pictures.png(pictures.scene(900, 675), mode="P", orientation=7),
+        pictures.tiff(pictures.scene(900, 675), orientation=5),
+        pictures.jpeg(mode="L"),
+        talkative("JPEG"),
+    ],
+    ids=["turned-profile", "transparent", "palette", "tiff", "small-grey", "metadata"],
+)
+def test_variants__are_what_a_render_of_each_alone_would_be(data: bytes) -> None:
+    found = rendering_of(data, VARIANTS)
+    assert list(found.variants) == [variant.suffix for variant in VARIANTS.variants]
+    for variant in VARIANTS.variants:
+        alone = shown(data, Recipe(size_px=variant.size_px))
+        made = found.variants[variant.suffix]
+        image = pictures.opened(made.content)
+        assert MEDIA_TYPES[variant.extension] == Image.MIME[str(image.format)]
+        assert image.size == (made.width, made.height) == alone.size
+        assert decibels(image.convert("RGB"), alone) > 30
+        assert not {"icc_profile", "exif", "xmp"} & image.info.keys()
+        assert b"Secret" not in made.content
+    assert (found.width, found.height) == shown(data).size
+
+
+def test_variants__are_as_good_as_renders_of_each_alone() -> None:
+    photo = pictures.photo(2016, 1512)
+    data = pictures.jpeg(photo)
+    found = rendering_of(data, VARIANTS)
+    for size_px, made in ((256, found.content), (512, found.variants["@2x.jpg"].content)):
+        ideal = photo.resize(fit_inside(*photo.size, size_px), Image.Resampling.LANCZOS)
+        alone = decibels(shown(data, Recipe(size_px=size_px)), ideal)
+        assert decibels(pictures.opened(made), ideal) > alone - 0.1
+
+
+def test_variants__of_a_small_original_are_no_larger_and_encoded_once() -> None:
+    found = rendering_of(pictures.jpeg(pictures.scene(300, 200)), VARIANTS).variants
+    assert {
+        (found[suffix].width, found[suffix].height) for suffix in ("@2x.jpg", "-large.avif")
+    } == {(300, 200)}
+    tiny = rendering_of(pictures.jpeg(pictures.scene(30, 20)), VARIANTS)
+    assert tiny.variants["@2x.jpg"].content is tiny.content
+    assert tiny.variants["@2x.webp"] is tiny.variants[".webp"]
+
+
 # --- Recipe ---------------------------------------------------------------------------------------
 
 OTHER_RECIPES = [
@@ -783,6 +852,8 @@ OTHER_RECIPES = [
     replace(RECIPE, quality=84),
     replace(RECIPE, background=(255, 255, 254)),
     replace(RECIPE, renderer=RECIPE.renderer + 1),
+    replace(RECIPE, variants=(Variant(".webp", 256),)),
+    replace(RECIPE, variants=(Variant(".webp", 257),)),
 ]
 
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from socket import socketpair
@@ -35,7 +36,7 @@ from thumbnails.rendering.compare import Difference
 from thumbnails.rendering.inspection import Facts
 from thumbnails.rendering.process import OUT_OF_MEMORY, READY
 from thumbnails.rendering.recipe import Recipe
-from thumbnails.rendering.render import Rendering
+from thumbnails.rendering.render import Encoded, Rendering
 from thumbnails.rendering.spool import Spool
 
 NO_WARNINGS = ("-W", "ignore")
@@ -299,7 +300,7 @@ class RenderPool(AbstractContextManager["RenderPool"]):
             "with_facts": with_facts,
         }
         request = ("render_original", name, options)
-        return self._ask(request, file, _parsed_rendering, should_stop)
+        return self._ask(request, file, partial(_parsed_rendering, recipe), should_stop)
 
     def inspect(self, file: OpenFile, *, name: str, max_pixels: int) -> Facts:
         """Returns the facts of the original's header. Raises as `render`."""
@@ -385,10 +386,35 @@ class RenderPool(AbstractContextManager["RenderPool"]):
             self._idle.put(process)
 
 
-def _parsed_rendering(answer: Any, content: bytes) -> tuple[Rendering, Facts | None]:
-    width, height = _number(answer["width"]), _number(answer["height"])
+def _parsed_rendering(
+    recipe: Recipe, answer: Any, content: bytes
+) -> tuple[Rendering, Facts | None]:
     facts = None if answer["facts"] is None else _parsed_facts(answer["facts"])
-    return Rendering(content=content, width=width, height=height), facts
+    sizes_px = [recipe.size_px, *(variant.size_px for variant in recipe.variants)]
+    thumbnail, *variants = _parsed_files(sizes_px, answer["files"], content)
+    suffixes = (variant.suffix for variant in recipe.variants)
+    rendering = Rendering(
+        content=thumbnail.content,
+        width=thumbnail.width,
+        height=thumbnail.height,
+        variants=dict(zip(suffixes, variants, strict=True)),
+    )
+    return rendering, facts
+
+
+def _parsed_files(sizes_px: list[int], answer: Any, content: bytes) -> Iterator[Encoded]:
+    """A file for each size, none of them larger than asked for, and together the content."""
+    begin = 0
+    for size_px, (width, height, size_bytes) in zip(sizes_px, answer, strict=True):
+        end = begin + _number(size_bytes)
+        yield Encoded(
+            content=content[begin:end],
+            width=_number(width, at_most=size_px),
+            height=_number(height, at_most=size_px),
+        )
+        begin = end
+    if begin != len(content):
+        raise ValueError(f"{len(content)} bytes instead of {begin}")
 
 
 def _parsed_facts(answer: Any) -> Facts:
@@ -405,9 +431,9 @@ def _parsed_difference(answer: Any, content: bytes) -> Difference:
     return Difference(share=float(answer["share"]), picture=content if answer["pictured"] else None)
 
 
-def _number(value: Any) -> int:
-    if not isinstance(value, int) or not 0 < value < 2**31:
-        raise TypeError(f"{value!r} is not a number of pixels")
+def _number(value: Any, *, at_most: int = 2**31 - 1) -> int:
+    if not isinstance(value, int) or not 0 < value <= at_most:
+        raise TypeError(f"{value!r} is not a number from 1 to {at_most}")
     return value
 
 

@@ -40,12 +40,16 @@ SPARE_SECONDS = 5
 def render_original(
     file: BinaryIO, *, recipe: Recipe, fingerprint: str, max_pixels: int, with_facts: bool
 ) -> Answer:
-    """The thumbnail, and the facts of the original's header if `with_facts`."""
+    """The thumbnail and its variants, and the facts of the original's header if `with_facts`."""
     facts = inspection.inspect(file, max_pixels=max_pixels) if with_facts else None
     file.seek(0)
     done = render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels)
-    found = {"width": done.width, "height": done.height, "facts": facts and asdict(facts)}
-    return found, done.content
+    files = [done, *done.variants.values()]
+    found = {
+        "files": [[file.width, file.height, len(file.content)] for file in files],
+        "facts": facts and asdict(facts),
+    }
+    return found, b"".join(file.content for file in files)
 
 
 def is_whole(file: BinaryIO, *, max_pixels: int) -> Answer:

@@ -64,6 +64,11 @@ class Recipe:
     variants: tuple[Variant, ...] = ()
     """In order of their suffixes."""
 
+    @property
+    def sizes_px(self) -> set[int]:
+        """The thumbnail's size and those of the variants."""
+        return {self.size_px, *(variant.size_px for variant in self.variants)}
+
     @cached_property
     def digest(self) -> str:
         """Identifies this recipe: 16 hexadecimal digits."""
