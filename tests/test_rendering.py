@@ -795,7 +795,7 @@ VARIANTS = replace(
 def decibels(one: Image.Image, other: Image.Image) -> float:
     """Peak signal-to-noise ratio."""
     difference = np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)
-    return float(10 * np.log10(255**2 / max(np.mean(difference**2), 1e-9)))
+    return float(10 * np.log10(255**2 / max(float(np.mean(difference**2)), 1e-9)))
 
 
 @pytest.mark.parametrize(

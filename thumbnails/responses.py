@@ -13,6 +13,7 @@ from django.utils.http import http_date
 
 from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset
+from thumbnails.rendering import MEDIA_TYPES, THUMBNAIL
 from thumbnails.storage.thumbnails import ThumbnailFile
 from thumbnails.upkeep.images import serving
 
@@ -44,21 +45,27 @@ class Unavailable(Exception):
         self.headers = {"Retry-After": str(RETRY_SECONDS)}
 
 
-def thumbnail_response(request: HttpRequest, asset_id: int) -> HttpResponseBase | None:
-    """Returns the thumbnail: as it is, even stale, or rendered now if missing; 304 or 412 for a
-    conditional request.
+def thumbnail_response(
+    request: HttpRequest, asset_id: int, suffix: str = THUMBNAIL
+) -> HttpResponseBase | None:
+    """Returns the thumbnail or its variant with that suffix: as it is, even stale, or rendered now
+    if missing; 304 or 412 for a conditional request.
 
-    Returns None for an unknown asset and for a missing or broken original. Raises Unavailable if
-    a storage, the database or the renderer is temporarily unavailable.
+    Returns None for an unknown asset or variant and for a missing or broken original. Raises
+    Unavailable if a storage, the database or the renderer is temporarily unavailable.
     """
     wanted, is_stale = _wanted(request)
     # An address that says stale is revalidated each time, so that the fresh one is soon seen.
     for_ever = None if is_stale else wanted
-    if wanted and (hit := serving.stamped(asset_id, wanted, is_stale=is_stale)):
-        return _respond(request, hit, for_ever)
+    if wanted and (hit := serving.stamped(asset_id, wanted, suffix, is_stale=is_stale)):
+        return _respond(request, hit, for_ever, suffix)
     try:
         asset = ImageAsset.objects.filter(pk=asset_id).first()
-        return None if asset is None else _respond(request, serving.serve(asset), for_ever)
+        if asset is None:
+            return None
+        is_variant = suffix != THUMBNAIL
+        served = serving.serve_variant(asset, suffix) if is_variant else serving.serve(asset)
+        return _respond(request, served, for_ever, suffix)
     except NoThumbnail:
         return None
     except (Busy, StorageFailure) as error:
@@ -101,11 +108,13 @@ def _wanted(request: HttpRequest) -> tuple[str | None, bool]:
     return value if FINGERPRINT.fullmatch(value) else None, "stale" in request.GET
 
 
-def _respond(request: HttpRequest, served: ThumbnailFile, for_ever: str | None) -> HttpResponseBase:
+def _respond(
+    request: HttpRequest, served: ThumbnailFile, for_ever: str | None, suffix: str
+) -> HttpResponseBase:
     """`for_ever`: the stamp under which the response may be cached without revalidation."""
     response = HttpResponse(
         served.content,
-        content_type="image/jpeg",
+        content_type=MEDIA_TYPES[suffix.rpartition(".")[2]],
         headers={"Content-Length": str(len(served.content))},
     )
     if not served.is_stored or served.stamp is None:

@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 
 from thumbnails import views
+from thumbnails.rendering import SUFFIX
 
 
 class AssetIdConverter:
@@ -27,9 +28,16 @@ class ShardConverter:
         return value
 
 
+class SuffixConverter(ShardConverter):
+    """Of a variant."""
+
+    regex = SUFFIX
+
+
 # A project's own converters may not have the same names.
 register_converter(AssetIdConverter, "thumbnails_asset_id")
 register_converter(ShardConverter, "thumbnails_shard")
+register_converter(SuffixConverter, "thumbnails_suffix")
 
 app_name = "thumbnails"
 urlpatterns = [
@@ -37,5 +45,11 @@ urlpatterns = [
         "thumbnails/<thumbnails_shard:shard>/<thumbnails_asset_id:asset_id>.jpg",
         views.thumbnail,
         name="thumbnail",
-    )
+    ),
+    path(
+        "thumbnails/<thumbnails_shard:shard>/<thumbnails_asset_id:asset_id>"
+        "<thumbnails_suffix:suffix>",
+        views.thumbnail,
+        name="variant",
+    ),
 ]

@@ -6,6 +6,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from thumbnails.models import ImageAsset
+from thumbnails.rendering import THUMBNAIL
 from thumbnails.responses import (
     Unavailable,
     remember_not_found,
@@ -25,14 +26,18 @@ def gallery(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def thumbnail(request: HttpRequest, shard: str, asset_id: int) -> HttpResponseBase:
-    """The cached thumbnail, rendered now if there is none.
+def thumbnail(
+    request: HttpRequest, shard: str, asset_id: int, suffix: str = THUMBNAIL
+) -> HttpResponseBase:
+    """The cached thumbnail or its variant with that suffix, rendered now if there is none.
 
-    404 for an unknown asset, a wrong shard, and a missing or broken original; 503 if it is
-    temporarily unavailable.
+    404 for an unknown asset or variant, a wrong shard, and a missing or broken original; 503 if it
+    is temporarily unavailable.
     """
+    answer = None
     try:
-        answer = thumbnail_response(request, asset_id) if shard == shard_for(asset_id) else None
+        if shard == shard_for(asset_id):
+            answer = thumbnail_response(request, asset_id, suffix)
     except Unavailable as error:
         return unavailable_response(error)
     if answer is None:

@@ -18,7 +18,7 @@ from thumbnails.exceptions import Reason
 from thumbnails.models.inserting import insert
 from thumbnails.models.recipes import own_recipe, recipe_in_force
 from thumbnails.models.sources import Output, Sources, sources_of
-from thumbnails.rendering import Variant, fingerprint_of, fit_inside
+from thumbnails.rendering import THUMBNAIL, Variant, fingerprint_of, fit_inside
 from thumbnails.storage import originals
 from thumbnails.storage.names import name_for, shard_for
 
@@ -376,7 +376,7 @@ class ImageAsset(models.Model):
         """The recorded thumbnail and variants; those to be made if none is recorded."""
         if not self.thumbnail_path:
             recipe = recipe_in_force()
-            to_make = (Variant(".jpg", recipe.size_px), *recipe.variants)
+            to_make = (Variant(THUMBNAIL, recipe.size_px), *recipe.variants)
             return [Output(each, *self._size_within(each.size_px)) for each in to_make]
         variants = [
             Output(Variant(suffix, max(width, height)), width, height)
@@ -384,7 +384,7 @@ class ImageAsset(models.Model):
         ]
         width, height = self.thumbnail_width, self.thumbnail_height
         size_px = max(width or 0, height or 0) or recipe_in_force().size_px
-        return [Output(Variant(".jpg", size_px), width, height), *variants]
+        return [Output(Variant(THUMBNAIL, size_px), width, height), *variants]
 
     def _size_within(self, size_px: int) -> tuple[int, int] | tuple[None, None]:
         """Width and height of the upright original in a square of that side; None if unknown."""

@@ -84,6 +84,8 @@ class Result:
     """The new history; None keeps the old one."""
     content: bytes | None = None
     """The rendered thumbnail."""
+    variants: dict[str, bytes] = field(default_factory=dict)
+    """The rendered variants, by suffix."""
     is_stored: bool = True
     """False if the thumbnail is not in the cache: it can only be sent in this response."""
 

@@ -9,6 +9,7 @@ from thumbnails.rendering.inspection import FORMATS, Facts
 from thumbnails.rendering.recipe import (
     MEDIA_TYPES,
     SUFFIX,
+    THUMBNAIL,
     Recipe,
     Variant,
     fingerprint_of,
@@ -16,12 +17,13 @@ from thumbnails.rendering.recipe import (
 )
 from thumbnails.rendering.render import Rendering
 from thumbnails.rendering.spool import Spool
-from thumbnails.rendering.stamp import Stamped, look_at, read_size, read_stamp
+from thumbnails.rendering.stamp import Stamped, is_whole, look_at, read_size, read_stamp
 
 __all__ = [
     "FORMATS",
     "MEDIA_TYPES",
     "SUFFIX",
+    "THUMBNAIL",
     "Difference",
     "Facts",
     "Recipe",
@@ -31,6 +33,7 @@ __all__ = [
     "Variant",
     "fingerprint_of",
     "fit_inside",
+    "is_whole",
     "look_at",
     "read_size",
     "read_stamp",

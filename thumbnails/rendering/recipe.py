@@ -14,6 +14,8 @@ DIGEST_CHARACTERS = 16  # 64 bits: enough for some dozen recipes, and one file p
 MEDIA_TYPES = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 """By the file extension of a thumbnail or variant."""
 
+THUMBNAIL = ".jpg"
+"""The suffix of the thumbnail itself."""
 SUFFIX = r"(?:-[a-z0-9]{1,20})?(?:@[2-9]x)?\.(?:jpg|webp|avif)"
 """Regular expression of a variant's suffix. It also matches `.jpg`, the thumbnail itself.
 

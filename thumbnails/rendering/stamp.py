@@ -42,6 +42,30 @@ def look_at(content: bytes) -> Stamped:
     return Stamped(None, is_whole=True)
 
 
+def is_whole(content: bytes, suffix: str) -> bool:
+    """Whether the file of a thumbnail or variant with this suffix ends where its format says."""
+    if suffix.endswith(".webp"):  # one RIFF chunk (RFC 9649, 2.3), after its name and length
+        return content.startswith(b"RIFF") and len(content) == 8 + int.from_bytes(
+            content[4:8], "little"
+        )
+    if suffix.endswith(".avif"):
+        return _is_whole_avif(content)
+    return look_at(content).is_whole
+
+
+def _is_whole_avif(content: bytes) -> bool:
+    """Whether its boxes, each with its length and type in front (ISO/IEC 14496-12, 4.2), end with
+    that of the pixels and fill it."""
+    position, kind = 0, b""
+    while position + 8 <= len(content):
+        length = int.from_bytes(content[position : position + 4])
+        kind = content[position + 4 : position + 8]
+        if length < 8:
+            return False
+        position += length
+    return kind == b"mdat" and position == len(content)
+
+
 def read_stamp(content: bytes) -> str | None:
     """Returns the fingerprint in a thumbnail; None if it has none or is not whole."""
     return look_at(content).fingerprint

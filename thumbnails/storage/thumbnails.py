@@ -5,9 +5,9 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property, partial
@@ -21,15 +21,15 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 
 from thumbnails import conf
 from thumbnails.exceptions import StorageFailure
-from thumbnails.rendering import look_at, read_stamp
+from thumbnails.rendering import THUMBNAIL, is_whole, look_at, read_stamp
 from thumbnails.storage import cache_folder
 from thumbnails.storage.deadlines import within
 from thumbnails.storage.errors import Absent, translated, translated_writing
-from thumbnails.storage.names import SHARDS, asset_id_of
+from thumbnails.storage.names import SHARDS, name_for, parse
 
 T = TypeVar("T")
 
-TEMPORARY_NAME = re.compile(r"([0-9a-f]{2})/\.([0-9]+\.jpg)\.[0-9a-f]{16}\.tmp")
+TEMPORARY_NAME = re.compile(r"([0-9a-f]{2})/\.([^/]+)\.[0-9a-f]{16}\.tmp")
 """As `ThumbnailStorage` names files: `82/.12345.jpg.0123456789abcdef.tmp`."""
 LOCKS_FOLDER = ".locks"
 OURS = {*SHARDS, LOCKS_FOLDER}
@@ -148,6 +148,7 @@ class Kind(StrEnum):
     """What a file in the cache's folder is, by its name and type."""
 
     THUMBNAIL = "thumbnail"
+    VARIANT = "variant"
     TEMPORARY = "temporary"
     """An incomplete thumbnail: its writer is running, or died."""
     FOREIGN = "foreign"
@@ -161,7 +162,9 @@ class CachedFile:
     name: str
     kind: Kind
     asset_id: int = 0
-    """Of a thumbnail."""
+    """Of a thumbnail or variant."""
+    suffix: str = ""
+    """Of a thumbnail or variant."""
     size_bytes: int = 0
 
 
@@ -178,6 +181,8 @@ class ThumbnailFile:
     """Seconds since 1970."""
     is_stored: bool = True
     """False if it is not in the cache, so that the next request renders it again."""
+    variants: Mapping[str, bytes] = field(default_factory=dict)
+    """By suffix, those that were just rendered with it."""
 
     @cached_property
     def stamp(self) -> str | None:
@@ -188,6 +193,18 @@ class ThumbnailFile:
     def is_whole(self) -> bool:
         """Whether it has a JPEG's start and end markers."""
         return look_at(self.content).is_whole
+
+
+@dataclass(frozen=True)
+class VariantFile(ThumbnailFile):
+    """A variant's file as it was read, or as it was just rendered."""
+
+    thumbnail: ThumbnailFile = field(kw_only=True)
+
+    @cached_property
+    def stamp(self) -> str | None:
+        """That of the thumbnail. It is written after its variants: they are never older."""
+        return self.thumbnail.stamp
 
 
 def write(name: str, content: bytes) -> None:
@@ -213,6 +230,21 @@ def load(name: str) -> ThumbnailFile | None:
             return store.load(name)
         return _within_limit(partial(_load_object, store, name))
     return None
+
+
+def load_variant(asset_id: int, suffix: str, thumbnail: ThumbnailFile) -> VariantFile | None:
+    """Returns the file of the thumbnail's variant, None if there is none or it is not whole.
+
+    Raises StorageFailure.
+    """
+    if suffix in thumbnail.variants:
+        content = thumbnail.variants[suffix]
+        at, is_stored = thumbnail.modified_at, thumbnail.is_stored
+        return VariantFile(content, at, is_stored=is_stored, thumbnail=thumbnail)
+    found = load(name_for(asset_id, suffix))
+    if found is None or not is_whole(found.content, suffix):
+        return None
+    return VariantFile(found.content, found.modified_at, thumbnail=thumbnail)
 
 
 def _load_object(store: Storage, name: str) -> ThumbnailFile:
@@ -241,6 +273,12 @@ def delete(name: str) -> None:
     """Delete a thumbnail if it exists. Raises StorageFailure."""
     with suppress(Absent), translated(f"The thumbnail {name} cannot be deleted"):
         _within_limit(lambda: storage().delete(name))
+
+
+def delete_with_variants(asset_id: int, suffixes: Iterable[str]) -> None:
+    """Delete the variants with these suffixes, then the thumbnail. Raises StorageFailure."""
+    for suffix in (*suffixes, THUMBNAIL):
+        delete(name_for(asset_id, suffix))
 
 
 def _within_limit(act: Callable[[], T]) -> T:
@@ -335,11 +373,12 @@ def _survey_disk(location: str, shard: str) -> Iterator[CachedFile]:
 
 
 def _file(name: str, size_bytes: int) -> CachedFile:
-    asset_id = asset_id_of(name)
-    if asset_id is not None:
-        return CachedFile(name, Kind.THUMBNAIL, asset_id, size_bytes)
+    parsed = parse(name)
+    if parsed is not None:
+        kind = Kind.THUMBNAIL if parsed[1] == THUMBNAIL else Kind.VARIANT
+        return CachedFile(name, kind, *parsed, size_bytes)
     match = TEMPORARY_NAME.fullmatch(name)
-    is_temporary = match is not None and asset_id_of(f"{match[1]}/{match[2]}") is not None
+    is_temporary = match is not None and parse(f"{match[1]}/{match[2]}") is not None
     return CachedFile(name, Kind.TEMPORARY if is_temporary else Kind.FOREIGN)
 
 

@@ -13,4 +13,6 @@ def asset_deleted(instance: ImageAsset, **_: object) -> None:
 
     A thumbnail that is being rendered is deleted by its renderer, which finds no row to update.
     """
-    transaction.on_commit(partial(delete_orphan, instance.pk))
+    is_known = "thumbnail_variants" not in instance.get_deferred_fields()
+    recorded = list(instance.thumbnail_variants) if is_known else []
+    transaction.on_commit(partial(delete_orphan, instance.pk, recorded))

@@ -1,7 +1,7 @@
 """Refreshing and purging the thumbnail of one asset."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -67,7 +67,7 @@ def refresh(
             looked_at=looked_at,
             should_stop=should_stop,
         )
-    return replace(with_history(asset, result, run_id), content=None)
+    return replace(with_history(asset, result, run_id), content=None, variants={})
 
 
 def purge(
@@ -85,7 +85,7 @@ def purge(
 def _purged(asset: ImageAsset, looked_at: float) -> Result:
     try:
         _look_again(asset, looked_at)
-        cache.delete(asset.thumbnail_name)
+        cache.delete_with_variants(asset.pk, variants_of(asset))
     except _Changed:
         # Void when it is saved, and so retried with the current row.
         return Result(asset_id=asset.pk, outcome=Outcome.PURGED, read=Read.of(asset))
@@ -138,20 +138,31 @@ def _now(
     return result
 
 
-def delete_orphan(asset_id: int) -> None:
-    """Delete the file of a deleted asset."""
-    with suppress(StorageFailure):  # an audit finds it later
-        cache.delete(name_for(asset_id))
+def variants_of(asset: ImageAsset) -> set[str]:
+    """Returns the suffixes of the variants that may be in the cache."""
+    return own_suffixes().union(asset.thumbnail_variants)
 
 
-def delete_unrecorded(asset_id: int) -> None:
-    """Delete the file of an asset without a recorded thumbnail."""
+def own_suffixes() -> set[str]:
+    """Returns the suffixes of the variants that this process renders."""
+    return {variant.suffix for variant in own_recipe().variants}
+
+
+def delete_orphan(asset_id: int, recorded: Iterable[str] = ()) -> None:
+    """Delete the files of a deleted asset, with the variants that were `recorded`."""
+    with suppress(StorageFailure):  # an audit finds them later
+        cache.delete_with_variants(asset_id, own_suffixes().union(recorded))
+
+
+def delete_unrecorded(asset_id: int, recorded: Iterable[str] = ()) -> None:
+    """Delete the files of an asset without a recorded thumbnail, with the variants that were
+    `recorded`."""
     with (
         suppress(StorageFailure),
         render_lock(asset_id, patience_seconds=conf.current().render_seconds),
     ):
         if ImageAsset.objects.filter(pk=asset_id, thumbnail_path="").exists():
-            cache.delete(name_for(asset_id))
+            cache.delete_with_variants(asset_id, own_suffixes().union(recorded))
 
 
 def with_history(asset: ImageAsset, result: Result, run_id: int | None = None) -> Result:
@@ -208,9 +219,9 @@ def refresh_locked(
 ) -> Result:
     """Render the thumbnail unless it is fresh, and write the file. Arguments as for `refresh`.
 
-    To be called under the asset's lock. The file is written before the row: a crash in between
-    leaves a fresh file whose row is stale, which the next attempt detects by its stamp; never the
-    opposite.
+    To be called under the asset's lock. The files are written before the row: a crash in between
+    leaves a fresh thumbnail whose row is stale, which the next attempt detects by its stamp; never
+    the opposite.
     """
     looked_at = looked_at or time.monotonic()
     this = _Attempt(asset, own_recipe(), asset.source_version)
@@ -221,7 +232,7 @@ def refresh_locked(
         _render(this, pool, should_stop)
         _look_again(asset, looked_at)
         if this.rendering is not None:
-            cache.write(asset.thumbnail_name, this.rendering.content)
+            _write(asset, this.rendering)
     except ThumbnailError as error:
         return _failed(this, error)
     except _Changed:
@@ -245,6 +256,20 @@ def _render(this: _Attempt, pool: RenderPool, should_stop: Callable[[], bool]) -
         )
 
 
+def _write(asset: ImageAsset, rendering: Rendering) -> None:
+    """Replace the files, the thumbnail last: its stamp says of which render all of them are."""
+    for suffix, variant in rendering.variants.items():
+        cache.write(name_for(asset.pk, suffix), variant.content)
+    cache.write(asset.thumbnail_name, rendering.content)
+    _delete_variants(asset, asset.thumbnail_variants.keys() - rendering.variants.keys())
+
+
+def _delete_variants(asset: ImageAsset, suffixes: Iterable[str]) -> None:
+    with suppress(StorageFailure):  # an audit finds them later
+        for suffix in suffixes:
+            cache.delete(name_for(asset.pk, suffix))
+
+
 def _look_again(asset: ImageAsset, looked_at: float) -> None:
     """Raises _Changed if the row was read a while ago and has changed since."""
     if time.monotonic() - looked_at < LOOK_AGAIN_SECONDS:
@@ -263,7 +288,13 @@ def _found_fresh(this: _Attempt, rendered_since: datetime | None) -> Result | No
     asset, cached = this.asset, this.cached
     if cached is None or cached.stamp != this.recipe.fingerprint(asset.source_version):
         return None
-    is_recorded = asset.state == State.FRESH and asset.thumbnail_bytes == len(cached.content)
+    is_recorded = (
+        asset.state == State.FRESH
+        and asset.thumbnail_bytes == len(cached.content)
+        and has_variants(asset.pk, asset.thumbnail_variants)
+    )
+    if this.recipe.variants and not is_recorded:
+        return None  # one is missing, or what they are is not recorded
     made_at = (
         asset.thumbnail_generated_at
         if is_recorded
@@ -285,6 +316,14 @@ def _found_fresh(this: _Attempt, rendered_since: datetime | None) -> Result | No
     )
 
 
+def has_variants(asset_id: int, recorded: Mapping[str, list[int]]) -> bool:
+    """Whether all variants are in the cache as `recorded`. Raises StorageFailure."""
+    return all(
+        cache.size_bytes(name_for(asset_id, suffix)) == size_bytes
+        for suffix, (_, _, size_bytes) in recorded.items()
+    )
+
+
 def _rendered(this: _Attempt) -> Result:
     return Result(
         asset_id=this.asset.pk,
@@ -295,7 +334,14 @@ def _rendered(this: _Attempt) -> Result:
         facts=this.facts,
         source_version=this.version,
         content=this.rendering.content if this.rendering else None,
+        variants=_contents(this.rendering),
     )
+
+
+def _contents(rendering: Rendering | None) -> dict[str, bytes]:
+    """Of the variants."""
+    variants = {} if rendering is None else rendering.variants
+    return {suffix: variant.content for suffix, variant in variants.items()}
 
 
 def _record(this: _Attempt, generated_at: datetime) -> Record | None:
@@ -309,6 +355,10 @@ def _record(this: _Attempt, generated_at: datetime) -> Record | None:
         thumbnail_generated_at=generated_at,
         thumbnail_recipe=this.recipe.digest,
         thumbnail_source=this.version,
+        thumbnail_variants={
+            suffix: [variant.width, variant.height, len(variant.content)]
+            for suffix, variant in this.rendering.variants.items()
+        },
     )
 
 
@@ -320,6 +370,8 @@ def _failed(this: _Attempt, error: ThumbnailError) -> Result:
         and bool(this.asset.thumbnail_path)
         and error.reason != Reason.STORAGE_ERROR
     )
+    if is_lost:
+        _delete_variants(this.asset, variants_of(this.asset))
     return Result(
         asset_id=this.asset.pk,
         outcome=Outcome.FAILED,
@@ -335,5 +387,6 @@ def _failed(this: _Attempt, error: ThumbnailError) -> Result:
         facts=this.facts,
         source_version=this.version,
         content=this.rendering.content if this.rendering else None,
+        variants=_contents(this.rendering),
         is_stored=False,
     )

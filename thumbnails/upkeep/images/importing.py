@@ -212,7 +212,7 @@ def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: s
     if not replaced:
         originals.storage().delete(new_name)
         raise ImageAsset.DoesNotExist
-    transaction.on_commit(partial(delete_unrecorded, asset.pk))
+    transaction.on_commit(partial(delete_unrecorded, asset.pk, list(asset.thumbnail_variants)))
 
 
 def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[ImportResult]:

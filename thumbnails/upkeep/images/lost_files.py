@@ -6,15 +6,17 @@ from thumbnails.models import ImageAsset, Outcome
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.results import NO_THUMBNAIL, Read, Result, save_results
 from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep.images.freshness import has_variants
 
 BATCH = 1000
 
 
 def lost_files(assets: ImageAssetQuerySet) -> Iterator[int]:
-    """Yields the ids of the assets whose fresh thumbnail's file is missing or cut short."""
-    rows = assets.fresh().order_by("pk").values_list("pk", "thumbnail_path", "thumbnail_bytes")
-    for asset_id, path, size_bytes in rows.iterator(chunk_size=10_000):
-        if cache.size_bytes(path) != size_bytes:
+    """Yields the ids of the assets of whose fresh thumbnail a file is missing or cut short."""
+    columns = ("pk", "thumbnail_path", "thumbnail_bytes", "thumbnail_variants")
+    rows = assets.fresh().order_by("pk").values_list(*columns)
+    for asset_id, path, size_bytes, variants in rows.iterator(chunk_size=10_000):
+        if cache.size_bytes(path) != size_bytes or not has_variants(asset_id, variants):
             yield asset_id
 
 

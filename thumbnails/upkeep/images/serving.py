@@ -21,7 +21,7 @@ from thumbnails.models import ImageAsset, State, clock, recipe_in_force
 from thumbnails.models.recipes import is_own_in_force, own_recipe
 from thumbnails.models.results import Result, save_results
 from thumbnails.models.retry import retry_while_database_is_down
-from thumbnails.rendering import Difference, Facts, Rendering, Spool
+from thumbnails.rendering import THUMBNAIL, Difference, Facts, Rendering, Spool
 from thumbnails.rendering.pool import NotDecoded, RenderPool
 from thumbnails.storage import deadlines, originals
 from thumbnails.storage import thumbnails as cache
@@ -53,8 +53,11 @@ PATIENCE_SECONDS = 10.0
 # --- hits -------------------------------------------------------------------------------------
 
 
-def stamped(asset_id: int, stamp: str, *, is_stale: bool) -> ThumbnailFile | None:
-    """Returns the cached thumbnail if it has that stamp. Needs no database, raises nothing.
+def stamped(
+    asset_id: int, stamp: str, suffix: str = THUMBNAIL, *, is_stale: bool
+) -> ThumbnailFile | None:
+    """Returns the cached thumbnail, or its variant with that suffix, if the thumbnail has that
+    stamp. Needs no database, raises nothing.
 
     `is_stale` if its address says so: it is refreshed soon.
     """
@@ -63,7 +66,7 @@ def stamped(asset_id: int, stamp: str, *, is_stale: bool) -> ThumbnailFile | Non
         if found is not None and found.stamp == stamp:
             if is_stale:
                 refresh_soon(asset_id)
-            return found
+            return found if suffix == THUMBNAIL else cache.load_variant(asset_id, suffix, found)
     return None
 
 
@@ -98,6 +101,26 @@ def serve(asset: ImageAsset) -> ThumbnailFile:
         raise
 
 
+def serve_variant(asset: ImageAsset, suffix: str) -> ThumbnailFile:
+    """As `serve`, the thumbnail's variant with that suffix.
+
+    Raises NoThumbnail if it is neither recorded nor in the recipe in force.
+    """
+    in_force = {variant.suffix for variant in recipe_in_force().variants}
+    if suffix not in in_force and suffix not in asset.thumbnail_variants:
+        raise NoThumbnail
+    found = cache.load_variant(asset.pk, suffix, serve(asset))
+    if found is None:  # deleted by hand, or not made with an older thumbnail
+        if recipe_in_force() != own_recipe():
+            raise Busy(REPLACED)
+        if not is_worth_a_try(asset, patience_seconds=WAIT_SECONDS):
+            raise NoThumbnail
+        found = cache.load_variant(asset.pk, suffix, _render_missing(asset))
+    if found is None:
+        raise NoThumbnail
+    return found
+
+
 def _render_missing(asset: ImageAsset) -> ThumbnailFile:
     result = _render(asset.pk)
     if result is None:  # deleted meanwhile
@@ -106,7 +129,9 @@ def _render_missing(asset: ImageAsset) -> ThumbnailFile:
         if result.reason == Reason.STORAGE_ERROR and result.failure is not None:
             raise StorageFailure(result.failure.thumbnail_error_detail)
         raise NoThumbnail
-    return ThumbnailFile(result.content, time.time(), is_stored=result.is_stored)
+    return ThumbnailFile(
+        result.content, time.time(), is_stored=result.is_stored, variants=result.variants
+    )
 
 
 def render_now(asset_id: int) -> Result | None:
@@ -246,7 +271,7 @@ def preview(asset: ImageAsset, *, patience_seconds: float) -> Rendering:
         with originals.read(name) as original:
             rendering, _ = pool.render(
                 original.spool,
-                recipe,
+                replace(recipe, variants=()),
                 name=name,
                 fingerprint=recipe.fingerprint(original.version),
                 max_pixels=conf.current().max_pixels,
@@ -280,7 +305,7 @@ def render_upload(file: BinaryIO) -> Facts:
         with _spooled(file) as spool:
             _, facts = pool.render(
                 spool,
-                own_recipe(),
+                replace(own_recipe(), variants=()),
                 name="upload",
                 fingerprint="",
                 max_pixels=conf.current().max_pixels,

@@ -1,0 +1,232 @@
+"""Variants of thumbnails: written, served, checked and deleted with them."""
+
+from __future__ import annotations
+
+import shutil
+from http import HTTPStatus
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.storage import FileSystemStorage
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from tests import pictures
+from tests.conftest import MakeAsset
+from thumbnails.models import ImageAsset, Outcome, State
+from thumbnails.rendering import Facts, is_whole
+from thumbnails.storage import thumbnails as cache
+from thumbnails.storage.names import name_for
+from thumbnails.upkeep.images import freshness, importing, pools
+from thumbnails.upkeep.images.lost_files import lost_files
+
+pytestmark = pytest.mark.django_db
+
+VARIANTS = {"@2x.jpg": 512, ".webp": 256, "-large.avif": 600}
+
+
+@pytest.fixture(autouse=True)
+def configured(settings: Settings) -> None:
+    settings.THUMBNAIL_VARIANTS = VARIANTS
+
+
+@pytest.fixture
+def asset(make_asset: MakeAsset) -> ImageAsset:
+    """One whose thumbnail is rendered."""
+    made = make_asset(pictures.jpeg(pictures.scene(800, 600), orientation=6))
+    assert refreshed(made) == Outcome.RENDERED
+    made.refresh_from_db()
+    return made
+
+
+def refreshed(asset: ImageAsset) -> Outcome:
+    result = freshness.refresh_now(asset.pk, pools.web_pool())
+    assert result is not None
+    return result.outcome
+
+
+def url_of(asset: ImageAsset, suffix: str) -> str:
+    return asset.thumbnail_url.replace(".jpg?", f"{suffix}?")
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.glob("[0-9a-f]*/*")}
+
+
+def names(asset: ImageAsset, *suffixes: str) -> set[str]:
+    return {name_for(asset.pk, suffix) for suffix in (".jpg", *suffixes)}
+
+
+# --- Rendering and recording ----------------------------------------------------------------------
+
+
+def test_refresh__writes_and_records_all_variants(asset: ImageAsset, thumbnail_dir: Path) -> None:
+    assert files(thumbnail_dir) == names(asset, *VARIANTS)
+    assert asset.thumbnail_variants == {
+        suffix: [
+            size_px,
+            size_px * 3 // 4,
+            (thumbnail_dir / name_for(asset.pk, suffix)).stat().st_size,
+        ]
+        for suffix, size_px in VARIANTS.items()
+    }
+    assert refreshed(asset) == Outcome.FRESH
+
+
+def test_refresh__writes_the_thumbnail_last(
+    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stamp says which render all of them are of."""
+    written: list[str] = []
+
+    def write(name: str, _: bytes) -> None:
+        written.append(name)
+
+    monkeypatch.setattr(cache, "write", write)
+    asset = make_asset()
+    refreshed(asset)
+    assert written[-1] == asset.thumbnail_name
+    assert set(written) == names(asset, *VARIANTS)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_refresh__completes_what_was_deleted_or_emptied(
+    asset: ImageAsset, thumbnail_dir: Path, damage: Any
+) -> None:
+    damage(thumbnail_dir / name_for(asset.pk, ".webp"))
+    assert list(lost_files(ImageAsset.objects.all())) == [asset.pk]
+    assert refreshed(asset) == Outcome.RENDERED
+    assert list(lost_files(ImageAsset.objects.all())) == []
+    assert is_whole((thumbnail_dir / name_for(asset.pk, ".webp")).read_bytes(), ".webp")
+
+
+def test_refresh__deletes_what_is_no_longer_configured(
+    asset: ImageAsset, thumbnail_dir: Path, settings: Settings
+) -> None:
+    settings.THUMBNAIL_VARIANTS = ".webp=256, .avif=256"
+    assert ImageAsset.objects.get().state == State.STALE
+    assert refreshed(asset) == Outcome.RENDERED
+    assert files(thumbnail_dir) == names(asset, ".webp", ".avif")
+    settings.THUMBNAIL_VARIANTS = ""
+    assert refreshed(asset) == Outcome.RENDERED
+    assert files(thumbnail_dir) == names(asset)
+    assert ImageAsset.objects.get().thumbnail_variants == {}
+
+
+@pytest.mark.parametrize("act", ["purge", "delete", "replace", "lose"])
+def test_variants__go_with_the_thumbnail(
+    asset: ImageAsset,
+    originals_dir: Path,
+    thumbnail_dir: Path,
+    django_capture_on_commit_callbacks: Any,
+    settings: Settings,
+    act: str,
+) -> None:
+    settings.THUMBNAIL_VARIANTS = ""  # by the record
+    with django_capture_on_commit_callbacks(execute=True):
+        if act == "purge":
+            freshness.purge_now(asset.pk)
+        elif act == "delete":
+            asset.delete()
+        elif act == "replace":
+            facts = Facts(width=64, height=48, format="JPEG", mode="RGB", orientation=1)
+            importing.replace_original(asset, BytesIO(pictures.jpeg()), facts, name="new.jpg")
+        else:  # the thumbnail is deleted by hand, and the original is gone
+            (thumbnail_dir / asset.thumbnail_name).unlink()
+            shutil.rmtree(originals_dir)
+            originals_dir.mkdir()
+            (originals_dir / "other").touch()
+            assert refreshed(asset) == Outcome.FAILED
+    assert files(thumbnail_dir) == set()
+    assert not ImageAsset.objects.exclude(thumbnail_variants={}).exists()
+
+
+# --- Serving --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "media_type"),
+    [("@2x.jpg", "image/jpeg"), (".webp", "image/webp"), ("-large.avif", "image/avif")],
+)
+def test_request__for_a_variant_renders_it_and_then_costs_no_query(
+    client: Client,
+    make_asset: MakeAsset,
+    thumbnail_dir: Path,
+    django_assert_num_queries: DjangoAssertNumQueries,
+    suffix: str,
+    media_type: str,
+) -> None:
+    asset = make_asset()
+    url = url_of(asset, suffix)
+    first = client.get(url)
+    assert files(thumbnail_dir) == names(asset, *VARIANTS)
+    with django_assert_num_queries(0):
+        hit = client.get(url)
+        unchanged = client.get(url, headers={"If-None-Match": hit["ETag"]})
+    for response in (first, hit):
+        assert response["Content-Type"] == media_type
+        assert response["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert response["ETag"] == f'"{asset.fingerprint}"'
+        assert response.content == (thumbnail_dir / name_for(asset.pk, suffix)).read_bytes()
+    assert unchanged.status_code == HTTPStatus.NOT_MODIFIED
+    assert client.get(url.partition("?")[0])["Cache-Control"] == "public, no-cache"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"RIFF\xff\xff\xff\xffWEBP"])
+def test_request__for_a_variant_that_was_deleted_or_cut_mends_it(
+    client: Client, asset: ImageAsset, thumbnail_dir: Path, content: bytes | None
+) -> None:
+    file = thumbnail_dir / name_for(asset.pk, ".webp")
+    made = file.read_bytes()
+    file.unlink() if content is None else file.write_bytes(content)
+    assert client.get(url_of(asset, ".webp")).content == made
+    assert file.read_bytes() == made
+
+
+@pytest.mark.parametrize("suffix", [".avif", "@3x.jpg", "-large.jpg"])
+def test_request__for_a_variant_that_is_not_configured_is_404(
+    client: Client,
+    asset: ImageAsset,
+    django_assert_num_queries: DjangoAssertNumQueries,
+    suffix: str,
+) -> None:
+    with django_assert_num_queries(1):
+        response = client.get(url_of(asset, suffix))
+    assert response.status_code == HTTPStatus.NOT_FOUND
+    assert response["Cache-Control"] == "public, max-age=60"
+
+
+def test_request__for_a_recorded_variant_is_served_after_it_left_the_settings(
+    client: Client, asset: ImageAsset, settings: Settings
+) -> None:
+    """Pages list it until the thumbnail is rendered again."""
+    url = url_of(asset, ".webp")
+    settings.THUMBNAIL_VARIANTS = ""
+    assert client.get(url).status_code == HTTPStatus.OK
+
+
+def test_request__for_a_variant_is_answered_while_the_cache_is_full(
+    client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FileSystemStorage, "save", full)
+    response = client.get(url_of(make_asset(), ".webp"))
+    assert is_whole(response.content, ".webp")
+    assert response["Cache-Control"] == "no-store"
+
+
+# --- Whole or not ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["@2x.jpg", ".webp", ".avif"])
+def test_is_whole__of_every_format(suffix: str) -> None:
+    build = {"@2x.jpg": pictures.jpeg, ".webp": pictures.webp, ".avif": pictures.avif}[suffix]
+    content = build()
+    assert is_whole(content, suffix)
+    assert not any(is_whole(content[:end], suffix) for end in range(len(content)))
+    assert not is_whole(content + b"\0" * 9, suffix)
+    assert not is_whole(b"\0" * len(content), suffix)
