@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -16,11 +17,13 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from tests import pictures
 from tests.conftest import MakeAsset
 from thumbnails.models import ImageAsset, Outcome, State
+from thumbnails.models.results import NO_THUMBNAIL
 from thumbnails.rendering import Facts, is_whole
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.names import name_for
 from thumbnails.upkeep.images import freshness, importing, pools
 from thumbnails.upkeep.images.lost_files import lost_files
+from thumbnails.upkeep.reports.audit import Finding, Report, audit
 
 pytestmark = pytest.mark.django_db
 
@@ -217,6 +220,59 @@ def test_request__for_a_variant_is_answered_while_the_cache_is_full(
     response = client.get(url_of(make_asset(), ".webp"))
     assert is_whole(response.content, ".webp")
     assert response["Cache-Control"] == "no-store"
+
+
+# --- Auditing -------------------------------------------------------------------------------------
+
+
+def found_in(report: Report) -> dict[Finding, int]:
+    return {finding: number for finding, number in report.found.items() if number}
+
+
+def test_audit__knows_variants(asset: ImageAsset, thumbnail_dir: Path) -> None:
+    report = audit(deep=True)
+    assert (report.files, found_in(report)) == (4, {})
+    ImageAsset.objects.update(**asdict(NO_THUMBNAIL))
+    assert found_in(audit()) == {Finding.UNRECORDED: 4}
+    freshness.delete_unrecorded(asset.pk)
+    assert files(thumbnail_dir) == set()
+
+
+def test_audit__fix_deletes_variants_that_are_not_recorded(
+    asset: ImageAsset, thumbnail_dir: Path
+) -> None:
+    cache.write(name_for(asset.pk, "-old.webp"), pictures.webp())
+    cache.write(name_for(asset.pk + 1, ".webp"), pictures.webp())
+    (thumbnail_dir / name_for(asset.pk)).with_name(f"{asset.pk}@1x.webp").touch()
+    report = audit(fix=True, allow_share=1)
+    assert found_in(report) == {Finding.ORPHAN: 2, Finding.FOREIGN: 1}
+    assert report.is_clean
+    assert found_in(audit()) == {Finding.FOREIGN: 1}
+
+
+def test_audit__fix_mends_each_variant_that_is_missing_damaged_or_another(
+    asset: ImageAsset, thumbnail_dir: Path
+) -> None:
+    folder = (thumbnail_dir / asset.thumbnail_name).parent
+    (folder / f"{asset.pk}@2x.jpg").unlink()
+    (folder / f"{asset.pk}.webp").write_bytes(b"")
+    (folder / f"{asset.pk}-large.avif").write_bytes(pictures.avif())
+    report = audit(fix=True, allow_share=1)
+    assert found_in(report) == {Finding.MISSING: 1, Finding.DAMAGED: 1, Finding.MISMATCHED: 1}
+    assert report.is_clean
+    assert refreshed(asset) == Outcome.RENDERED
+    assert found_in(audit(deep=True)) == {}
+
+
+def test_audit__deep_finds_a_variant_that_cannot_be_decoded(
+    asset: ImageAsset, thumbnail_dir: Path
+) -> None:
+    file = thumbnail_dir / name_for(asset.pk, ".webp")
+    content = bytearray(file.read_bytes())
+    content[12:16] = b"None"
+    file.write_bytes(content)
+    assert found_in(audit()) == {}
+    assert found_in(audit(deep=True)) == {Finding.DAMAGED: 1}
 
 
 # --- Whole or not ---------------------------------------------------------------------------------

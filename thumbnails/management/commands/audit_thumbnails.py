@@ -9,7 +9,7 @@ from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep.reports.audit import SHARE_AT_MOST, Finding, Report, audit
 
 DESCRIPTIONS = {
-    Finding.ORPHAN: "thumbnails without an image",
+    Finding.ORPHAN: "thumbnails without an image, and variants that are not recorded",
     Finding.MISSING: "thumbnails that the database has and the cache does not",
     Finding.DAMAGED: "empty or damaged files",
     Finding.UNSTAMPED: "whole pictures that were not made here (never deleted; --adopt)",
@@ -96,5 +96,5 @@ class Command(ThumbnailCommand):
         fixed = f", {report.fixed:,} fixed" if report.fixed else ""
         fixed += f", {report.adopted:,} adopted" if report.adopted else ""
         self.stdout.write(
-            f"{report.files:,} thumbnails, {sum(report.found.values()):,} findings{fixed}."
+            f"{report.files:,} files, {sum(report.found.values()):,} findings{fixed}."
         )

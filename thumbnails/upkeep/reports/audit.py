@@ -6,6 +6,7 @@ seem to be an orphan.
 
 import time
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,13 +20,14 @@ from thumbnails.exceptions import StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.recipes import UNSTAMPED
 from thumbnails.models.results import Result, save_results
-from thumbnails.rendering import Spool, Stamped, look_at
+from thumbnails.rendering import THUMBNAIL, Spool, Stamped, is_whole, look_at
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import SHARDS, name_for
 from thumbnails.storage.thumbnails import CachedFile, Kind
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.adoption import adopted
+from thumbnails.upkeep.images.freshness import has_variants, own_suffixes
 from thumbnails.upkeep.images.lost_files import as_missing
 from thumbnails.upkeep.images.rescan import Rescan, record_gone, rescan
 
@@ -43,7 +45,7 @@ class Finding(StrEnum):
     """What can be wrong with a file or a row."""
 
     ORPHAN = "orphan"
-    """A thumbnail without an asset."""
+    """A thumbnail without an asset, or a variant that is not recorded."""
     MISSING = "missing"
     """Recorded in the database, but not in the cache."""
     DAMAGED = "damaged"
@@ -75,7 +77,7 @@ class Report:
     """What an audit found and fixed."""
 
     files: int = 0
-    """Number of thumbnails in the cache."""
+    """Number of thumbnails and variants in the cache."""
     found: dict[Finding, int] = field(default_factory=lambda: dict.fromkeys(Finding, 0))
     examples: dict[Finding, list[str]] = field(default_factory=lambda: {f: [] for f in Finding})
     """Up to EXAMPLES names of each."""
@@ -145,8 +147,10 @@ class _Audit:
         self._temporary: list[CachedFile] = []
         self._leftovers: list[CachedFile] = []
         # Ids of eight bytes each: there may be many millions.
-        self._to_delete = array("q")
+        self._to_delete: dict[str, array[int]] = defaultdict(lambda: array("q"))
+        """By suffix."""
         self._to_clear = array("q")
+        """Once for each finding."""
         self._to_adopt = array("q")
         self._records = 0
         self.originals = Rescan()
@@ -156,7 +160,7 @@ class _Audit:
     def look_at_shard(self, shard: str) -> None:
         try:
             files = list(cache.survey(shard))
-            self._compare_with_rows([file for file in files if file.kind == Kind.THUMBNAIL])
+            self._compare_with_rows([file for file in files if file.asset_id])
         except (StorageFailure, ThumbnailError) as error:
             self.report.errors.append(str(error))
             return
@@ -167,35 +171,50 @@ class _Audit:
 
     def _compare_with_rows(self, files: list[CachedFile]) -> None:
         self.report.files += len(files)
-        looked = {file.asset_id: _look_at(file.name, deep=self._deep) for file in files}
+        looked = {
+            file.name: _look_at(file.name, deep=self._deep)
+            for file in files
+            if file.kind == Kind.THUMBNAIL
+        }
         assets = _assets_of(files)
         for file in files:
-            finding = _judge(looked[file.asset_id], assets.get(file.asset_id))
-            if finding is None or (
-                finding == Finding.MISMATCHED and self._run_under_way and _is_young(file)
-            ):
+            asset = assets.get(file.asset_id)
+            if file.kind == Kind.THUMBNAIL:
+                finding = _judge(looked[file.name], asset)
+            else:
+                finding = _judge_variant(file, asset, deep=self._deep)
+            if finding is None or self._may_be_ahead(finding, file):
                 continue
             self.report.note(finding, file.name)
             if finding in DELETED:
-                self._to_delete.append(file.asset_id)
+                self._to_delete[file.suffix].append(file.asset_id)
             elif finding in CLEARED:
                 self._to_clear.append(file.asset_id)
             elif finding == Finding.UNSTAMPED:
                 self._to_adopt.append(file.asset_id)
 
+    def _may_be_ahead(self, finding: Finding, file: CachedFile) -> bool:
+        """Whether a run has written the file, and will soon save that."""
+        is_of_other_render = finding == Finding.MISMATCHED or (
+            finding == Finding.ORPHAN and file.kind == Kind.VARIANT
+        )
+        return is_of_other_render and self._run_under_way and _is_young(file)
+
     def look_at_rows(self) -> None:
-        """Find recorded thumbnails that are not in the cache."""
-        rows = ImageAsset.objects.exclude(thumbnail_path="").order_by("pk")
-        for asset_id, path in rows.values_list("pk", "thumbnail_path").iterator(chunk_size=10_000):
+        """Find recorded thumbnails and variants that are not in the cache."""
+        columns = ("pk", "thumbnail_path", "thumbnail_variants")
+        rows = ImageAsset.objects.exclude(thumbnail_path="").order_by("pk").values_list(*columns)
+        for asset_id, path, variants in rows.iterator(chunk_size=10_000):
             self._records += 1
-            try:
-                if cache.size_bytes(path) is not None:
-                    continue
-            except StorageFailure as error:
-                self.report.errors.append(str(error))
-                return
-            self.report.note(Finding.MISSING, path)
-            self._to_clear.append(asset_id)
+            for name in (path, *(name_for(asset_id, suffix) for suffix in variants)):
+                try:
+                    if cache.size_bytes(name) is not None:
+                        continue
+                except StorageFailure as error:
+                    self.report.errors.append(str(error))
+                    return
+                self.report.note(Finding.MISSING, name)
+                self._to_clear.append(asset_id)
 
     def look_beside_shards(self) -> None:
         try:
@@ -240,8 +259,9 @@ class _Audit:
         self.report.refusal = self._refusal(allow_share)
         if self.report.refusal:
             return
-        for asset_id in self._to_delete:
-            self._delete(asset_id)
+        for suffix, ids in self._to_delete.items():
+            for asset_id in ids:
+                self._delete(asset_id, suffix)
         for file in self._leftovers:
             cache.delete(file.name)
             self.report.fixed += 1
@@ -259,11 +279,11 @@ class _Audit:
             return "Nothing was deleted: part of the cache could not be read."
         if not ImageAsset.objects.exists():
             return "Nothing was deleted: the database has no images at all. Is it the right one?"
-        deleted, files = len(self._to_delete), self.report.files
+        deleted, files = sum(map(len, self._to_delete.values())), self.report.files
         if deleted > allow_share * files:
             share = _share_option(deleted, files)
             return f"Nothing was deleted: {deleted:,} of {files:,} files would go. {share}"
-        cleared = len(self._to_clear)
+        cleared = len(set(self._to_clear))
         if cleared > allow_share * self._records:
             share = _share_option(cleared, self._records)
             return (
@@ -272,31 +292,49 @@ class _Audit:
             )
         return ""
 
-    def _delete(self, asset_id: int) -> None:
+    def _delete(self, asset_id: int, suffix: str) -> None:
         """Delete the file if it still has to be: it is checked again under its lock."""
-        name = name_for(asset_id)
         try:
             with render_lock(asset_id, patience_seconds=conf.current().render_seconds) as alone:
                 asset = ImageAsset.objects.filter(pk=asset_id).first()
-                if not alone or _judge(_look_at(name, deep=self._deep), asset) not in DELETED:
+                if not alone or self._judge_again(asset_id, suffix, asset) not in DELETED:
                     return
-                cache.delete(name)
-                if asset is not None:
+                cache.delete(name_for(asset_id, suffix))
+                if asset is not None and suffix in {THUMBNAIL, *asset.thumbnail_variants}:
                     save_results([as_missing(asset)])
         except ThumbnailError as error:
             self.report.errors.append(str(error))
         else:
             self.report.fixed += 1
 
+    def _judge_again(self, asset_id: int, suffix: str, asset: ImageAsset | None) -> Finding | None:
+        name = name_for(asset_id, suffix)
+        if suffix == THUMBNAIL:
+            return _judge(_look_at(name, deep=self._deep), asset)
+        size_bytes = cache.size_bytes(name)
+        if size_bytes is None:
+            return None
+        file = CachedFile(name, Kind.VARIANT, asset_id, suffix, size_bytes)
+        return _judge_variant(file, asset, deep=self._deep)
+
     def _clear(self, ids: list[int]) -> None:
         """Check the files again, and clear the records of those still missing or mismatched."""
         results = []
-        for asset in ImageAsset.objects.filter(pk__in=ids).exclude(thumbnail_path=""):
-            looked = _look_at(asset.thumbnail_path, deep=False)
-            if looked is None or _judge(looked, asset) in CLEARED:
+        mended = set()
+        for asset in ImageAsset.objects.filter(pk__in=ids):
+            if not asset.thumbnail_path:  # cleared for another of its files
+                mended.add(asset.pk)
+            elif _has_to_be_cleared(asset):
                 results.append(as_missing(asset))
-        void = save_results(results)
-        self.report.fixed += len(results) - len(void)
+        mended |= {result.asset_id for result in results} - set(save_results(results))
+        self.report.fixed += sum(1 for asset_id in ids if asset_id in mended)
+
+
+def _has_to_be_cleared(asset: ImageAsset) -> bool:
+    looked = _look_at(asset.thumbnail_path, deep=False)
+    if looked is None or _judge(looked, asset) in CLEARED:
+        return True
+    return not has_variants(asset.pk, asset.thumbnail_variants)
 
 
 def _share_option(part: int, whole: int) -> str:
@@ -330,8 +368,8 @@ def _can_be_decoded(content: bytes, name: str) -> bool:
 def _assets_of(files: list[CachedFile]) -> dict[int, ImageAsset]:
     """The assets of these files by id, queried in batches: a shard may have many."""
     found: dict[int, ImageAsset] = {}
-    columns = ("thumbnail_path", "thumbnail_bytes", "thumbnail_recipe", "thumbnail_source")
-    for part in _batches([file.asset_id for file in files]):
+    columns = ("thumbnail_path", "thumbnail_recipe", "thumbnail_source", "thumbnail_variants")
+    for part in _batches(list({file.asset_id for file in files})):
         found |= ImageAsset.objects.only(*columns).in_bulk(part)
     return found
 
@@ -348,6 +386,23 @@ def _judge(looked: Stamped | None, asset: ImageAsset | None) -> Finding | None:
     if not asset.thumbnail_path:
         return Finding.UNRECORDED
     return None if looked.fingerprint == asset.recorded_fingerprint else Finding.MISMATCHED
+
+
+def _judge_variant(file: CachedFile, asset: ImageAsset | None, *, deep: bool) -> Finding | None:
+    if asset is None:
+        return Finding.ORPHAN
+    if file.suffix not in asset.thumbnail_variants:
+        is_expected = not asset.thumbnail_path and file.suffix in own_suffixes()
+        return Finding.UNRECORDED if is_expected else Finding.ORPHAN
+    has_its_size = file.size_bytes == asset.thumbnail_variants[file.suffix][-1]
+    if has_its_size and not deep:
+        return None
+    content = cache.read(file.name)
+    if content is None:  # gone since it was listed
+        return None
+    if not is_whole(content, file.suffix) or (deep and not _can_be_decoded(content, file.name)):
+        return Finding.DAMAGED
+    return None if has_its_size else Finding.MISMATCHED
 
 
 def _adopted(asset: ImageAsset) -> Result | None:
