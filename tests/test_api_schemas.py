@@ -846,6 +846,7 @@ def test_statistics__count_states_files_and_recipes(
         "assets": {"missing": 1, "fresh": 1, "stale": 1, "failed": 1},
         "failures": {"unreadable": 1},
         "cache": {"files": 2, "bytes": sum(sizes.values())},
+        "variants": {},
         "recipe": recipe_in_force().digest,
         "otherRecipes": {"old": 1},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict
 from http import HTTPStatus
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 from django.core.files.storage import FileSystemStorage
+from django.template.defaultfilters import filesizeformat
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from tests import pictures
-from tests.conftest import MakeAsset
+from tests.conftest import MakeAsset, Manage
 from thumbnails.models import ImageAsset, Outcome, State
 from thumbnails.models.results import NO_THUMBNAIL
 from thumbnails.rendering import Facts, is_whole
@@ -24,6 +26,9 @@ from thumbnails.storage.names import name_for
 from thumbnails.upkeep.images import freshness, importing, pools
 from thumbnails.upkeep.images.lost_files import lost_files
 from thumbnails.upkeep.reports.audit import Finding, Report, audit
+from thumbnails.upkeep.reports.counts import statistics
+from thumbnails.upkeep.reports.overview import overview
+from thumbnails.upkeep.runs.planning import mean_bytes
 
 pytestmark = pytest.mark.django_db
 
@@ -273,6 +278,28 @@ def test_audit__deep_finds_a_variant_that_cannot_be_decoded(
     file.write_bytes(content)
     assert found_in(audit()) == {}
     assert found_in(audit(deep=True)) == {Finding.DAMAGED: 1}
+
+
+# --- Counting -------------------------------------------------------------------------------------
+
+
+def test_counts__have_files_and_bytes_of_each_variant(
+    asset: ImageAsset, staff_client: Client, manage: Manage
+) -> None:
+    sizes = {suffix: entry[-1] for suffix, entry in asset.thumbnail_variants.items()}
+    found = statistics().variants
+    assert overview().variants == found
+    assert [(use.suffix, use.files, use.size_bytes) for use in found] == [
+        (suffix, 1, size_bytes) for suffix, size_bytes in sorted(sizes.items())
+    ]
+    together = (asset.thumbnail_bytes or 0) + sum(sizes.values())
+    assert overview().size_bytes == statistics().size_bytes == together
+    assert mean_bytes() > (asset.thumbnail_bytes or 0)
+    page = staff_client.get("/admin/thumbnails/cache/").content.decode()
+    assert f"<dt>Variant .webp</dt><dd>1, {filesizeformat(sizes['.webp'])}</dd>" in page
+    report = json.loads(manage("thumbnail_stats", "--json").stdout)
+    assert report["variants"][".webp"] == {"files": 1, "bytes": sizes[".webp"]}
+    assert report["cache"] == {"files": 4, "bytes": together}
 
 
 # --- Whole or not ---------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ class PlanOut(Out):
 
 
 class CacheUse(Out):
-    """What lies in the cache, or in one shard of it."""
+    """What lies in the cache, or in a part of it."""
 
     files: int
     bytes: int
@@ -269,6 +269,7 @@ class StatisticsOut(Out):
     failures: dict[str, int] = Field(description="Failed assets by reason.")
     cache: CacheUse
     shards: dict[str, CacheUse]
+    variants: dict[str, CacheUse] = Field(description="Of these, by suffix: variants.")
     recipe: str = Field(description="The digest of the recipe in force.")
     other_recipes: dict[str, int] = Field(description="Thumbnails that other recipes made.")
 
@@ -281,6 +282,10 @@ class StatisticsOut(Out):
             shards={
                 shard.name: CacheUse(files=shard.files, bytes=shard.size_bytes)
                 for shard in found.shards
+            },
+            variants={
+                variant.suffix: CacheUse(files=variant.files, bytes=variant.size_bytes)
+                for variant in found.variants
             },
             recipe=found.recipe,
             other_recipes=found.other_recipes,

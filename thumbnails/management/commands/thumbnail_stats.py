@@ -27,6 +27,9 @@ class Command(ThumbnailCommand):
         if found.failures:
             self._rows("Failures", found.failures)
         self.stdout.write(f"Cache: {found.files:,} files, {filesizeformat(found.size_bytes)}")
+        for variant in found.variants:
+            size = filesizeformat(variant.size_bytes)
+            self.stdout.write(f"  {variant.suffix:16} {variant.files:10,} {size}")
         if options["shards"]:
             for shard in found.shards:
                 size = filesizeformat(shard.size_bytes)
@@ -49,6 +52,10 @@ def as_json(found: Statistics, *, shards: bool) -> dict[str, Any]:
         "assets": {state.value: number for state, number in found.assets.items()},
         "failures": found.failures,
         "cache": {"files": found.files, "bytes": found.size_bytes},
+        "variants": {
+            variant.suffix: {"files": variant.files, "bytes": variant.size_bytes}
+            for variant in found.variants
+        },
         "recipe": found.recipe,
         "otherRecipes": found.other_recipes,
     }

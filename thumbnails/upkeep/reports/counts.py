@@ -12,11 +12,14 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.db.models import Count, Min, Sum
-from django.db.models.functions import Left
+from django.db.models import Aggregate, BigIntegerField, Count, Min, Sum
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Left
 from django.utils import timezone
 
 from thumbnails.models import CachedCount, ImageAsset, State, recipe_in_force
+from thumbnails.models.recipes import known_suffixes
+from thumbnails.rendering import THUMBNAIL
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep import queue
@@ -76,11 +79,29 @@ def _shards() -> dict[str, list[Any]]:
     }
 
 
+def _variants() -> dict[str, list[int]]:
+    """By suffix: files, bytes, according to the database, in one query besides that of suffixes."""
+    suffixes = known_suffixes()
+    if not suffixes:
+        return {}
+    numbers: dict[str, Aggregate] = {}
+    for number, suffix in enumerate(suffixes):
+        size = Cast(KT(f"thumbnail_variants__{suffix}__2"), BigIntegerField())
+        numbers |= {f"files_{number}": Count(size), f"bytes_{number}": Sum(size, default=0)}
+    counted = ImageAsset.objects.exclude(thumbnail_variants={}).aggregate(**numbers)
+    return {
+        suffix: [counted[f"files_{number}"], counted[f"bytes_{number}"]]
+        for number, suffix in enumerate(suffixes)
+        if counted[f"files_{number}"]
+    }
+
+
 COUNTERS: dict[str, Callable[[], dict[str, Any]]] = {
     "states": _states,
     "reasons": ImageAsset.objects.count_by_reason,
     "recipes": partial(ImageAsset.objects.count_by_recipe, besides=""),
     "shards": _shards,
+    "variants": _variants,
     "originals": _originals,
     "sizes": _sizes,
 }
@@ -207,6 +228,15 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariantUse:
+    """The files of one variant in the cache."""
+
+    suffix: str
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """The site's thumbnails in numbers."""
 
@@ -214,6 +244,9 @@ class Statistics:
     failures: dict[str, int]
     """Failed assets by reason."""
     shards: list[Shard]
+    """Thumbnails with their variants."""
+    variants: list[VariantUse]
+    """What the shards have of each variant, in order of suffixes."""
     recipe: str
     """Digest of the recipe in force."""
     other_recipes: dict[str, int]
@@ -232,13 +265,24 @@ def statistics() -> Statistics:
     """Returns them, of the cache as its files are now. Raises StorageFailure."""
     recipe = recipe_in_force().digest
     shards = []
+    files: Counter[str] = Counter()
+    size_bytes: Counter[str] = Counter()
     for name in SHARDS:
-        sizes = [file.size_bytes for file in cache.walk(name)]
-        shards.append(Shard(name=name, files=len(sizes), size_bytes=sum(sizes)))
+        found = [file for file in cache.survey(name) if file.asset_id]
+        together = sum(file.size_bytes for file in found)
+        shards.append(Shard(name=name, files=len(found), size_bytes=together))
+        for file in found:
+            files[file.suffix] += 1
+            size_bytes[file.suffix] += file.size_bytes
     return Statistics(
         assets=ImageAsset.objects.count_by_state(),
         failures=ImageAsset.objects.count_by_reason(),
         shards=shards,
+        variants=[
+            VariantUse(suffix=suffix, files=files[suffix], size_bytes=size_bytes[suffix])
+            for suffix in sorted(files)
+            if suffix != THUMBNAIL
+        ],
         recipe=recipe,
         other_recipes=ImageAsset.objects.count_by_recipe(besides=recipe),
     )

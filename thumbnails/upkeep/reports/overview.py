@@ -12,7 +12,7 @@ from thumbnails.rendering import Recipe
 from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.queue import QueueUse
-from thumbnails.upkeep.reports.counts import Shard, cached_counts
+from thumbnails.upkeep.reports.counts import Shard, VariantUse, cached_counts
 from thumbnails.upkeep.runs import planning
 
 T = TypeVar("T")
@@ -36,6 +36,8 @@ class Overview:
     """Thumbnails by digest of their recipe: the one in force, then the most frequent."""
     shards: list[Shard] | None
     """All shards, in order of their names, according to the database."""
+    variants: list[VariantUse] | None
+    """In order of suffixes, according to the database."""
     originals: dict[str, dict[str, int]] | None
     """Assets by `orientation`, `format` and `mode`, most frequent first."""
     free_bytes: int | None
@@ -51,11 +53,17 @@ class Overview:
 
     @property
     def size_bytes(self) -> int:
-        return sum(shard.size_bytes for shard in self.shards or ())
+        """Of thumbnails and variants."""
+        return self._thumbnail_bytes + sum(each.size_bytes for each in self.variants or ())
 
     @property
     def mean_bytes(self) -> int:
-        return round(self.size_bytes / self.files) if self.files else 0
+        """Of a thumbnail without its variants."""
+        return round(self._thumbnail_bytes / self.files) if self.files else 0
+
+    @property
+    def _thumbnail_bytes(self) -> int:
+        return sum(shard.size_bytes for shard in self.shards or ())
 
 
 def overview(*, with_runs: bool = True) -> Overview:
@@ -72,6 +80,7 @@ def overview(*, with_runs: bool = True) -> Overview:
         recipe=recipe_in_force(),
         recipes=counted("recipes", _recipes),
         shards=counted("shards", _shards),
+        variants=counted("variants", _variants),
         originals=counted("originals", _originals),
         free_bytes=_free_bytes(),
         queue=queue.use_if_reachable(),
@@ -105,6 +114,13 @@ def _shards(counted: dict[str, list[Any]]) -> list[Shard]:
         made_at = datetime.fromisoformat(oldest) if oldest else None
         shards.append(Shard(name=name, files=files, size_bytes=size_bytes, oldest=made_at))
     return shards
+
+
+def _variants(counted: dict[str, list[int]]) -> list[VariantUse]:
+    return [
+        VariantUse(suffix=suffix, files=files, size_bytes=size_bytes)
+        for suffix, (files, size_bytes) in sorted(counted.items())
+    ]
 
 
 def _free_bytes() -> int | None:

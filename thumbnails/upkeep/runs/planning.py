@@ -1,5 +1,6 @@
 """The plan of a run: numbers of images, space and time."""
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from django.template.defaultfilters import filesizeformat
 from thumbnails.exceptions import NoSpace
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.models.recipes import own_recipe
 from thumbnails.models.runs import progress_of
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images.lost_files import lost_files
@@ -63,7 +65,8 @@ def plan(
     states = assets.count_by_state()
     total, skipped = sum(states.values()), 0
     if kind == Run.Kind.PURGE:
-        size_bytes = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
+        summed = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
+        size_bytes = round(summed * with_variants())
     else:
         if look_at_files_up_to is None or total <= look_at_files_up_to:
             lost = sum(1 for _ in lost_files(assets))
@@ -79,9 +82,16 @@ def plan(
 
 
 def mean_bytes() -> int:
-    """Returns the mean size of a thumbnail."""
+    """Returns about the mean size of a thumbnail with its variants."""
     mean = ImageAsset.objects.aggregate(mean=Avg("thumbnail_bytes"))["mean"]
-    return round(mean) if mean else BYTES_GUESSED
+    return round((mean or BYTES_GUESSED) * with_variants())
+
+
+def with_variants() -> float:
+    """Returns about how many times the size of a thumbnail it has with its variants."""
+    recipe = own_recipe()
+    # Photos of twice the width take about three times the bytes.
+    return 1 + sum(math.pow(variant.size_px / recipe.size_px, 1.5) for variant in recipe.variants)
 
 
 def free_bytes() -> int | None:
