@@ -4,6 +4,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -14,11 +15,14 @@ from PIL import Image, ImageOps
 
 from benchmarks.meters import cpu_milliseconds
 from benchmarks.report import Bound, Row, Section
-from thumbnails.rendering import Recipe, Spool, fit_inside
+from thumbnails.rendering import Recipe, Rendering, Spool, Variant, fit_inside
 from thumbnails.rendering.pool import Limits, RenderPool
-from thumbnails.rendering.render import render
+from thumbnails.rendering.render import REDUCING_GAP, render
 
 RECIPE = Recipe()
+WITH_VARIANTS = replace(
+    RECIPE, variants=(Variant(".webp", 256), Variant("@2x.jpg", 512), Variant("@2x.webp", 512))
+)
 MAX_PIXELS = 200_000_000
 FINGERPRINT = "0123456789abcdef"
 FLOOR_GAP = 2.0
@@ -48,6 +52,31 @@ def in_a_process(pool: RenderPool, path: Path) -> bytes:
     finally:
         os.close(file)
     return rendering.content
+
+
+def one_decode(path: Path) -> Rendering:
+    """The thumbnail and its variants."""
+    with path.open("rb") as file:
+        return render(file, WITH_VARIANTS, fingerprint=FINGERPRINT, max_pixels=MAX_PIXELS)
+
+
+def four_renders(path: Path) -> None:
+    """The same files, each from a decode of its own."""
+    for size_px in (256, 512):
+        with path.open("rb") as file:
+            recipe = Recipe(size_px=size_px)
+            render(file, recipe, fingerprint=FINGERPRINT, max_pixels=MAX_PIXELS)
+        webp_alone(path, size_px)
+
+
+def webp_alone(path: Path, size_px: int) -> None:
+    """What this renderer does for a WebP, and nothing else."""
+    with Image.open(path) as image:
+        width, height = fit_inside(*image.size, size_px)
+        image.draft(None, (math.ceil(width * REDUCING_GAP), math.ceil(height * REDUCING_GAP)))
+        small = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        upright = ImageOps.exif_transpose(small)
+    upright.save(io.BytesIO(), "WEBP", quality=RECIPE.quality, method=2)
 
 
 def old_order(path: Path) -> bytes:
@@ -94,6 +123,8 @@ def _contenders(pool: RenderPool) -> Contenders:
         "old": ("the old order: load, transpose, flatten, resize", old_order),
         "old_thumbnail": ("the old order, with Image.thumbnail", old_order_with_thumbnail),
         "floor": ("the reduced decode alone, at a gap of 2", reduced_decode),
+        "one_decode": ("JPEG and WebP of 256 and 512 px from one decode", one_decode),
+        "four_renders": ("the same four files, each rendered by itself", four_renders),
     }
 
 
@@ -143,6 +174,7 @@ def _ratios(medians: dict[str, list[float]]) -> list[Row]:
         ("old_thumbnail", "ours", "the same, with Image.thumbnail", Bound(at_least=3.5)),
         ("ours", "floor", "this renderer against the reduced decode", Bound(at_most=1.1)),
         ("process", "ours", "a render process, to rendering in place", Bound(at_most=1.06)),
+        ("four_renders", "one_decode", "four renders against one decode", Bound(at_least=2.2)),
     )
     return [
         _ratio(medians[above], medians[below], f"rendering.{above}_over_{below}", label, bound)
