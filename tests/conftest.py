@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import hypothesis
 import pytest
@@ -24,6 +24,7 @@ from tests.plugin import GROUND, Ground
 from tests.processes import QUEUES, Worker, database_url
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, recipes
+from thumbnails.signals import thumbnails_changed
 from thumbnails.upkeep.images import importing
 from thumbnails.upkeep.runs import starting
 
@@ -123,6 +124,24 @@ def quick_clients(settings: Settings) -> None:
     """WhiteNoise looks for a static file when it is asked for, as in development: each new client
     would make it look through all of them first."""
     settings.WHITENOISE_AUTOREFRESH = True
+
+
+# --- What other apps are told ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def told() -> Iterator[list[dict[str, Any]]]:
+    """The arguments of each `thumbnails_changed` from here on."""
+    received: list[dict[str, Any]] = []
+
+    def receive(**arguments: Any) -> None:
+        assert arguments.pop("signal") is thumbnails_changed
+        assert arguments.pop("sender") is ImageAsset
+        received.append(arguments)
+
+    thumbnails_changed.connect(receive)
+    yield received
+    thumbnails_changed.disconnect(receive)
 
 
 # --- Servers and processes ------------------------------------------------------------------------

@@ -67,7 +67,11 @@ def while_rendering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], o
 @pytest.mark.parametrize("saved", [AFTER_EACH, AT_THE_END])
 @pytest.mark.parametrize("arrives", [True, False])
 def test_commit__whose_answer_is_lost_counts_once(
-    make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch, saved: float, arrives: bool
+    make_asset: MakeAsset,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[dict[str, Any]],
+    saved: float,
+    arrives: bool,
 ) -> None:
     """The database cannot be asked whether the commit result: it may have, or not."""
     for _ in range(3):
@@ -102,6 +106,8 @@ def test_commit__whose_answer_is_lost_counts_once(
     for asset in ImageAsset.objects.all():
         assert (asset.state, asset.thumbnail_revision) == (State.FRESH, 1)
         assert len(asset.thumbnail_history) == 1
+    ids = [asset_id for arguments in told for asset_id in arguments["asset_ids"]]
+    assert ids == sorted(ImageAsset.objects.values_list("pk", flat=True))
 
 
 # --- Results that are void ------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import django_rq
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import BaseCommand, get_commands, load_command_class
@@ -27,6 +28,7 @@ from thumbnails.api import api
 from thumbnails.exceptions import NoThumbnail
 from thumbnails.management import base
 from thumbnails.models import ApiToken, Chunk, ImageAsset, Outcome, Run, TrainingSession
+from thumbnails.signals import thumbnails_changed
 from thumbnails.upkeep.images import pools, serving
 
 PAGES = {
@@ -180,6 +182,27 @@ def test_python_example__does_what_it_says(
     assert assets_of(run.pk) == {asset.pk}
     assert capsys.readouterr().out == f"{run} running 0 of 1\n"
     assert (names["left"], names["side_px"]) == (0, 256)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_receiver_example__enqueues_what_changes(
+    make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    [code] = re.findall(
+        r"^```python\n(.*?)^```$", PAGES["docs/delivery.md"], re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102  as a project would
+    try:
+        asset = make_asset()
+        serving.serve(asset)
+        queue = django_rq.get_queue()
+        [job] = queue.jobs
+        url, _, _ = asset.thumbnail_url.partition("?")
+        assert job.func_name == "images.jobs.thumbnails_changed"
+        assert job.args == ([asset.pk], [url, asset.thumbnail_url], "rendered")
+    finally:
+        thumbnails_changed.disconnect(names["enqueue_changes"])
 
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")

@@ -1,6 +1,6 @@
 """Results of work on assets, and saving them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Self
@@ -10,7 +10,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from thumbnails.exceptions import Reason
 from thumbnails.models.assets import ImageAsset, Outcome
-from thumbnails.rendering import Facts
+from thumbnails.models.changes import Changed, tell_on_commit
+from thumbnails.models.recipes import UNSTAMPED
+from thumbnails.rendering import Facts, fingerprint_of
+from thumbnails.signals import Change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,13 @@ class Record:
     thumbnail_source: str = ""
     thumbnail_variants: dict[str, list[int]] = field(default_factory=dict)
     thumbnail_hash: str = ""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Identifies the thumbnail; None if there is none."""
+        if not self.thumbnail_path:
+            return None
+        return fingerprint_of(self.thumbnail_recipe, self.thumbnail_source)
 
 
 NO_THUMBNAIL = Record()
@@ -51,6 +61,10 @@ class Read:
     original: str
     source_version: str
     revision: int
+    recorded: str | None = field(default=None, compare=False)
+    """Fingerprint of the recorded thumbnail; None if there is none."""
+    variants: tuple[str, ...] = field(default=(), compare=False)
+    """Suffixes of the recorded variants."""
 
     @classmethod
     def of(cls, asset: ImageAsset) -> Self:
@@ -59,6 +73,8 @@ class Read:
             original=str(asset.original.name),
             source_version=asset.source_version,
             revision=asset.thumbnail_revision,
+            recorded=asset.recorded_fingerprint,
+            variants=tuple(asset.thumbnail_variants),
         )
 
 
@@ -90,8 +106,10 @@ class Result:
     """False if the thumbnail is not in the cache: it can only be sent in this response."""
 
 
-def save_results(results: Iterable[Result]) -> list[int]:
+def save_results(results: Iterable[Result], *, run_id: int | None = None) -> list[int]:
     """Save the results, in one transaction and one statement per set of columns.
+
+    After the commit `thumbnails_changed` tells of them, with `run_id`.
 
     Returns the ids of void results, which are not saved: since the work on the asset began it
     was deleted, got another original or another version of it, or was written by another process.
@@ -107,12 +125,35 @@ def save_results(results: Iterable[Result]) -> list[int]:
     with transaction.atomic(using=connection.alias):
         now = ImageAsset.objects.using(connection.alias).select_for_update().order_by("pk")
         rows = now.filter(pk__in=[result.asset_id for result in wanted])
-        columns = ("original", "source_version", "thumbnail_revision")
-        found = {asset.pk: Read.of(asset) for asset in rows.only(*columns)}
+        columns = ("pk", "original", "source_version", "thumbnail_revision")
+        found = {
+            pk: Read(original=original, source_version=version, revision=revision)
+            for pk, original, version, revision in rows.values_list(*columns)
+        }
         valid = [result for result in wanted if found.get(result.asset_id) == result.read]
         _update(connection, valid)
+        tell_on_commit(changes_of(valid), run_id=run_id, using=connection.alias)
     saved = {result.asset_id for result in valid}
     return [result.asset_id for result in wanted if result.asset_id not in saved]
+
+
+def changes_of(results: Iterable[Result]) -> Iterator[Changed]:
+    """Yields what the results, once they are saved, change of thumbnails."""
+    for result in results:
+        if result.read is not None and result.record is not None:
+            yield Changed(
+                asset_id=result.asset_id,
+                change=_change_to(result.record),
+                before=result.read.recorded,
+                after=result.record.fingerprint,
+                variants=(*result.read.variants, *result.record.thumbnail_variants),
+            )
+
+
+def _change_to(record: Record) -> Change:
+    if not record.thumbnail_path:
+        return Change.PURGED
+    return Change.ADOPTED if record.thumbnail_recipe == UNSTAMPED else Change.RENDERED
 
 
 def _update(connection: BaseDatabaseWrapper, results: Iterable[Result]) -> None:

@@ -132,7 +132,7 @@ def _now(
                 delete_orphan(asset_id)
                 return None
             result = with_history(asset, act(asset), run_id)
-            save = partial(save_results, [result])
+            save = partial(save_results, [result], run_id=run_id)
             if not retry_while_database_is_down(save):
                 break
     return result

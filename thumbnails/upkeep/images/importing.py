@@ -28,8 +28,10 @@ from thumbnails.exceptions import (
 )
 from thumbnails.models import ImageAsset, SessionImage, TrainingSession
 from thumbnails.models.assets import NAME_LENGTH
+from thumbnails.models.changes import Changed, tell_on_commit
 from thumbnails.models.results import NO_FAILURE, NO_THUMBNAIL
 from thumbnails.rendering import Facts
+from thumbnails.signals import Change
 from thumbnails.storage import listing, originals, sources
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.errors import translated_writing
@@ -212,7 +214,15 @@ def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: s
     if not replaced:
         originals.storage().delete(new_name)
         raise ImageAsset.DoesNotExist
-    transaction.on_commit(partial(delete_unrecorded, asset.pk, list(asset.thumbnail_variants)))
+    recorded = tuple(asset.thumbnail_variants)
+    transaction.on_commit(partial(delete_unrecorded, asset.pk, recorded))
+    purged = Changed(
+        asset_id=asset.pk,
+        change=Change.PURGED,
+        before=asset.recorded_fingerprint,
+        variants=recorded,
+    )
+    tell_on_commit([purged])
 
 
 def _import_batch(batch: list[Found], session: TrainingSession | None) -> list[ImportResult]:

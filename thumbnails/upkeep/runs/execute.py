@@ -16,8 +16,9 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from thumbnails.exceptions import Interrupted, NotFinished, Reason
 from thumbnails.models import Chunk, ImageAsset, Outcome, Run, RunEvent, RunRoot
+from thumbnails.models.changes import tell_on_commit
 from thumbnails.models.recipes import announce, own_recipe, recipe_in_force
-from thumbnails.models.results import Result, save_results
+from thumbnails.models.results import Result, changes_of, save_results
 from thumbnails.models.retry import retry_while_database_is_down
 from thumbnails.models.runs import LEASE, REASON_LENGTH, Progress
 from thumbnails.rendering.pool import NotDecoded, RenderPool
@@ -259,12 +260,13 @@ class _Work:
         """Results and counts in one transaction. May be retried after a lost connection."""
         with transaction.atomic():
             locked = self._chunk.lock()
-            if locked is None:
-                # It may be finished by an attempt whose answer was lost.
-                return self._is_counted(results)
-            if locked.position != self._chunk.position:
-                return locked.position == self._chunk.position + len(results)
-            void = save_results(results)
+            if locked is None or locked.position != self._chunk.position:
+                # An attempt whose answer was lost may have saved them, and then told nobody.
+                is_saved = self._is_saved(locked, results)
+                if is_saved:
+                    tell_on_commit(changes_of(results), run_id=self._run.pk)
+                return is_saved
+            void = save_results(results, run_id=self._run.pk)
             if void:
                 raise _Void(void)
             locked.record(results)
@@ -274,7 +276,9 @@ class _Work:
                 RunRoot.objects.save_one(self._run.pk, self._chunk.root, **streaks)
         return True
 
-    def _is_counted(self, results: list[Result]) -> bool:
+    def _is_saved(self, locked: Chunk | None, results: list[Result]) -> bool:
+        if locked is not None:
+            return locked.position == self._chunk.position + len(results)
         return Chunk.objects.filter(
             pk=self._chunk.pk,
             lease_token=self._chunk.lease_token,
