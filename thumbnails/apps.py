@@ -16,9 +16,14 @@ class ThumbnailsConfig(AppConfig):
         from thumbnails.storage.originals import check_roots  # noqa: PLC0415
         from thumbnails.upkeep.images.deletion import asset_deleted  # noqa: PLC0415
 
-        conf.current()  # an invalid setting stops every process at startup
+        settings = conf.current()  # an invalid setting stops every process at startup
         check_roots()
         request_started.connect(recipes.announce_with_first_request)
         post_delete.connect(asset_deleted, sender=ImageAsset)
+        if settings.cdn:  # otherwise no process has to import it
+            from thumbnails.signals import thumbnails_changed  # noqa: PLC0415
+            from thumbnails.upkeep import cdn  # noqa: PLC0415
+
+            thumbnails_changed.connect(cdn.record)
         # Without a sender: a proxy of the user model is a sender of its own.
         pre_save.connect(tokens.revoke_before_reset)

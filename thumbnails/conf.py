@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,12 @@ OTHER_PACKAGES = {"sorl.thumbnail": "sorl-thumbnail", "easy_thumbnails": "easy-t
 """By their apps: packages whose settings have the same prefix."""
 
 OFF = "off"
+ORIGIN = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?")
+ADDRESS = re.compile(rf"{ORIGIN.pattern}/[!-~]*")
+TOKEN = re.compile("[!-~]([ -~]*[!-~])?")
+
+SECRETS = {"CDN_TOKEN"}
+"""No message contains them."""
 
 RENDER_MEMORY_AT_LEAST = 256 * 2**20
 """Python and Pillow with all their libraries take half of that before they open an image."""
@@ -60,6 +66,12 @@ class ThumbnailSettings:
     heal_per_second: float | None
     """THUMBNAIL_HEAL: images a second that workers refresh by themselves after a change of recipe,
     such as "20/s"; None: they do not."""
+    cdn: tuple[str, ...]
+    """THUMBNAIL_CDN: origins, such as https://img.example.org, whose copies are purged."""
+    cdn_api: str
+    """THUMBNAIL_CDN_API: the address that is told what to purge; empty for PURGE requests."""
+    cdn_token: str = field(repr=False)
+    """THUMBNAIL_CDN_TOKEN: a secret, or a whole header with it."""
 
 
 def per_second(text: str) -> float:
@@ -131,6 +143,29 @@ class _Reader:
         self.faults += [f"{self._spelled(name)}: {fault}" for fault in faults]
         return () if faults else tuple(sorted(Variant(*entry) for entry in entries))
 
+    def text(self, name: str, pattern: re.Pattern[str], meant: str) -> str:
+        """Returns an empty text where there is none."""
+        value = self._value(name, "")
+        if isinstance(value, str) and (not value or pattern.fullmatch(value)):
+            return value
+        self._refuse(name, value, str, meant)
+        return ""
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        value = self._value(name, "")
+        if isinstance(value, str):
+            found = tuple(part.strip() for part in value.split(",") if part.strip())
+            if all(map(ORIGIN.fullmatch, found)):
+                return found
+        meant = "like https://img.example.org, without a path, or several with commas between them"
+        self._refuse(name, value, str, meant)
+        return ()
+
+    def require(self, name: str, *, because_of: str) -> None:
+        if self._value(because_of, "") and not self._value(name, ""):
+            needed, given = self._spelled(name), self._spelled(because_of)
+            self.faults.append(f"{needed} must be set where {given} is.")
+
     def check(self) -> None:
         """Raises ImproperlyConfigured for all faults, and for keys that were not read."""
         known = ", ".join(sorted(self.names))
@@ -151,7 +186,8 @@ class _Reader:
         return getattr(settings, f"{PREFIX}{name}", default)
 
     def _refuse(self, name: str, value: object, expected: type, meant: str) -> None:
-        self.faults.append(f"{self._spelled(name)} must be {meant}, not {value!r}.")
+        was = "" if name in SECRETS else f", not {value!r}"
+        self.faults.append(f"{self._spelled(name)} must be {meant}{was}.")
         if not self.has_dict:
             self._is_foreign |= not isinstance(value, expected) or bool(other_packages())
 
@@ -214,6 +250,9 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         renders_per_minute=read.whole_number("RENDERS_PER_MINUTE", 60, 1, 1_000_000),
         dir_group_writable=read.flag("DIR_GROUP_WRITABLE", default=False),
         heal_per_second=read.rate("HEAL"),
+        cdn=read.origins("CDN"),
+        cdn_api=read.text("CDN_API", ADDRESS, "an address like https://api.example.com/purge"),
+        cdn_token=read.text("CDN_TOKEN", TOKEN, "one line of ASCII characters"),
     )
 
 
@@ -225,6 +264,7 @@ def current() -> ThumbnailSettings:
     """
     read = _Reader()
     found = _settings_of(read)
+    read.require("CDN", because_of="CDN_API")
     read.check()
     return found
 

@@ -107,6 +107,15 @@ class QueueDown(Exception):
     """The queue's server cannot be reached."""
 
 
+class CdnFailure(Exception):
+    """A CDN did not drop its copies; the message says why."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        """How long it wants to be left alone."""
+
+
 class NotDispatched(Exception):
     """The run is saved, but the queue cannot be reached: workers pick it up later."""
 

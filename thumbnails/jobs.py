@@ -1,5 +1,6 @@
 """RQ job functions; they take ids only."""
 
+from thumbnails.upkeep import cdn
 from thumbnails.upkeep.images import background
 from thumbnails.upkeep.runs import execute
 
@@ -10,3 +11,7 @@ def work_chunk(chunk_id: int) -> None:
 
 def refresh_assets(asset_ids: list[int]) -> None:
     background.refresh_assets(asset_ids, should_stop=execute.stopping.is_set)
+
+
+def purge_cdn() -> None:
+    cdn.purge(execute.stopping.is_set)

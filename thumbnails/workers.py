@@ -22,8 +22,9 @@ from rq.worker import Worker, WorkerStatus
 from thumbnails.exceptions import QueueDown
 from thumbnails.models import recipes
 from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep import cdn
 from thumbnails.upkeep.images import pools
-from thumbnails.upkeep.queue import REFRESH_ASSETS, WORK_CHUNK
+from thumbnails.upkeep.queue import PURGE_CDN, REFRESH_ASSETS, WORK_CHUNK
 from thumbnails.upkeep.reports import counts
 from thumbnails.upkeep.runs import execute, recovery
 
@@ -84,6 +85,7 @@ class ThumbnailWorker(Worker):
         try:
             recipes.announce()
             recovery.recover_runs()
+            cdn.enqueue_in_turn()
             counts.count_in_turn()
         except (QueueDown, DatabaseError) as error:
             logger.warning("Runs cannot be recovered: %s", error)
@@ -94,7 +96,7 @@ class ThumbnailWorker(Worker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         with _queue_may_be_away():
-            if job.func_name in (WORK_CHUNK, REFRESH_ASSETS):
+            if job.func_name in (WORK_CHUNK, REFRESH_ASSETS, PURGE_CDN):
                 self._execute_here(job, queue)
             else:
                 super().execute_job(job, queue)

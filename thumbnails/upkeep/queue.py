@@ -1,5 +1,6 @@
-"""The queue of chunks, and of assets to refresh. It can be lost without harm: the database has the
-state of all runs, and assets that are not refreshed are asked for again."""
+"""The queue of chunks, of assets to refresh and of purges of a CDN. It can be lost without harm:
+the database has the state of all runs and what is to be purged, and assets that are not refreshed
+are asked for again."""
 
 import secrets
 from collections.abc import Iterable, Iterator
@@ -22,8 +23,9 @@ NOW, BULK = "thumbnails-now", "thumbnails-bulk"
 """Workers serve them in this order, so that small runs overtake large ones."""
 
 WORK_CHUNK = "thumbnails.jobs.work_chunk"
-"""By its dotted path: `jobs` is a layer above this one, so it cannot be imported."""
 REFRESH_ASSETS = "thumbnails.jobs.refresh_assets"
+PURGE_CDN = "thumbnails.jobs.purge_cdn"
+"""By their dotted paths: `jobs` is a layer above this one, so it cannot be imported."""
 PER_JOB = 50
 """Assets that a job refreshes at most."""
 REQUESTED_SECONDS = 300
@@ -78,10 +80,16 @@ def _refresh_key(asset_id: int) -> str:
     return f"thumbnails:refresh:{asset_id}"
 
 
-def _job(function: str, argument: Any, *, name: str) -> EnqueueData:
+def enqueue_cdn_purge() -> None:
+    """Enqueue a job that purges the CDN. Raises QueueDown."""
+    with _translated():
+        django_rq.get_queue(NOW).enqueue_many([_job(PURGE_CDN, name="cdn")])
+
+
+def _job(function: str, *arguments: Any, name: str) -> EnqueueData:
     return Queue.prepare_data(
         function,
-        (argument,),
+        arguments,
         # Says what it is about, and is unique: rq keeps the data of a dead job.
         job_id=f"{name}-{secrets.token_hex(4)}",
         # The lease decides when a chunk is lost, and the database has all results.
@@ -107,6 +115,12 @@ def is_my_turn(at: str, seconds: float) -> bool:
     with _translated():
         connection = django_rq.get_connection(NOW)
         return bool(connection.set(f"thumbnails:{at}", "1", nx=True, px=int(seconds * 1000)))
+
+
+def take_turn(at: str, seconds: float) -> None:
+    """Let `is_my_turn` return True for nobody for that long. Raises QueueDown."""
+    with _translated():
+        django_rq.get_connection(NOW).set(f"thumbnails:{at}", "1", px=int(seconds * 1000))
 
 
 def note_worker_of(recipe: str) -> None:
