@@ -33,7 +33,7 @@ class WebServer(Session):
 
     def __init__(self, environment: Mapping[str, str], log: Path, *, threads: int) -> None:
         self._log = log
-        self._port = 0
+        self.port = 0
         how = ["--bind", "127.0.0.1:0", "--workers", "1", "--threads", str(threads)]
         with log.open("wb") as output:
             self._process = lifeline.start(
@@ -51,12 +51,12 @@ class WebServer(Session):
         found = listening.search(self.log)
         if found is None:
             raise RuntimeError(f"the web server ended at its start:\n{self.log}")
-        self._port = int(found[1])
+        self.port = int(found[1])
         assert self.get("/api/v1/healthz").status == 200
 
     def get(self, path: str) -> Answer:
         """Ask for that, over a connection of its own; from as many threads as one likes."""
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
