@@ -105,7 +105,21 @@ def test_thumbnail__hit_by_its_stamp_costs_no_query(
     assert etag.status_code == HTTPStatus.NOT_MODIFIED
 
 
-@pytest.mark.parametrize("query", ["", "?v=0123456789abcdef", "?v=x", "?v=%00"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "",
+            "?v=0123456789abcdef",
+            "?v=x",
+            "?v=%00",
+            "?v=%ff%fe",
+            "?v=../../x",
+            "?v=" + "f" * 9000,
+        ),
+        *("?V={0}", "?v={0}&v=0123456789abcdef", "?v={0}0", "?v={0}%00", "?v[]={0}", "?v={0};v"),
+    ],
+)
 def test_thumbnail__hit_by_another_address_costs_one_query(
     client: Client,
     make_asset: MakeAsset,
@@ -115,7 +129,9 @@ def test_thumbnail__hit_by_another_address_costs_one_query(
     asset = make_asset()
     rendered = client.get(asset.thumbnail_url)
     with django_assert_num_queries(1):
-        assert client.get(path_of(asset) + query).content == rendered.content
+        answer = client.get(path_of(asset) + query.format(asset.fingerprint))
+    assert (answer.status_code, answer.content) == (HTTPStatus.OK, rendered.content)
+    assert answer["Cache-Control"] == "public, no-cache"
 
 
 def test_thumbnail__hit_needs_no_database_and_a_miss_says_that_it_does(
@@ -222,16 +238,34 @@ def test_headers__other_urls_are_asked_about_each_time(
     assert "immutable" not in response["Cache-Control"]
 
 
+@pytest.mark.parametrize("value", ["{0}", "W/{0}", '"another", {0}', 'W/"another",W/{0}', "*"])
 def test_conditional_get__matching_etag_is_304_without_a_body(
-    client: Client, make_asset: MakeAsset, thumbnail_dir: Path
+    client: Client, make_asset: MakeAsset, value: str
 ) -> None:
     asset = make_asset()
     etag = client.get(asset.thumbnail_url)["ETag"]
-    response = client.get(asset.thumbnail_url, headers={"If-None-Match": etag})
+    response = client.get(asset.thumbnail_url, headers={"If-None-Match": value.format(etag)})
     assert response.status_code == HTTPStatus.NOT_MODIFIED
     assert response.content == b""
     assert response["ETag"] == etag
     assert "immutable" in response["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *({"If-None-Match": value} for value in ("x", '"another"', '"', 'W/"', ",", "\xff", "")),
+        *({"Range": value} for value in ("bytes=0-9", "bytes=999999-", "bytes=9-0", "x")),
+        *({"If-Modified-Since": value} for value in ("x", "Thu, 99 Foo 2099 99:99:99 GMT")),
+    ],
+)
+def test_headers__that_do_not_apply_get_the_whole_picture(
+    client: Client, make_asset: MakeAsset, headers: dict[str, str]
+) -> None:
+    asset = make_asset()
+    whole = client.get(asset.thumbnail_url).content
+    response = client.get(asset.thumbnail_url, headers=headers)
+    assert (response.status_code, response.content) == (HTTPStatus.OK, whole)
 
 
 def test_conditional_get__if_modified_since(client: Client, make_asset: MakeAsset) -> None:
@@ -261,19 +295,44 @@ def test_thumbnail__is_only_read(client: Client, make_asset: MakeAsset, method: 
 
 
 @pytest.mark.parametrize(
-    "path",
+    ("path", "queries"),
     [
-        "/thumbnails/82/12345.jpg",
-        "/thumbnails/00/0.jpg",
-        "/thumbnails/82/999999999999999999999.jpg",
-        "/thumbnails/82/12345.png",
-        "/thumbnails/82/-1.jpg",
-        "/thumbnails/82/../82/12345.jpg",
-        "/api/v1/images/12345/thumbnail",
+        ("/thumbnails/82/12345.jpg", 1),
+        ("/thumbnails/c2/999999999999999999.jpg", 1),
+        ("/api/v1/images/12345/thumbnail", 1),
+        *(
+            (f"/thumbnails/{name}", 0)
+            for name in (
+                *(
+                    "00/12345.jpg",
+                    "00/0.jpg",
+                    "82/-1.jpg",
+                    "82/12345.png",
+                    "82/12345.jpg/",
+                    "82/.jpg",
+                ),
+                *("82/9223372036854775808.jpg", "82/999999999999999999999.jpg", "82/1e3.jpg"),
+                *("82/../82/12345.jpg", "%2e%2e/82/12345.jpg", "/82/12345.jpg", "82//12345.jpg"),
+                *("82/12345.jpg%00", "82/%0012345.jpg", "82%5c12345.jpg", "..%5c82%5c12345.jpg"),
+                *("82/12345%0a.jpg", "82/12345.jpg%0a", "82/%d9%a1%d9%a2.jpg", "82/%ff.jpg"),
+                *(".locks/renders", "82/.12345.jpg.0123456789abcdef.tmp"),
+                "82/" + "1" * 5000 + ".jpg",
+            )
+        ),
     ],
 )
-def test_not_found__no_such_asset(client: Client, path: str) -> None:
-    assert client.get(path).status_code == HTTPStatus.NOT_FOUND
+def test_not_found__no_such_asset(
+    client: Client,
+    thumbnail_dir: Path,
+    django_assert_num_queries: DjangoAssertNumQueries,
+    path: str,
+    queries: int,
+) -> None:
+    """An unknown id costs one query, by its key; what names none costs nothing. No file is left."""
+    with django_assert_num_queries(queries) as captured:
+        assert client.get(path).status_code == HTTPStatus.NOT_FOUND
+    assert all('."id" = ' in query["sql"] for query in captured)
+    assert not thumbnail_dir.exists()
 
 
 def test_not_found__wrong_shard_and_other_spellings(client: Client, make_asset: MakeAsset) -> None:
