@@ -47,7 +47,9 @@ LANGUAGE_CODE = "de"
 SILENCED_SYSTEM_CHECKS = ["thumbnails.W004"]  # the cache is Django's default, of one process
 USE_THOUSAND_SEPARATOR = True
 TIME_ZONE = "Europe/Berlin"
+MEDIA_ROOT = BASE_DIR / "media"
 INSTALLED_APPS = [
+    "catalog",
     "people",
     "sorl.thumbnail",
     "django.contrib.admin",
@@ -102,6 +104,32 @@ class Person(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField(default=True)
     objects = People()
     USERNAME_FIELD = "email"
+"""
+PRODUCTS = """
+from django.db import models
+
+
+class Product(models.Model):
+    name = models.CharField(max_length=50)
+    photo = models.ImageField(upload_to="products")
+"""
+# Adds products, one of them without a signal, and calls the view.
+SELL = """
+import django
+
+django.setup()
+
+from django.core.files import File
+from catalog.models import Product
+from catalog.views import products
+from django.core.management import call_command
+
+with open("beach.jpg", "rb") as file:
+    product = Product.objects.create(name="towel", photo=File(file, "towel.jpg"))
+    product.photo.storage.save("products/chair.jpg", file)
+Product.objects.bulk_create([Product(name="chair", photo="products/chair.jpg")])
+call_command("track_images")
+print(products(None).content.decode())
 """
 MANAGE = """
 import sys
@@ -185,6 +213,12 @@ class Project:
         for name, text in {
             "manage.py": MANAGE,
             "browse.py": BROWSE,
+            "catalog/__init__.py": "",
+            "catalog/apps.py": BLOCKS["catalog/apps.py"],
+            "catalog/migrations/__init__.py": "",
+            "catalog/models.py": PRODUCTS,
+            "catalog/views.py": BLOCKS["catalog/views.py"],
+            "sell.py": SELL,
             "people/__init__.py": "",
             "people/migrations/__init__.py": "",
             "people/models.py": MODELS,
@@ -265,8 +299,11 @@ def test_project__has_what_the_document_says(
     project.run("manage.py", "migrate")
     project.run("manage.py", "check", "--fail-level", "WARNING")
     project.run("manage.py", "import_images", "beach.jpg")
+    report, thumbnails = project.run("sell.py").splitlines()
+    assert report.startswith("catalog.Product.photo: 1 added, 0 updated, 1 known")
+    assert json.loads(thumbnails).keys() == {"towel", "chair"}
     report = json.loads(project.run("manage.py", "regenerate_thumbnails", "--json"))
-    assert report["rendered"] == 1
+    assert report["rendered"] == 3
     project.run("manage.py", "regenerate_thumbnails", "--force", "--enqueue")
     project.run("manage.py", "rqworker", "thumbnails-now", "thumbnails-bulk", "--burst")
     assert project.browse([*PAGES, "{thumbnail}", "/media/", f"{API}/healthz"]) == {

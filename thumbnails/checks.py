@@ -23,7 +23,10 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.utils.module_loading import import_string
 
 from thumbnails import conf
+from thumbnails.storage import originals as originals_store
 from thumbnails.storage.names import name_for
+from thumbnails.upkeep.images import tracked_fields
+from thumbnails.upkeep.images.tracked_fields import TrackedField
 from thumbnails.upkeep.queue import BULK, NOW
 
 TAG = "thumbnails"
@@ -134,6 +137,53 @@ def _place_of(store: Storage) -> tuple[object, PurePath] | None:
         return None
     server = getattr(store, "endpoint_url", None)
     return (server, bucket), PurePath("/", str(getattr(store, "location", "")).strip("/"))
+
+
+@checks.register(TAG)
+def check_tracked_fields(**_: Any) -> Messages:
+    """Whether fields can be tracked, and have their files in places of their own."""
+    found: Messages = [
+        checks.Error(
+            f"{label} cannot be tracked: {fault}",
+            hint="Name an ImageField by the model that defines it, as in "
+            'track("catalog.Product", "photo") or '
+            'THUMBNAILS = {"TRACK": ["catalog.Product.photo"]}.',
+            id="thumbnails.E008",
+        )
+        for label, fault in tracked_fields.faults().items()
+    ]
+    for field in tracked_fields.tracked_fields():
+        try:
+            fault = _fault_of_place(field)
+        except (ImproperlyConfigured, TypeError, ValueError):
+            continue  # a storage cannot be used, which is reported
+        if fault:
+            found.append(
+                checks.Error(
+                    f"{field.label} cannot be tracked: {fault}",
+                    hint="Let its files, the cache and other originals be in places apart.",
+                    id="thumbnails.E009",
+                )
+            )
+    return found
+
+
+def _fault_of_place(field: TrackedField) -> str:
+    ours, theirs = _place_of(storages["thumbnails"]), _place_of(field.storage)
+    if ours and theirs and ours[0] == theirs[0] and theirs[1].is_relative_to(ours[1]):
+        return (
+            f"its files in {theirs[1]} are in the cache, {ours[1]}, which may be deleted at any "
+            "time."
+        )
+    if field.root in originals_store.configured_roots():
+        return f"{field.root}, the root of its files, is the name of another root of originals."
+    main = originals_store.locate("").folder
+    if main is not None and os.path.lexists(hidden := PurePath(main, field.root)):
+        return (
+            f"{hidden} would be hidden by the root of its files, whose originals have "
+            f"names that begin with {field.root}/."
+        )
+    return ""
 
 
 # --- Apps and queues ------------------------------------------------------------------------------

@@ -72,6 +72,8 @@ class ThumbnailSettings:
     """THUMBNAIL_CDN_API: the address that is told what to purge; empty for PURGE requests."""
     cdn_token: str = field(repr=False)
     """THUMBNAIL_CDN_TOKEN: a secret, or a whole header with it."""
+    track: tuple[str, ...]
+    """THUMBNAIL_TRACK: fields of other models whose files are images: `catalog.Product.photo`."""
 
 
 def per_second(text: str) -> float:
@@ -166,6 +168,13 @@ class _Reader:
             needed, given = self._spelled(name), self._spelled(because_of)
             self.faults.append(f"{needed} must be set where {given} is.")
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self._value(name, ())
+        if isinstance(value, list | tuple) and all(isinstance(text, str) for text in value):
+            return tuple(value)
+        self._refuse(name, value, list, "a list of texts")
+        return ()
+
     def check(self) -> None:
         """Raises ImproperlyConfigured for all faults, and for keys that were not read."""
         known = ", ".join(sorted(self.names))
@@ -253,6 +262,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         cdn=read.origins("CDN"),
         cdn_api=read.text("CDN_API", ADDRESS, "an address like https://api.example.com/purge"),
         cdn_token=read.text("CDN_TOKEN", TOKEN, "one line of ASCII characters"),
+        track=read.texts("TRACK"),
     )
 
 

@@ -30,6 +30,7 @@ from thumbnails.models.recipes import labels
 from thumbnails.models.results import Result
 from thumbnails.rendering import Facts
 from thumbnails.upkeep.images import freshness, importing, serving
+from thumbnails.upkeep.images.tracked_fields import is_tracked
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
     AssetForm = forms.ModelForm[ImageAsset]
@@ -67,8 +68,17 @@ class NewAssetForm(AssetForm):
         return upload
 
 
-class KnownAssetForm(AssetForm):
+class TrackedAssetForm(AssetForm):
+    """Of an original that another model's row has: it is replaced there."""
+
     sessions = SessionsField()
+
+    class Meta:
+        model = ImageAsset
+        fields: ClassVar[list[str]] = []
+
+
+class KnownAssetForm(TrackedAssetForm):
     replacement = forms.FileField(
         required=False,
         label="New original",
@@ -76,10 +86,6 @@ class KnownAssetForm(AssetForm):
         help_text="Takes the original's place, and the thumbnail is made from it at once. "
         "The old file is kept.",
     )
-
-    class Meta:
-        model = ImageAsset
-        fields: ClassVar[list[str]] = []
 
     def clean_replacement(self) -> Facts | None:
         upload: UploadedFile[Any] | None = self.cleaned_data["replacement"]
@@ -119,7 +125,9 @@ class AssetPage(BoundedAdmin):
         if obj is None:
             return [(None, {"fields": ["original", "sessions"]})]
         may_change = self.has_change_permission(request, obj)
-        own = ["name", *(["sessions", "replacement"] if may_change else ["sessions_shown"])]
+        own = ["name", "sessions" if may_change else "sessions_shown"]
+        if may_change and not is_tracked(obj):
+            own.append("replacement")
         return [
             (None, {"fields": own}),
             ("Thumbnail", {"fields": self.THUMBNAIL}),
@@ -136,7 +144,10 @@ class AssetPage(BoundedAdmin):
         change: bool = False,
         **kwargs: Any,
     ) -> Any:
-        kwargs["form"] = NewAssetForm if obj is None else KnownAssetForm
+        if obj is None:
+            kwargs["form"] = NewAssetForm
+        else:
+            kwargs["form"] = TrackedAssetForm if is_tracked(obj) else KnownAssetForm
         return super().get_form(request, obj, change, **kwargs)
 
     @admin.display(description="thumbnail")

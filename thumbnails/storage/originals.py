@@ -1,6 +1,7 @@
 """The originals' storage (`STORAGES["originals"]`); rendering never writes to it.
 
-It may have several roots, each with timeouts of its own: see `thumbnails.storage.roots`.
+It may have several roots, each with timeouts of its own: see `thumbnails.storage.roots`. The
+storages of tracked fields are roots as well: see `thumbnails.storage.tracked`.
 """
 
 import os
@@ -17,10 +18,17 @@ from django.core.files.storage import Storage, storages
 from thumbnails import conf
 from thumbnails.exceptions import SourceMissing, StorageFailure, ThumbnailError, TooLarge
 from thumbnails.rendering import Spool
+from thumbnails.storage import tracked
 from thumbnails.storage.deadlines import within
 from thumbnails.storage.errors import Absent, translated
 from thumbnails.storage.links import FILE, open_within
-from thumbnails.storage.roots import PLACE, Located, OriginalsStorage, resolved_folder
+from thumbnails.storage.roots import (
+    PLACE,
+    Located,
+    OriginalsStorage,
+    located_in,
+    resolved_folder,
+)
 
 FILE_MODE, FOLDER_MODE = 0o640, 0o750
 TRIES = 5
@@ -47,14 +55,32 @@ def locate(name: str) -> Located:
 
     Raises SuspiciousFileOperation for a name that leads out of its root.
     """
+    root, _, rest = name.partition("/")
+    if (of_field := tracked.storage_of(root)) is not None:
+        return located_in(root, of_field, rest, is_tracked=True)
     store = storage()
     return store.locate(name) if isinstance(store, OriginalsStorage) else Located("", store, name)
 
 
-def roots() -> list[str]:
-    """Returns the names of the roots beside the main folder."""
+def locate_tracked(name: str) -> Located | None:
+    """Returns where the original of a tracked field is; None for any other original.
+
+    Raises SourceMissing for a name that leads out of its root.
+    """
+    with _translated(name):
+        located = locate(name)
+        return located if located.is_tracked else None
+
+
+def configured_roots() -> list[str]:
+    """Returns the names of the roots beside the main folder, without those of tracked fields."""
     store = storage()
     return list(store.roots) if isinstance(store, OriginalsStorage) else []
+
+
+def roots() -> list[str]:
+    """Returns the names of all roots beside the main folder."""
+    return [*configured_roots(), *tracked.roots()]
 
 
 def root_of(name: str) -> str:
@@ -65,7 +91,8 @@ def root_of(name: str) -> str:
 
 def folders() -> dict[str, Path]:
     """Returns the folders of the roots that are on disk, with links resolved; the main folder is
-    under "". Without those whose disk hangs."""
+    under "". Without those whose disk hangs, and without the roots of tracked fields, whose
+    originals are not imported by path."""
     store = storage()
     if isinstance(store, OriginalsStorage):
         return store.folders()
@@ -186,7 +213,7 @@ def _copy_file(located: Located, spool: Spool, max_bytes: int) -> str | None:
 
 def _opened(located: Located) -> int:
     with located.told_from_away():
-        if located.root and located.folder is not None:
+        if located.root and not located.is_tracked and located.folder is not None:
             # Others than the site may write to a root: no link of theirs may lead to an image
             # that is not theirs.
             folder = Path(located.folder).resolve()

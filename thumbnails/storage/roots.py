@@ -39,6 +39,8 @@ class Located:
     storage: Storage
     name: str
     """Its name in that storage."""
+    is_tracked: bool = False
+    """Whether the root is the storage of a tracked field, which the project itself writes to."""
 
     @property
     def place(self) -> str:
@@ -63,6 +65,17 @@ class Located:
                     "Is it not mounted?"
                 ) from error
             raise
+
+
+def located_in(root: str, storage: Storage, name: str, *, is_tracked: bool = False) -> Located:
+    """Returns where the original of that name in the root is.
+
+    Raises SuspiciousFileOperation for a name that leads out of the root.
+    """
+    if name and not {"", ".", ".."}.isdisjoint(name.split("/")):
+        whole = f"{root}/{name}"
+        raise SuspiciousFileOperation(f"{whole!r} names no original.")
+    return Located(root, storage, name, is_tracked)
 
 
 def _folder_of(storage: Storage) -> str | None:
@@ -110,9 +123,7 @@ class OriginalsStorage(Storage):
         root, _, rest = name.partition("/")
         if root not in self.roots:
             return Located("", self.main, name)
-        if rest and not {"", ".", ".."}.isdisjoint(rest.split("/")):
-            raise SuspiciousFileOperation(f"{name!r} names no original.")
-        return Located(root, self.roots[root], rest)
+        return located_in(root, self.roots[root], rest)
 
     def folders(self) -> dict[str, Path]:
         """Returns the folders of the roots that are on disk, with links resolved; the main folder

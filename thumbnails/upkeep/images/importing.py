@@ -74,8 +74,8 @@ class Found:
     """Its name in the originals' storage."""
     target: Path | None
     """The path of the original; None if it is not on disk."""
-    named: Path
-    """The path given by the caller, resolved: no link may lead out of it."""
+    named: Path | None
+    """The path given by the caller, resolved: no link may lead out of it; None follows all."""
     is_hidden: bool = False
     """It is to be skipped."""
     root: Path | None = None
@@ -173,12 +173,23 @@ def read_facts(asset: ImageAsset, folders: Mapping[str, Path]) -> bool:
     Raises ThumbnailError.
     """
     name = str(asset.original.name)
+    if (tracked := _tracked(name)) is not None:
+        return _take(tracked, asset) != ImportOutcome.KNOWN
     root = originals.root_of(name)
     folder = folders.get(root)
     path = None if folder is None else folder / name.removeprefix(f"{root}/" if root else "")
     in_root = folder if root else None
     found = Found(path or Path(name), name, path, folder or Path(name), root=in_root)
     return _take(found, asset) != ImportOutcome.KNOWN
+
+
+def _tracked(name: str) -> Found | None:
+    """The file of a tracked field; None if the name is another original's."""
+    located = originals.locate_tracked(name)
+    if located is None:
+        return None
+    path = None if located.folder is None else Path(located.storage.path(located.name))
+    return Found(path or Path(name), name, path, None)
 
 
 def record_facts(asset: ImageAsset, facts: Facts) -> None:
@@ -194,9 +205,11 @@ def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: s
     """Replace the asset's original by the image in `file`, which has these facts.
 
     The thumbnail of the old one is deleted. The new file is stored under a new name and the old
-    one is kept. Raises StorageFailure, or ImageAsset.DoesNotExist if the asset was deleted
-    meanwhile; neither changes anything.
+    one is kept. Raises StorageFailure, UsageError for a file of a tracked field, or
+    ImageAsset.DoesNotExist if the asset was deleted meanwhile; none changes anything.
     """
+    if originals.locate(str(asset.original.name)).is_tracked:
+        raise UsageError(f"{asset} is a file of another model's row: replace it there.")
     file.seek(0)
     with translated_writing("The original cannot be stored"):
         asset.original.save(name, File(file), save=False)
@@ -335,7 +348,7 @@ def _name_in_storage(given: Path) -> str | None:
     """The name of what is in a root that is not on disk; None if `given` is anything else."""
     name = given.as_posix()
     root = originals.root_of(name)
-    is_object = bool(root) and originals.locate(root).folder is None
+    is_object = root in originals.configured_roots() and originals.locate(root).folder is None
     return name if is_object and not _exists(given) else None
 
 
@@ -343,6 +356,11 @@ def _existing(given: Path, folders: dict[str, Path]) -> Path:
     if _exists(given):
         return given.resolve()
     root = originals.root_of(given.as_posix())
+    if root and originals.locate(root).is_tracked:
+        raise UsageError(
+            f"The originals of {root} are those of a tracked field: manage.py track_images "
+            "records them."
+        )
     if root and root not in folders:
         raise UsageError(f"The root {root} does not answer.")
     if root and _exists(path := folders[root].joinpath(*given.parts[1:])):
