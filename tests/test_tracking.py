@@ -11,6 +11,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
+import django_rq
 import pytest
 from django.apps import AppConfig, apps
 from django.contrib.auth.models import User
@@ -31,7 +32,8 @@ from thumbnails.models import ImageAsset, State
 from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
 from thumbnails.tracking import asset_of, thumbnails_for, track
-from thumbnails.upkeep.images import importing, serving, tracking
+from thumbnails.upkeep import queue
+from thumbnails.upkeep.images import arrival, importing, serving, tracking
 from thumbnails.upkeep.images.tracked_fields import TrackedField
 from thumbnails.upkeep.images.tracking import untrack
 
@@ -408,6 +410,24 @@ def test_original__of_a_row_is_replaced_by_its_row_alone(
     assert images().keys() == {"products/a.jpg"}
     asset.delete()
     assert (media / "products/a.jpg").read_bytes() == BLUE
+
+
+@pytest.mark.usefixtures("queue_server")
+def test_row__that_is_saved_or_found_is_rendered_at_once(
+    add: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(arrival, "refresh_soon", asked.append)
+    settings.THUMBNAIL_EAGER = True
+    row = add()
+    row.save()
+    Product.objects.bulk_create([Product(photo="products/b.jpg")])
+    default_storage.save("products/b.jpg", ContentFile(TALL))
+    assert sync()[0] == 0
+    found = images()
+    assert asked == [found["products/a.jpg"].pk]
+    [job] = django_rq.get_queue(queue.NOW).jobs
+    assert job.args == ([found["products/b.jpg"].pk],)
 
 
 def test_link__of_the_projects_own_storage_is_followed(

@@ -72,6 +72,8 @@ class ThumbnailSettings:
     """THUMBNAIL_CDN_API: the address that is told what to purge; empty for PURGE requests."""
     cdn_token: str = field(repr=False)
     """THUMBNAIL_CDN_TOKEN: a secret, or a whole header with it."""
+    eager: bool
+    """THUMBNAIL_EAGER: workers render what is imported, uploaded or tracked at once."""
     track: tuple[str, ...]
     """THUMBNAIL_TRACK: fields of other models whose files are images: `catalog.Product.photo`."""
 
@@ -262,6 +264,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         cdn=read.origins("CDN"),
         cdn_api=read.text("CDN_API", ADDRESS, "an address like https://api.example.com/purge"),
         cdn_token=read.text("CDN_TOKEN", TOKEN, "one line of ASCII characters"),
+        eager=read.flag("EAGER", default=False),
         track=read.texts("TRACK"),
     )
 

@@ -27,6 +27,7 @@ from thumbnails.models.runs import Progress
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.reports.formatting import done_of_total, duration
 from thumbnails.upkeep.runs import execute
+from thumbnails.upkeep.runs.arrivals import Arrivals
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.runs.stopping import Stop
 from thumbnails.upkeep.selection.conditions import CONDITIONS, Selection
@@ -68,6 +69,11 @@ class ThumbnailCommand(BaseCommand):
 
     def print_json(self, value: dict[str, Any]) -> None:
         self.stdout.write(json.dumps(value, indent=2))
+
+    def render(self, arrivals: Arrivals) -> None:
+        """Have the workers render what was imported, with THUMBNAIL_EAGER."""
+        if (run := arrivals.render()) is not None:
+            self.stderr.write(f"{run} renders the new images.")
 
     def report(self, run: Run, progress: Progress, *, as_json: bool) -> None:
         """Report how a run ended. Raises CommandError (1) if it is paused or some of it failed."""

@@ -24,6 +24,7 @@ from thumbnails.upkeep.images import importing
 from thumbnails.upkeep.images.csv_import import RESERVE, ImportOptions, RowOutcome, TableImport
 from thumbnails.upkeep.images.csv_rows import COLUMNS, Problem
 from thumbnails.upkeep.images.importing import ImportOutcome
+from thumbnails.upkeep.runs.arrivals import Arrivals
 
 PIECE_BYTES = 2**20
 
@@ -101,15 +102,17 @@ class Command(ThumbnailCommand):
         total = sum(1 for _ in importing.find_files(paths, with_hidden=with_hidden))
         counted: Counter[ImportOutcome] = Counter()
         refused: list[importing.ImportResult] = []
+        arrivals = Arrivals()
         with ProgressBar(total, unit="file", quiet=as_json) as bar:
             files = importing.find_files(paths, with_hidden=with_hidden)
             results = importing.import_files(files, session=options["session"])
-            for done, result in enumerate(results, start=1):
+            for done, result in enumerate(arrivals.note(results), start=1):
                 counted[result.outcome] += 1
                 if result.outcome == ImportOutcome.REFUSED:
                     refused.append(result)
                 if done % 100 == 0 or done == total:
                     bar.show(done, len(refused))
+        self.render(arrivals)
         if as_json:
             self.print_json(
                 {outcome.value: counted[outcome] for outcome in ImportOutcome}
@@ -137,10 +140,11 @@ class Command(ThumbnailCommand):
             reserve=options["reserve"],
             dry_run=options["dry_run"],
         )
-        report = _TableReport()
+        report, arrivals = _TableReport(), Arrivals(dry_run=how.dry_run)
         with _opened(options["from_csv"]) as (file, lines), TableImport(how) as table:
             with ProgressBar(lines, unit="row", quiet=as_json) as bar:
-                for done, result in enumerate(table.import_rows(file), start=1):
+                results = table.import_rows(file)
+                for done, result in enumerate(arrivals.note(results), start=1):
                     report.count(result.line, result.outcome, result.problem)
                     if done % 1000 == 0 or done == lines:
                         bar.show(done, report.refused)
@@ -148,6 +152,7 @@ class Command(ThumbnailCommand):
                 report.gone += 1
                 report.gone_examples.append(asset_id)
                 del report.gone_examples[EXAMPLES:]
+        self.render(arrivals)
         if as_json:
             self.print_json({"dryRun": how.dry_run, **report.as_json()})
         else:

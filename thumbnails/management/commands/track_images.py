@@ -1,7 +1,7 @@
 """Bring the images of tracked fields in line with the rows of their models."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -21,6 +21,7 @@ from thumbnails.upkeep.images import tracked_fields
 from thumbnails.upkeep.images.rescan import SHARE_AT_MOST
 from thumbnails.upkeep.images.tracked_fields import TrackedField
 from thumbnails.upkeep.images.tracked_files import FieldSync, FileOutcome, FileResult
+from thumbnails.upkeep.runs.arrivals import Arrivals
 
 PROBLEMS = (FileOutcome.UNREAD, FileOutcome.REFUSED)
 
@@ -58,7 +59,9 @@ class Command(ThumbnailCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         as_json, dry_run = options["json"], options["dry_run"]
-        reports = [self._sync(found, options) for found in _named(options["fields"])]
+        arrivals = Arrivals(dry_run=dry_run)
+        reports = [self._sync(found, arrivals, options) for found in _named(options["fields"])]
+        self.render(arrivals)
         if as_json:
             fields = {report.label: report.as_json() for report in reports}
             self.print_json({"dryRun": dry_run, "fields": fields})
@@ -70,12 +73,12 @@ class Command(ThumbnailCommand):
         if any(report.failed or report.problem for report in reports):
             raise CommandError("Problems remain.", returncode=FAILED)
 
-    def _sync(self, found: TrackedField, options: dict[str, Any]) -> "_Report":
+    def _sync(self, found: TrackedField, arrivals: Arrivals, options: dict[str, Any]) -> "_Report":
         sync = FieldSync(found, options["database"], save=not options["dry_run"])
         report = _Report(found)
         with ProgressBar(sync.rows(), unit="row", quiet=options["json"]) as bar:
             for rows, results in sync.follow_rows():
-                report.count(results)
+                report.count(arrivals.note(results))
                 bar.show(rows, report.failed)
         gone = sync.gone()
         report.gone, report.problem = len(gone), sync.problem(gone, options["allow_share"])
@@ -109,7 +112,7 @@ class _Report:
     def failed(self) -> int:
         return sum(self.counted[each] for each in PROBLEMS)
 
-    def count(self, results: list[FileResult]) -> None:
+    def count(self, results: Iterable[FileResult]) -> None:
         for result in results:
             self.counted[result.outcome] += 1
             examples = self.examples.get(result.outcome)

@@ -1,5 +1,6 @@
 """Refreshing thumbnails behind requests: by the workers, soon, and once however many ask."""
 
+import atexit
 import logging
 import os
 import threading
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 COLLECT_SECONDS = 0.05
 """How long a process collects assets before it sends them to the queue, in one round trip."""
+FINISH_SECONDS = 1.0
+"""How long a process that ends waits for that."""
 WAITING_AT_MOST = 10_000
 """Assets that wait to be sent; more are dropped, and requested by a later visit."""
 ASK_AGAIN_SECONDS = 30.0
@@ -84,6 +87,16 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
+
+
+def _finish() -> None:
+    """At the end of the process: a thread for what may hang is not waited for by itself."""
+    ends_at = time.monotonic() + FINISH_SECONDS
+    while _requests.is_sending and time.monotonic() < ends_at:
+        time.sleep(COLLECT_SECONDS / 10)
+
+
+atexit.register(_finish)
 
 
 def refresh_soon(asset_id: int) -> None:

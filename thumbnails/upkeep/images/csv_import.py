@@ -59,6 +59,16 @@ class RowResult:
     outcome: RowOutcome
     problem: BadRow | None = None
     """Why it was refused, or what could not be taken over with it."""
+    original: str = ""
+    """The name of its image's original; empty if it was refused or repeated."""
+
+    @property
+    def is_new(self) -> bool:
+        return self.outcome == RowOutcome.ADDED
+
+    @property
+    def has_changed(self) -> bool:
+        return self.is_new or self.outcome == RowOutcome.UPDATED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +161,8 @@ class TableImport:
                 self._save(images, accepted)
         self._take_over(images.values())
         results += [
-            RowResult(image.row.line, image.outcome, image.problem) for image in images.values()
+            RowResult(image.row.line, image.outcome, image.problem, str(image.asset.original.name))
+            for image in images.values()
         ]
         return results
 

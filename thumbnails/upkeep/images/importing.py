@@ -36,6 +36,7 @@ from thumbnails.storage import listing, originals, sources
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.errors import translated_writing
 from thumbnails.upkeep.images import pools
+from thumbnails.upkeep.images.arrival import render_soon
 from thumbnails.upkeep.images.freshness import delete_unrecorded
 
 FACT_COLUMNS = (*Facts.__slots__, "source_version")
@@ -60,9 +61,19 @@ class ImportResult:
 
     path: Path
     outcome: ImportOutcome
+    original: str
+    """Its name."""
     reason: Reason | None = None
     """Why it was refused, and `detail` in words; None if it was not."""
     detail: str = ""
+
+    @property
+    def is_new(self) -> bool:
+        return self.outcome == ImportOutcome.ADDED
+
+    @property
+    def has_changed(self) -> bool:
+        return self.is_new or self.outcome == ImportOutcome.UPDATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,7 @@ def import_file(path: Path, *, session: str = "") -> ImageAsset:
     (result,) = import_files([found], session=session)
     if result.reason is not None:
         raise Unsupported(result.detail)
+    render_soon([found.name])
     return ImageAsset.objects.get(original=found.name)
 
 
@@ -199,6 +211,7 @@ def record_facts(asset: ImageAsset, facts: Facts) -> None:
         version = originals.source_version(str(asset.original.name))
     _set(asset, facts, version)
     asset.save(update_fields=[*asdict(facts), "source_version"])
+    render_soon([str(asset.original.name)])
 
 
 def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: str) -> None:
@@ -271,12 +284,16 @@ def _add_to_session(session: TrainingSession, names: list[str]) -> None:
 
 def _import_one(found: Found, asset: ImageAsset) -> ImportResult:
     if found.is_hidden:
-        return ImportResult(path=found.path, outcome=ImportOutcome.HIDDEN)
+        return ImportResult(path=found.path, original=found.name, outcome=ImportOutcome.HIDDEN)
     try:
-        return ImportResult(path=found.path, outcome=_take(found, asset))
+        return ImportResult(path=found.path, original=found.name, outcome=_take(found, asset))
     except ThumbnailError as error:
         return ImportResult(
-            path=found.path, outcome=ImportOutcome.REFUSED, reason=error.reason, detail=str(error)
+            path=found.path,
+            original=found.name,
+            outcome=ImportOutcome.REFUSED,
+            reason=error.reason,
+            detail=str(error),
         )
 
 

@@ -42,7 +42,16 @@ class FileResult:
     detail: str = ""
     """Why it is unread or refused."""
     asset: ImageAsset | None = None
-    """Its image. A new one has no primary key."""
+    """Its image; None if it is refused."""
+    original: str = ""
+    """The name of its original."""
+    is_new: bool = False
+    """Whether it was none before."""
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether its image is new, or has another original than before."""
+        return self.is_new or self.outcome == FileOutcome.UPDATED
 
 
 def record(
@@ -57,9 +66,7 @@ def record(
         asset = assets.get(name) or ImageAsset(original=name)
         result = _looked_at(file, asset, reads_objects=reads_objects)
         results.append(result)
-        if result.outcome != FileOutcome.REFUSED and (
-            not asset.pk or result.outcome == FileOutcome.UPDATED
-        ):
+        if result.has_changed:
             changed.append(asset)
     if save and changed:
         _save(changed)
@@ -68,7 +75,7 @@ def record(
 
 def _looked_at(file: str, asset: ImageAsset, *, reads_objects: bool) -> FileResult:
     """Set the asset's facts if its original is new or has changed; nothing is saved."""
-    name = str(asset.original.name)
+    name, is_new = str(asset.original.name), not asset.pk
     try:
         check_name(name)
         located = originals.locate(name)
@@ -80,11 +87,9 @@ def _looked_at(file: str, asset: ImageAsset, *, reads_objects: bool) -> FileResu
         else:
             has_changed = _has_changed_object(asset)
     except ThumbnailError as error:
-        return FileResult(file, FileOutcome.UNREAD, str(error), asset)
-    if not asset.pk:
-        return FileResult(file, FileOutcome.ADDED, asset=asset)
+        return FileResult(file, FileOutcome.UNREAD, str(error), asset, name, is_new)
     outcome = FileOutcome.UPDATED if has_changed else FileOutcome.KNOWN
-    return FileResult(file, outcome, asset=asset)
+    return FileResult(file, FileOutcome.ADDED if is_new else outcome, "", asset, name, is_new)
 
 
 def _has_changed_object(asset: ImageAsset) -> bool:

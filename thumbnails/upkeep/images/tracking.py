@@ -15,6 +15,7 @@ from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from thumbnails.upkeep.images import tracked_fields
+from thumbnails.upkeep.images.arrival import render_soon
 from thumbnails.upkeep.images.tracked_fields import TrackedField
 from thumbnails.upkeep.images.tracked_files import batches, delete, record, without_row
 
@@ -151,6 +152,7 @@ def _follow(found: TrackedField, changes: _Changes, using: str) -> None:
         present |= {file for _, file in found.files(using, pk__in=pks)}
     for files in batches(present):
         # What is not on disk is not read while somebody waits for the answer to a request.
-        record(found, files, reads_objects=False)
+        results = record(found, files, reads_objects=False)
+        render_soon(result.original for result in results if result.has_changed)
     for files in batches(changes.left - present):
         delete(found, without_row(found, files, [using]))
