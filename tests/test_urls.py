@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import pytest
+from django.conf.urls.i18n import i18n_patterns
 from django.contrib import admin
 from django.test import Client
-from django.urls import include, path
+from django.test.utils import override_script_prefix
+from django.urls import URLPattern, URLResolver, include, path, set_urlconf
+from django.utils import translation
 from pytest_django import Settings
 
 from tests.conftest import MakeAsset
+from thumbnails.models import ImageAsset
 
 admin.autodiscover()
 urlpatterns = [
@@ -33,6 +39,30 @@ def test_thumbnails__are_served_below_any_path(
     assert asset.thumbnail_url.startswith(f"{shop}thumbnails/{asset.thumbnail_name}?v=")
     answer = client.get(asset.thumbnail_url)
     assert (answer.status_code, answer["Content-Type"]) == (HTTPStatus.OK, "image/jpeg")
+
+
+@contextmanager
+def urlconf(patterns: tuple[URLPattern | URLResolver, ...]) -> Iterator[None]:
+    """Of the thread, as the handler sets it for a request with one."""
+    set_urlconf(patterns)  # type: ignore[arg-type]  # a name, or what can be hashed
+    try:
+        yield
+    finally:
+        set_urlconf(None)
+
+
+def test_thumbnail_url__is_that_of_the_request(shop: str) -> None:
+    """By its script name, language and URLconf, of which the next request has others."""
+    asset = ImageAsset(pk=12345, original="a.jpg")
+    name = f"thumbnails/82/12345.jpg?v={asset.fingerprint}"
+    for _ in range(2):
+        assert asset.thumbnail_url == f"{shop}{name}"
+        with override_script_prefix("/behind/"):
+            assert asset.thumbnail_url == f"/behind{shop}{name}"
+        with urlconf(tuple(i18n_patterns(*urlpatterns))):
+            for language in ("de", "fr"):
+                with translation.override(language):
+                    assert asset.thumbnail_url == f"/{language}{shop}{name}"
 
 
 @pytest.mark.parametrize("address", ["", "thumbnails/", "api/v1/healthz"])

@@ -11,16 +11,16 @@ from django.db import models, transaction
 from django.db.models import Exists, F, OuterRef, Q, Value
 from django.db.models.functions import Cast
 from django.db.models.lookups import GreaterThanOrEqual, LessThan
-from django.urls import reverse
 from django.utils import timezone
 
 from thumbnails.exceptions import Reason
+from thumbnails.models.addresses import public_path
 from thumbnails.models.inserting import insert
 from thumbnails.models.recipes import own_recipe, recipe_in_force
 from thumbnails.models.sources import Output, Sources, sources_of
 from thumbnails.rendering import THUMBNAIL, Variant, fingerprint_of, fit_inside
 from thumbnails.storage import originals
-from thumbnails.storage.names import name_for, shard_for
+from thumbnails.storage.names import name_for
 
 NAME_LENGTH = 500
 DETAIL_LENGTH = 300
@@ -355,7 +355,7 @@ class ImageAsset(models.Model):
         Whatever serves the cache's file under it is right, since a file is replaced before its
         row. `stale` is for what the app itself has to answer: an older thumbnail is recorded.
         """
-        url = reverse("thumbnails:thumbnail", args=[shard_for(self.pk), self.pk])
+        url = public_path(name_for(self.pk))
         fresh = self.fingerprint
         recorded = self.recorded_fingerprint or fresh
         return f"{url}?v={recorded}" if recorded == fresh else f"{url}?v={recorded}&stale=1"
