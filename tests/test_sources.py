@@ -76,6 +76,29 @@ def test_sources__of_small_and_unknown_originals(
     assert found["srcset"][-2:] == srcset
 
 
-def test_sources__of_an_unknown_size_are_refused() -> None:
-    with pytest.raises(ValueError, match="no size named 'huge'"):
-        photo().thumbnail_sources("huge")
+def test_sources__of_an_unknown_size_are_those_of_the_thumbnail() -> None:
+    """A page stands whatever the settings are."""
+    assert photo().thumbnail_sources("huge") == photo().thumbnail_sources()
+
+
+def test_sources__by_width_are_of_all_sizes() -> None:
+    asset = photo()
+    path, query = asset.thumbnail_url.split("?")
+    stem = path.removesuffix(".jpg")
+    found = asset.thumbnail_sources("large", by_width=True)
+    assert (found["src"], found["width"]) == (f"{stem}-large.jpg?{query}", 1024)
+    assert found["srcset"] == (
+        f"{stem}.jpg?{query} 256w, {stem}@2x.jpg?{query} 512w, {stem}-large.jpg?{query} 1024w"
+    )
+    assert [source["srcset"].count("w, ") for source in found["sources"]] == [0, 2]
+    unknown = photo(width=None, height=None).thumbnail_sources(by_width=True)
+    assert (unknown["srcset"], unknown["sources"]) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "found"),
+    [("@2x.webp", "@2x.webp"), (".jpg", ".jpg"), ("-huge.jpg", ".jpg"), ("", ".jpg")],
+)
+def test_variant_url__is_the_thumbnails_if_there_is_none(suffix: str, found: str) -> None:
+    path, query = photo().thumbnail_url.split("?")
+    assert photo().variant_url(suffix) == f"{path.removesuffix('.jpg')}{found}?{query}"

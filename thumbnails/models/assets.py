@@ -16,7 +16,7 @@ from django.utils import timezone
 from thumbnails.exceptions import Reason
 from thumbnails.models.addresses import public_path
 from thumbnails.models.inserting import insert
-from thumbnails.models.recipes import own_recipe, recipe_in_force
+from thumbnails.models.recipes import recipe_in_force
 from thumbnails.models.sources import Output, Sources, sources_of
 from thumbnails.rendering import THUMBNAIL, Variant, fingerprint_of, fit_inside
 from thumbnails.storage import originals
@@ -360,17 +360,24 @@ class ImageAsset(models.Model):
         recorded = self.recorded_fingerprint or fresh
         return f"{url}?v={recorded}" if recorded == fresh else f"{url}?v={recorded}&stale=1"
 
-    def thumbnail_sources(self, name: str = "") -> Sources:
+    def thumbnail_sources(self, name: str = "", *, by_width: bool = False) -> Sources:
         """Returns what an `<img>` or `<picture>` of it needs, as a plain value for JSON.
 
         With the name of a size of THUMBNAIL_VARIANTS (`large` of `-large.jpg`), of that size, or
         of the thumbnail if it was made without. Lists only files that are recorded or, for a
-        missing thumbnail, that will be made. Takes no query and no access to the cache. Raises
-        ValueError for a name that THUMBNAIL_VARIANTS does not have.
+        missing thumbnail, that will be made. `by_width`: see `sources_of`. Takes no query and no
+        access to the cache.
         """
-        if name and not any(variant.name == name for variant in own_recipe().variants):
-            raise ValueError(f"THUMBNAIL_VARIANTS has no size named {name!r}.")
-        return sources_of(self._outputs(), name, url=self.thumbnail_url)
+        return sources_of(self._outputs(), name, url=self.thumbnail_url, by_width=by_width)
+
+    def variant_url(self, suffix: str) -> str:
+        """The public URL of the variant with that suffix (`@2x.webp`); of the thumbnail if it was
+        made without. Takes no query and no access to the cache."""
+        url = self.thumbnail_url
+        if not any(output.variant.suffix == suffix for output in self._outputs()):
+            return url
+        path, _, query = url.partition("?")
+        return f"{path.removesuffix('.jpg')}{suffix}?{query}"
 
     def _outputs(self) -> list[Output]:
         """The recorded thumbnail and variants; those to be made if none is recorded."""

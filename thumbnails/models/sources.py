@@ -6,6 +6,9 @@ from typing import TypedDict
 
 from thumbnails.rendering import MEDIA_TYPES, Variant
 
+EXTENSIONS = tuple(MEDIA_TYPES)
+"""That which every browser shows first."""
+
 
 class Source(TypedDict):
     """A `<source>` of a `<picture>`."""
@@ -43,10 +46,14 @@ class Output:
         return max(self.width or 0, self.height or 0) or self.variant.size_px
 
 
-def sources_of(outputs: Iterable[Output], name: str, *, url: str) -> Sources:
+def sources_of(
+    outputs: Iterable[Output], name: str, *, url: str, by_width: bool = False
+) -> Sources:
     """Returns the sources of the size with this name, of the thumbnail if there is none.
 
-    `url` is the thumbnail's, whose path ends with `.jpg`.
+    `url` is the thumbnail's, whose path ends with `.jpg`. By width, a `srcset` has the files of all
+    sizes with their widths, of which a browser chooses by the page's `sizes`, and otherwise those
+    of one size with their densities.
     """
     path, _, query = url.partition("?")
     stem = path.removesuffix(".jpg")
@@ -55,20 +62,21 @@ def sources_of(outputs: Iterable[Output], name: str, *, url: str) -> Sources:
         name = ""
     by_extension: dict[str, list[Output]] = {extension: [] for extension in MEDIA_TYPES}
     for output in found:
-        if output.variant.name == name:
+        if output.width if by_width else output.variant.name == name:
             by_extension[output.variant.extension].append(output)
-    extension = next(key for key, some in by_extension.items() if some)
-    first = by_extension[extension][0]
+    first = min(
+        (output for output in found if output.variant.name == name),
+        key=lambda output: EXTENSIONS.index(output.variant.extension),
+    )
 
     def srcset(some: list[Output]) -> str:
         urls: dict[str, str] = {}
         for output in some:
-            # Of what there really is: a small original is not enlarged.
-            density = f"{output.longer_px / first.longer_px:.2f}".rstrip("0").rstrip(".")
-            urls.setdefault(density, f"{stem}{output.variant.suffix}?{query}")
-        return ", ".join(f"{url} {density}x" for density, url in urls.items())
+            descriptor = f"{output.width}w" if by_width else _density(output, first)
+            urls.setdefault(descriptor, f"{stem}{output.variant.suffix}?{query}")
+        return ", ".join(f"{url} {descriptor}" for descriptor, url in urls.items())
 
-    own = srcset(by_extension.pop(extension))
+    own = srcset(by_extension.pop(first.variant.extension))
     return {
         "src": f"{stem}{first.variant.suffix}?{query}",
         "width": first.width,
@@ -81,3 +89,8 @@ def sources_of(outputs: Iterable[Output], name: str, *, url: str) -> Sources:
         ],
         "placeholder": "",
     }
+
+
+def _density(output: Output, first: Output) -> str:
+    """Of what there really is: a small original is not enlarged."""
+    return f"{output.longer_px / first.longer_px:.2f}".rstrip("0").rstrip(".") + "x"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 RENDERER_VERSION = 1
 """Raise it with every change that alters rendered images: all thumbnails become stale."""
@@ -45,6 +45,7 @@ class Variant:
         return _parts(self.suffix)["extension"]
 
 
+@lru_cache(maxsize=256)  # a page with a hundred thumbnails asks for each of its variants
 def _parts(suffix: str) -> "re.Match[str]":
     match = _PARTS.fullmatch(suffix)
     if match is None:
