@@ -21,10 +21,28 @@ DJANGO = "django~=6.0.0"
 PYTHONS = ("3.13", "3.12")
 """The newest first."""
 HOME = ROOT / ".venv-compat"
-TOOLS = ("boto3", "django-storages", "hypothesis", "numpy", "psutil", "pytest", "pytest-django")
+TOOLS = (
+    "boto3",
+    "django-storages",
+    "hypothesis",
+    "jinja2",
+    "numpy",
+    "psutil",
+    "pytest",
+    "pytest-django",
+)
 MODULES = (
     *("admin", "api_tokens", "asset_page", "assets", "checks", "commands", "conf", "counts"),
-    *("csv_import", "migrations", "overview", "plans", "queue_pages", "recipes", "run_page"),
+    *(
+        "csv_import",
+        "markup",
+        "migrations",
+        "overview",
+        "plans",
+        "queue_pages",
+        "recipes",
+        "run_page",
+    ),
     *("runs", "selection", "urls"),
 )
 PYTEST = [
