@@ -22,28 +22,13 @@ PYTHONS = ("3.13", "3.12")
 """The newest first."""
 HOME = ROOT / ".venv-compat"
 TOOLS = (
-    "boto3",
-    "django-storages",
-    "hypothesis",
-    "jinja2",
-    "numpy",
-    "psutil",
-    "pytest",
-    "pytest-django",
+    *("boto3", "django-storages", "djangorestframework", "hypothesis", "jinja2", "numpy", "psutil"),
+    *("pytest", "pytest-django"),
 )
 MODULES = (
     *("admin", "api_tokens", "asset_page", "assets", "checks", "commands", "conf", "counts"),
-    *(
-        "csv_import",
-        "markup",
-        "migrations",
-        "overview",
-        "plans",
-        "queue_pages",
-        "recipes",
-        "run_page",
-    ),
-    *("runs", "selection", "urls"),
+    *("csv_import", "markup", "migrations", "overview", "plans", "queue_pages", "recipes"),
+    *("rest_framework", "run_page", "runs", "selection", "urls"),
 )
 PYTEST = [
     *("-m", "pytest", "--database=sqlite", "-m", "not browser and not processes"),
