@@ -16,7 +16,7 @@ from django.contrib.staticfiles import finders
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from tests import pictures
 from tests.callers import BASE, Caller, assets_of, faults_of, problem_of
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.django_db
 IMAGE_KEYS = {
     *("assetId", "original", "title", "sessionId", "sessionIds", "createdAt"),
     *("width", "height", "format", "mode", "orientation", "state"),
-    *("thumbnailUrl", "thumbnailWidth", "thumbnailHeight", "thumbnailBytes"),
+    *("thumbnailUrl", "thumbnailSources", "thumbnailWidth", "thumbnailHeight", "thumbnailBytes"),
     *("thumbnailGeneratedAt", "thumbnailRecipe", "reason", "detail"),
 }
 RUN_KEYS = {
@@ -202,6 +202,7 @@ def test_image__all_that_is_known(api: Caller, make_asset: MakeAsset) -> None:
         "orientation": 6,
         "state": "fresh",
         "thumbnailUrl": asset.thumbnail_url,
+        "thumbnailSources": asset.thumbnail_sources(),
         "thumbnailWidth": 256,
         "thumbnailHeight": 128,
         "thumbnailBytes": asset.thumbnail_bytes,
@@ -211,12 +212,15 @@ def test_image__all_that_is_known(api: Caller, make_asset: MakeAsset) -> None:
     }
 
 
-def test_image__without_a_thumbnail(api: Caller, make_asset: MakeAsset) -> None:
+def test_image__without_a_thumbnail(api: Caller, make_asset: MakeAsset, settings: Settings) -> None:
+    settings.THUMBNAIL_VARIANTS = ".webp=256"
     missing, broken = make_asset(), make_asset(pictures.truncated())
     with pytest.raises(NoThumbnail):
         serving.serve(broken)
     known = api.get(f"/images/{missing.pk}").json()
     assert (known["state"], known["sessionId"]) == ("missing", None)
+    assert known["thumbnailSources"] == missing.thumbnail_sources()
+    assert [source["type"] for source in known["thumbnailSources"]["sources"]] == ["image/webp"]
     for key in ("thumbnailWidth", "thumbnailHeight", "thumbnailBytes", "thumbnailGeneratedAt"):
         assert known[key] is None
     known = api.get(f"/images/{broken.pk}").json()

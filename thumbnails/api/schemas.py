@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.runs import Progress
+from thumbnails.models.sources import Sources
 from thumbnails.upkeep.reports.counts import Statistics
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.selection import conditions
@@ -119,6 +120,30 @@ class PurgeIn(In):
 # --- responses ------------------------------------------------------------------------------------
 
 
+class SourceOut(Out):
+    """A `<source>` of a `<picture>`."""
+
+    type: str
+    srcset: str
+
+
+class SourcesOut(Out):
+    """The attributes of an `<img>`, and the sources of a `<picture>` around it."""
+
+    src: str
+    width: int | None = Field(description="Of `src`; null while the original's is not known.")
+    height: int | None
+    srcset: str = Field(description="Empty if there is one density.")
+    sources: list[SourceOut] = Field(description="Of other formats, the smallest files first.")
+    placeholder: str = Field(description="A picture to be shown while it loads, or empty.")
+
+    @classmethod
+    def of(cls, found: Sources) -> Self:
+        values: dict[str, Any] = {**found}
+        values["sources"] = [SourceOut.model_construct(**each) for each in found["sources"]]
+        return cls.model_construct(**values)
+
+
 class ImageOut(Out):
     """An image: its original, and its thumbnail as the database records it."""
 
@@ -135,6 +160,7 @@ class ImageOut(Out):
     orientation: int
     state: ImageState
     thumbnail_url: str
+    thumbnail_sources: SourcesOut = Field(description="What a page needs to show it.")
     thumbnail_width: int | None
     thumbnail_height: int | None
     thumbnail_bytes: int | None
@@ -151,6 +177,7 @@ class ImageOut(Out):
             "original": str(asset),
             "session_id": session_ids[0] if session_ids else None,
             "session_ids": session_ids,
+            "thumbnail_sources": SourcesOut.of(asset.thumbnail_sources()),
             "reason": asset.thumbnail_error,
             "detail": asset.thumbnail_error_detail,
         }
