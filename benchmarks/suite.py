@@ -17,6 +17,7 @@ from benchmarks import (
     rendering,
     running,
     storing,
+    tags,
     web,
 )
 from benchmarks.meters import available_cores
@@ -93,6 +94,7 @@ def measure(home: Path, here: Site, extent: Extent) -> Iterator[Section]:
     )
     yield moving.measure(home / "moving", tiny, count=extent.table_rows, judged=extent.is_whole)
     yield pages.measure()
+    yield tags.measure()
     yield api.measure()
     yield storing.measure(originals[0], writes=extent.writes)
     yield web.measure(home / "web", here, originals[0], extent.web_extent)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks import moving, photos
+import pytest
+
+from benchmarks import moving, photos, tags
+from thumbnails.models import ImageAsset
 
 
 def test_moving__measures_a_hundredth(tmp_path: Path) -> None:
@@ -14,3 +17,12 @@ def test_moving__measures_a_hundredth(tmp_path: Path) -> None:
     assert {row.key for row in section.rows if row.value} == {
         *("moving.rows_per_s", "moving.seconds", "moving.memory_growth"),
     }
+
+
+@pytest.mark.django_db
+def test_tags__are_measured_without_a_query_and_leave_no_rows() -> None:
+    rows = {row.key: row for row in tags.measure(rounds=1).rows}
+    assert rows.pop("tags.queries").met
+    assert len(rows) == 3
+    assert all(row.value for row in rows.values())
+    assert not ImageAsset.objects.exists()
