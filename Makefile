@@ -65,7 +65,7 @@ lock: install ## Pin what the requirements*.in files name (ARGS=--upgrade raises
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) requirements-dev.in --output-file requirements-dev.txt
 
-bench: install ## Measure rendering, importing and regeneration (ARGS="--json FILE")
+bench: install ## Measure speed and memory, or some sections of it (ARGS="pages web")
 	$(BIN)/python -m benchmarks $(ARGS)
 
 screenshots: install ## Take the pictures of the documents, in Chromium

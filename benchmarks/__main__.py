@@ -1,4 +1,4 @@
-"""The command line: prints a table, writes JSON, and exits with 1 if a bound is missed."""
+"""The command line: prints a table, and exits with 1 if a bound is missed."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import report, results
 from benchmarks.report import Section
 from benchmarks.site import NothingToMeasure, Site
 
@@ -21,7 +21,7 @@ def main() -> int:
     sections: list[Section] = []
     _say(report.heading())
     try:
-        for section in _measured(quick=options.quick):
+        for section in _measured(options):
             sections.append(section)
             _say(section.as_text())
     except NothingToMeasure as error:
@@ -39,7 +39,15 @@ def _options() -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measure speed and memory against their bounds; exits with 1 if one is missed.",
     )
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help="its name in RESULTS.md; all by default"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
+    parser.add_argument(
+        "--write-results",
+        action="store_true",
+        help="also write the sections that are measured into RESULTS.md, and keep the others there",
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -48,10 +56,12 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.json and not options.json.absolute().parent.is_dir():
         parser.error(f"the folder of {options.json} does not exist")  # now, not after minutes
+    if options.quick and options.write_results:
+        parser.error("RESULTS.md is of whole measurements, not of --quick ones")
     return options
 
 
-def _measured(*, quick: bool) -> Iterator[Section]:
+def _measured(options: argparse.Namespace) -> Iterator[Section]:
     with tempfile.TemporaryDirectory(prefix="thumbnails-benchmarks-") as folder:
         home = Path(folder)
         here = Site(home / "here")
@@ -59,7 +69,17 @@ def _measured(*, quick: bool) -> Iterator[Section]:
         # It imports models, which requires Django to be set up.
         from benchmarks import suite  # noqa: PLC0415
 
-        yield from suite.measure(home, here, suite.QUICK if quick else suite.WHOLE)
+        if unknown := set(options.sections) - suite.SECTIONS.keys():
+            raise NothingToMeasure(
+                f"There is no section {', '.join(sorted(unknown))}; "
+                f"there are {', '.join(suite.SECTIONS)}."
+            )
+        extent = suite.QUICK if options.quick else suite.WHOLE
+        workplace = suite.Workplace(home=home, here=here, extent=extent)
+        for name, section in suite.measure(workplace, options.sections):
+            if options.write_results:
+                results.record(results.PATH, name, section, list(suite.SECTIONS))
+            yield section
 
 
 def _conclude(sections: list[Section], seconds: float) -> int:

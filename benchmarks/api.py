@@ -5,17 +5,20 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 
 from django.contrib.auth.models import Permission, User
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.test import Client
 from django.test.utils import override_settings
-from django.urls import include, path
+from django.urls import include
+from django.urls import path as route
 
 from benchmarks.meters import cpu_milliseconds
 from benchmarks.report import Bound, Row, Section
 from benchmarks.site import NothingToMeasure
 from thumbnails.models import ApiToken, ImageAsset
+from thumbnails.upkeep.images import importing
 
 RATIO_BOUND = Bound(at_most=1.5)
 REQUESTS, ROUNDS = 100, 7
@@ -38,12 +41,12 @@ def bare(request: HttpRequest, image_id: int) -> HttpResponse:
     )
 
 
-urlpatterns = [path("bare/<int:image_id>", bare), path("", include("thumbsite.urls"))]
+urlpatterns = [route("bare/<int:image_id>", bare), route("", include("thumbsite.urls"))]
 
 
-def measure() -> Section:
-    """With an image of this process's site, which must have one."""
-    asset = ImageAsset.objects.latest("pk")
+def measure(photo: Path) -> Section:
+    """With an image of this process's site that it imports."""
+    asset = importing.import_file(photo)
     user = User.objects.create_user("script", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename="view_imageasset"))
     _, secret = ApiToken.objects.issue(user, "benchmark")

@@ -1,7 +1,9 @@
 """The number of queries of pages with thumbnails: only those that load the page's rows."""
 
 import warnings
+from collections.abc import Sequence
 from http import HTTPStatus
+from pathlib import Path
 
 from django.db import connection
 from django.template import Context, Engine
@@ -9,8 +11,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from benchmarks.report import Bound, Row, Section
-from benchmarks.site import NothingToMeasure
+from benchmarks.running import empty
+from benchmarks.site import NothingToMeasure, Site
 from thumbnails.models import ImageAsset, recipes
+from thumbnails.upkeep.images import importing
 from thumbnails.views import PER_PAGE
 
 URLS = 100
@@ -24,8 +28,12 @@ HIT_QUERIES = 0
 TEMPLATE = "{% for asset in assets %}<img src='{{ asset.thumbnail_url }}'>{% endfor %}"
 
 
-def measure() -> Section:
-    """With the images of this process's site, which must have at least URLS."""
+def measure(here: Site, small: Sequence[Path]) -> Section:
+    """With images of this process's own site, whose former ones are deleted."""
+    empty(here)
+    here.add_originals(small, count=2 * URLS)
+    for _ in importing.import_files(importing.find_files([here.originals])):
+        pass
     client = _client()
     _render_some(client)
     return Section(

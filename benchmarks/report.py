@@ -73,12 +73,16 @@ def heading() -> str:
 
 def _line(row: Row) -> str:
     bound = "" if row.bound is None else str(row.bound)
-    value = "–" if row.value is None else f"{row.value:,.{row.digits}f} {row.unit}".rstrip()
     line = (
-        f"  {row.label:<{LABEL_WIDTH - 2}}{value:>{VALUE_WIDTH}}"
+        f"  {row.label:<{LABEL_WIDTH - 2}}{value_of(row):>{VALUE_WIDTH}}"
         f"{bound:>{BOUND_WIDTH}}{_verdict(row):>{MET_WIDTH}}"
     )
     return f"{line}   {row.note}".rstrip()
+
+
+def value_of(row: Row) -> str:
+    """Returns the value with its unit; a dash where it could not be measured."""
+    return "–" if row.value is None else f"{row.value:,.{row.digits}f} {row.unit}".rstrip()
 
 
 def _verdict(row: Row) -> str:

@@ -1,7 +1,8 @@
-"""All benchmarks, in order. To be imported only after Django is set up."""
+"""All benchmarks, by their names and in order. To be imported only after Django is set up."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks import (
@@ -68,41 +69,71 @@ QUICK = Extent(
 )
 
 
-def measure(home: Path, here: Site, extent: Extent) -> Iterator[Section]:
-    """Yields the sections as they are finished. `here` is this process's own site."""
-    originals = photos.make_photos(home / "photos", count=extent.photos)
-    tiny = photos.make_tiny(home / "tiny", count=8)
-    small = photos.make_small(home / "small", count=50)
-    yield rendering.measure(originals, rounds=extent.rendering_rounds)
-    yield hostile.measure(seconds=extent.hostile_seconds)
-    yield regenerating.measure(
-        home / "regenerating",
-        originals,
-        count=extent.command_photos,
-        rounds=extent.command_rounds,
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """What the sections share; pictures are made when the first one needs them."""
+
+    home: Path
+    here: Site
+    """This process's own."""
+    extent: Extent
+
+    @cached_property
+    def photos(self) -> list[Path]:
+        return photos.make_photos(self.home / "photos", count=self.extent.photos)
+
+    @cached_property
+    def small(self) -> list[Path]:
+        return photos.make_small(self.home / "small", count=50)
+
+    @cached_property
+    def tiny(self) -> list[Path]:
+        return photos.make_tiny(self.home / "tiny", count=8)
+
+
+SECTIONS: dict[str, Callable[[Workplace], Section]] = {
+    "rendering": lambda at: rendering.measure(at.photos, rounds=at.extent.rendering_rounds),
+    "hostile": lambda at: hostile.measure(seconds=at.extent.hostile_seconds),
+    "regenerating": lambda at: regenerating.measure(
+        at.home / "regenerating",
+        at.photos,
+        count=at.extent.command_photos,
+        rounds=at.extent.command_rounds,
         cores=available_cores(),
-        judged=extent.is_whole,
-    )
-    yield memory.measure(home / "memory", originals, tiny, counts=extent.tiny_counts)
-    yield importing.measure(
-        home,
-        here,
-        small,
-        count=extent.files,
-        rounds=extent.import_rounds,
-        judged=extent.is_whole,
-    )
-    yield moving.measure(home / "moving", tiny, count=extent.table_rows, judged=extent.is_whole)
-    yield pages.measure()
-    yield tags.measure()
-    yield api.measure()
-    yield storing.measure(originals[0], writes=extent.writes)
-    yield web.measure(home / "web", here, originals[0], extent.web_extent)
-    yield running.measure(
-        here,
-        small,
-        pictures=extent.run_pictures,
-        files=extent.audited_files,
-        judged=extent.is_whole,
-    )
-    yield large.measure(extent.images, judged=extent.is_whole)
+        judged=at.extent.is_whole,
+    ),
+    "memory": lambda at: memory.measure(
+        at.home / "memory", at.photos, at.tiny, counts=at.extent.tiny_counts
+    ),
+    "importing": lambda at: importing.measure(
+        at.home,
+        at.here,
+        at.small,
+        count=at.extent.files,
+        rounds=at.extent.import_rounds,
+        judged=at.extent.is_whole,
+    ),
+    "moving": lambda at: moving.measure(
+        at.home / "moving", at.tiny, count=at.extent.table_rows, judged=at.extent.is_whole
+    ),
+    "pages": lambda at: pages.measure(at.here, at.small),
+    "tags": lambda _: tags.measure(),
+    "api": lambda at: api.measure(at.photos[0]),
+    "storing": lambda at: storing.measure(at.photos[0], writes=at.extent.writes),
+    "web": lambda at: web.measure(at.home / "web", at.here, at.photos[0], at.extent.web_extent),
+    "running": lambda at: running.measure(
+        at.here,
+        at.small,
+        pictures=at.extent.run_pictures,
+        files=at.extent.audited_files,
+        judged=at.extent.is_whole,
+    ),
+    "large": lambda at: large.measure(at.extent.images, judged=at.extent.is_whole),
+}
+
+
+def measure(at: Workplace, names: Collection[str]) -> Iterator[tuple[str, Section]]:
+    """Yields the sections of these names, or all, with their names as they are finished."""
+    for name, section in SECTIONS.items():
+        if not names or name in names:
+            yield name, section(at)
