@@ -64,6 +64,7 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: install ## Pin what the requirements*.in files name (ARGS=--upgrade raises all versions)
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) requirements-dev.in --output-file requirements-dev.txt
+	$(LOCK) requirements-bench.in --output-file requirements-bench.txt
 
 bench: install ## Measure speed and memory, or some sections of it (ARGS="pages web")
 	$(BIN)/python -m benchmarks $(ARGS)

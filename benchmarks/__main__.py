@@ -49,6 +49,12 @@ def _options() -> argparse.Namespace:
         help="also write the sections that are measured into RESULTS.md, and keep the others there",
     )
     parser.add_argument(
+        "--sharps-picture",
+        type=Path,
+        metavar="FILE",
+        help="test/fixtures/2569067123_aca715a2ee_o.jpg of sharp's repository, to resize it, too",
+    )
+    parser.add_argument(
         "--quick",
         action="store_true",
         help="measure less, in a minute or two; bounds that need more are not judged",
@@ -56,6 +62,8 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.json and not options.json.absolute().parent.is_dir():
         parser.error(f"the folder of {options.json} does not exist")  # now, not after minutes
+    if options.sharps_picture and not options.sharps_picture.is_file():
+        parser.error(f"there is no file {options.sharps_picture}")
     if options.quick and options.write_results:
         parser.error("RESULTS.md is of whole measurements, not of --quick ones")
     return options
@@ -75,7 +83,9 @@ def _measured(options: argparse.Namespace) -> Iterator[Section]:
                 f"there are {', '.join(suite.SECTIONS)}."
             )
         extent = suite.QUICK if options.quick else suite.WHOLE
-        workplace = suite.Workplace(home=home, here=here, extent=extent)
+        workplace = suite.Workplace(
+            home=home, here=here, extent=extent, sharps_picture=options.sharps_picture
+        )
         for name, section in suite.measure(workplace, options.sections):
             if options.write_results:
                 results.record(results.PATH, name, section, list(suite.SECTIONS))

@@ -24,6 +24,7 @@ PHOTO_QUALITY = 91
 DRAWN_SIZE: Size = (2016, 1512)
 """Scenes are drawn at half the size: phone photos are not sharp to the pixel."""
 
+MEDIUM_SIZE: Size = (640, 480)
 SMALL_SIZE: Size = (320, 240)
 TINY_SIZE: Size = (16, 12)
 
@@ -113,6 +114,11 @@ def _exif(orientation: int) -> bytes:
 
 
 # --- Small pictures -----------------------------------------------------------------------------
+
+
+def make_medium(folder: Path, *, count: int) -> list[Path]:
+    """Write `count` JPEGs of 640 × 480 pixels: larger than thumbnails on both sides."""
+    return _make_plain(folder, MEDIUM_SIZE, count, endings=(".jpg",))
 
 
 def make_small(folder: Path, *, count: int) -> list[Path]:

@@ -56,10 +56,10 @@ class Site:
         site.manage("migrate", "--verbosity=0")
         return site
 
-    def adopt(self) -> None:
+    def adopt(self, settings: str = "thumbsite.settings") -> None:
         """Set up this process for the site. Only once, before any model is imported."""
         self.home.mkdir(parents=True)
-        os.environ.update(self._settings())
+        os.environ.update(self._settings() | {"DJANGO_SETTINGS_MODULE": settings})
         django.setup()
         call_command("migrate", verbosity=0)
 
@@ -69,7 +69,7 @@ class Site:
             picture = pictures[number % len(pictures)]
             folder = self.originals / f"{number // PER_FOLDER:03}"
             folder.mkdir(parents=True, exist_ok=True)
-            _link(picture, folder / f"{number:06}{picture.suffix}")
+            link(picture, folder / f"{number:06}{picture.suffix}")
 
     def manage(self, *arguments: str) -> None:
         """Run a command of the site. Raises NothingToMeasure if it fails."""
@@ -141,7 +141,8 @@ class RunningCommand:
             raise NothingToMeasure(f"{' '.join(self._arguments)} ended with {status}:\n{said}")
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Make `target` a link to the file, or a copy where there are no links."""
     try:
         target.hardlink_to(source)
     except OSError:  # the file system has no links, or limits their number

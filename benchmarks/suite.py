@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks import (
     api,
+    comparing,
     hostile,
     importing,
     large,
@@ -33,6 +34,7 @@ class Extent:
     photos: int = 8
     """Different photos to render; further ones are links to these."""
     rendering_rounds: int = 4
+    """Also beside other libraries."""
     command_photos: int = 500
     command_rounds: int = 2
     tiny_counts: tuple[int, ...] = (100, 20_000)
@@ -77,10 +79,16 @@ class Workplace:
     here: Site
     """This process's own."""
     extent: Extent
+    sharps_picture: Path | None = None
+    """What sharp's own benchmark resizes."""
 
     @cached_property
     def photos(self) -> list[Path]:
         return photos.make_photos(self.home / "photos", count=self.extent.photos)
+
+    @cached_property
+    def medium(self) -> list[Path]:
+        return photos.make_medium(self.home / "medium", count=20)
 
     @cached_property
     def small(self) -> list[Path]:
@@ -129,6 +137,12 @@ SECTIONS: dict[str, Callable[[Workplace], Section]] = {
         judged=at.extent.is_whole,
     ),
     "large": lambda at: large.measure(at.extent.images, judged=at.extent.is_whole),
+    "others": lambda at: comparing.measure_apps(
+        at.home / "others", at.photos, at.medium, rounds=at.extent.rendering_rounds
+    ),
+    "renderers": lambda at: comparing.measure_renderers(
+        at.photos, rounds=at.extent.rendering_rounds, sharps_picture=at.sharps_picture
+    ),
 }
 
 

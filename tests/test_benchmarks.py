@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import moving, photos, results, tags
+from benchmarks import comparing, moving, photos, results, tags
 from benchmarks.report import Bound, Row, Section
 from thumbnails.models import ImageAsset
 
@@ -27,6 +27,14 @@ def test_tags__are_measured_without_a_query_and_leave_no_rows() -> None:
     assert len(rows) == 3
     assert all(row.value for row in rows.values())
     assert not ImageAsset.objects.exists()
+def test_comparing__measures_this_project_alone(tmp_path: Path) -> None:
+    """In a project of its own, as the other libraries, which are not installed for tests."""
+    medium = photos.make_medium(tmp_path / "medium", count=1)
+    section = comparing.measure_apps(tmp_path, medium, medium, rounds=1, libraries=())
+    found = {row.key: row.value for row in section.rows}
+    assert found.pop("others.ours_page_queries") == 1
+    assert found.pop("others.ours_page_asked") == 0
+    assert all(found.values())
 
 
 def test_results__keep_the_sections_that_are_not_measured_again(tmp_path: Path) -> None:

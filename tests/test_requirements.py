@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from tests.processes import ROOT
 
-NAMES = ("requirements", "requirements-dev")
+NAMES = ("requirements", "requirements-dev", "requirements-bench")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 OPTION = re.compile(r"^\s*(-[^=\s]+)", re.MULTILINE)
 
@@ -79,11 +79,11 @@ def test_pins__are_of_what_the_names_ask_for(name: str) -> None:
     assert direct == {canonicalize_name(requirement.name) for requirement in wanted}
 
 
-def test_pins__of_the_site_are_among_those_for_development() -> None:
-    site, development = (
+def test_pins__of_the_site_are_among_those_for_tests_and_benchmarks() -> None:
+    site, *others = (
         {package: pin.version for package, pin in pins_of(name).items()} for name in NAMES
     )
-    assert site.items() <= development.items()
+    assert all(site.items() <= other.items() for other in others)
 
 
 def test_pins__are_what_the_package_asks_for() -> None:
