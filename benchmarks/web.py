@@ -1,28 +1,24 @@
 """The web server: the cost of hits on a real gunicorn, and the effect of hostile images."""
 
-import re
+import shutil
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from socket import IPPROTO_TCP, TCP_NODELAY, create_connection
-from typing import Self
 
-import psutil
 import redis
 
 from benchmarks.hostile import MEBIBYTE, slow_bmp, write_vast_png
 from benchmarks.meters import Peak, Usage, cpu_seconds, metered, peaks
 from benchmarks.report import Bound, Row, Section
 from benchmarks.running import empty
-from benchmarks.site import ROOT, NothingToMeasure, Site
-from tests import lifeline
+from benchmarks.site import NothingToMeasure, Site
+from benchmarks.webserver import THREADS, Client, WebServer, ask_once, request_for
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import conf
@@ -32,20 +28,20 @@ from thumbnails.rendering.pool import Limits, RenderPool
 from thumbnails.upkeep.images import freshness, importing, pools
 
 HIT_BOUND = Bound(at_least=0.8)
+NOT_MODIFIED_BOUND = Bound(at_least=0.9)
+CROWD_BOUND = Bound(at_most=1)
 TAIL_BOUND = Bound(at_most=3)
 MEMORY_BOUND = Bound(at_most=250)
 RENDER_MEMORY_BOUND = Bound(at_most=1)
 
-THREADS = 8
-"""Per process, as in the Procfile, which starts two."""
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "benchmarks.web_settings",
     "THUMBNAIL_RENDER_SECONDS": "30",
 }
 SLOW_REQUESTS = 20
 VAST_PICTURES = 8
+CROWD = 200
 HIT_EVERY_SECONDS = 0.01
-ANSWER_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +76,13 @@ def measure(home: Path, here: Site, photo: Path, extent: Extent) -> Section:
     """With this process's own site, whose images are deleted."""
     home.mkdir()
     hit = _hit(here, photo)
-    with WebServer(here, home / "hits.log", hit) as server:
+    constant = shutil.copy(here.thumbnails / hit.thumbnail_path, home)
+    environment = here.environment() | SETTINGS | {"BENCHMARK_THUMBNAIL": str(constant)}
+    with WebServer(environment, home / "hits.log") as server:
         rows = [*_hits(server, hit, extent), *_tail(server, hit, home, extent)]
-    with WebServer(here, home / "memory.log", hit) as server:
+    with WebServer(environment, home / "memory.log") as server:
         rows += _memory(server, hit, home, extent)
+    rows.append(_crowd(environment, hit, home))
     rows += _starts(home / "starting", photo, extent.starts)
     return Section(title=f"The web: gunicorn, one process of {THREADS} threads", rows=rows)
 
@@ -97,133 +96,6 @@ def _hit(here: Site, photo: Path) -> ImageAsset:
     if not asset.thumbnail_path:
         raise NothingToMeasure(f"The photo was not rendered: {asset.thumbnail_error_detail}")
     return asset
-
-
-# --- The server and its clients -----------------------------------------------------------------
-
-
-class WebServer:
-    """gunicorn as in the Procfile, with one process and at a port chosen by the system."""
-
-    def __init__(self, site: Site, log: Path, hit: ImageAsset) -> None:
-        self._log = log
-        constant = {"BENCHMARK_THUMBNAIL": str(site.thumbnails / hit.thumbnail_path)}
-        how = ["--bind", "127.0.0.1:0", "--worker-class", "gthread", "--workers", "1"]
-        how += ["--threads", str(THREADS), "--graceful-timeout", "3", "--no-control-socket"]
-        with log.open("wb") as output:
-            self._program = lifeline.start(
-                [sys.executable, "-m", "gunicorn", "thumbsite.wsgi", *how],
-                cwd=ROOT,
-                env=site.environment() | SETTINGS | constant,
-                output=output,
-            )
-        self._master = psutil.Process(self._program.pid)
-
-    def __enter__(self) -> Self:
-        try:
-            listening = re.compile(r"Listening at: http://127\.0\.0\.1:(\d+)")
-            wait_for(lambda: listening.search(self._said) or not self._is_running, "gunicorn")
-            found = listening.search(self._said)
-            if found is None:
-                raise NothingToMeasure(f"gunicorn did not start:\n{self._said[-2000:]}")
-            self.port = int(found[1])
-            with Client(self.port) as client:
-                client.expect(HTTPStatus.OK, "/constant.jpg")
-            (self.worker,) = self._master.children()
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
-
-    @property
-    def _said(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    @property
-    def _is_running(self) -> bool:
-        return self._program.poll() is None
-
-    def _end(self) -> None:
-        with suppress(psutil.NoSuchProcess):
-            started = self._master.children(recursive=True)
-            self._program.terminate()
-            self._program.wait()
-            for process in started:  # a busy decoder does not notice that its parent has died
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The head of a response, whose body was read, too."""
-
-    status: int
-    headers: dict[str, str]
-    """By lower-case name."""
-
-
-class Client:
-    """A minimal client with one persistent connection: it shares the machine with the server."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS)
-        self._socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
-
-    def get(self, request: bytes) -> Answer:
-        self._socket.sendall(request)
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += self._received()
-        head, _, body = received.partition(b"\r\n\r\n")
-        status, *lines = head.decode("latin-1").split("\r\n")
-        answer = Answer(
-            int(status.split()[1]),
-            {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)},
-        )
-        missing = 0 if answer.status == HTTPStatus.NOT_MODIFIED else _length(answer) - len(body)
-        while missing > 0:
-            missing -= len(self._received())
-        return answer
-
-    def expect(self, status: HTTPStatus, path: str, **headers: str) -> Answer:
-        """Send a request. Raises NothingToMeasure for a response with another status."""
-        answer = self.get(request_for(path, headers))
-        if answer.status != status:
-            raise NothingToMeasure(f"{path} answers {answer.status} instead of {status.value}.")
-        return answer
-
-    def _received(self) -> bytes:
-        part = self._socket.recv(65536)
-        if not part:
-            raise NothingToMeasure("The web server closed a connection in the middle of an answer.")
-        return part
-
-
-def request_for(path: str, headers: dict[str, str] | None = None) -> bytes:
-    lines = [f"GET {path} HTTP/1.1", "Host: testserver"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in (headers or {}).items()]
-    return "\r\n".join([*lines, "", ""]).encode()
-
-
-def _length(answer: Answer) -> int:
-    if "content-length" not in answer.headers:
-        raise NothingToMeasure("The web server does not say how long its answer is.")
-    return int(answer.headers["content-length"])
-
-
-def _ask_once(port: int, path: str) -> int:
-    """The status of a response over a new connection."""
-    with Client(port) as client:
-        return client.get(request_for(path)).status
 
 
 def _statuses(answers: Sequence[int]) -> str:
@@ -255,7 +127,7 @@ def _hits(server: WebServer, hit: ImageAsset, extent: Extent) -> list[Row]:
     costs = _by_turns(server, requests, extent)
     return [
         _cost_ratio("hit", "a hit", costs, HIT_BOUND, judged=extent.is_whole),
-        _cost_ratio("not_modified", "a 304", costs),
+        _cost_ratio("not_modified", "a 304", costs, NOT_MODIFIED_BOUND, judged=extent.is_whole),
         _rate("hit", "hits a second over one connection", costs),
         _rate("not_modified", "304 a second", costs),
         _rate("constant", "of the bare view", costs),
@@ -288,9 +160,7 @@ def _cost(server: WebServer, client: Client, request: bytes, count: int) -> Cost
     return Cost(cpu_seconds=(cpu_seconds(server.worker) - cpu) / count, wall_seconds=wall / count)
 
 
-def _cost_ratio(
-    key: str, what: str, costs: dict[str, Cost], bound: Bound | None = None, *, judged: bool = True
-) -> Row:
+def _cost_ratio(key: str, what: str, costs: dict[str, Cost], bound: Bound, *, judged: bool) -> Row:
     ours, bare = costs[key].cpu_seconds, costs["constant"].cpu_seconds
     return Row(
         key=f"web.constant_over_{key}",
@@ -367,7 +237,7 @@ def _asked_at_once(server: WebServer, assets: Sequence[ImageAsset]) -> Iterator[
 
     def ask(path: str) -> int:
         together.wait()
-        return _ask_once(server.port, path)
+        return ask_once(server.port, path)
 
     statuses: list[int] = []
     with ThreadPoolExecutor(len(assets)) as threads:
@@ -463,7 +333,32 @@ def _vast_assets(folder: Path, pixels: int) -> list[ImageAsset]:
     return [importing.import_file(path) for path in (first, *links)]
 
 
-# --- d. Starts ----------------------------------------------------------------------------------
+# --- d. Many at once ----------------------------------------------------------------------------
+
+
+def _crowd(environment: dict[str, str], hit: ImageAsset, home: Path) -> Row:
+    """Renders of one thumbnail that is not in the cache, by two processes as in the Procfile."""
+    log = home / "renders.log"
+    log.touch()
+    counting = environment | {"BENCHMARK_RENDERS": str(log)}
+    freshness.purge_now(hit.pk)
+    with (
+        WebServer(counting, home / "crowd.log", processes=2) as server,
+        _asked_at_once(server, [hit] * CROWD) as answers,
+    ):
+        pass
+    return Row(
+        key="web.crowd_renders",
+        label=f"renders of a cold thumbnail, {CROWD} at once",
+        value=log.stat().st_size,
+        unit="",
+        digits=0,
+        bound=CROWD_BOUND,
+        note=f"they got {_statuses(answers)}",
+    )
+
+
+# --- e. Starts ----------------------------------------------------------------------------------
 
 
 def _starts(home: Path, photo: Path, count: int) -> list[Row]:
