@@ -20,6 +20,7 @@ from benchmarks import (
     running,
     storing,
     tags,
+    visits,
     web,
 )
 from benchmarks.meters import available_cores
@@ -48,6 +49,8 @@ class Extent:
     hostile_seconds: float = 5
     """The time limit of one attempt at a tiny file that takes long."""
     web_extent: web.Extent = web.WHOLE
+    visited: int = 1_000
+    visit_rounds: int = 3
     is_whole: bool = True
     """False if some bounds apply to more than this."""
 
@@ -67,6 +70,8 @@ QUICK = Extent(
     images=20_000,
     hostile_seconds=2,
     web_extent=web.QUICK,
+    visited=100,
+    visit_rounds=1,
     is_whole=False,
 )
 
@@ -129,6 +134,13 @@ SECTIONS: dict[str, Callable[[Workplace], Section]] = {
     "api": lambda at: api.measure(at.photos[0]),
     "storing": lambda at: storing.measure(at.photos[0], writes=at.extent.writes),
     "web": lambda at: web.measure(at.home / "web", at.here, at.photos[0], at.extent.web_extent),
+    "visits": lambda at: visits.measure(
+        at.home / "visits",
+        at.photos,
+        thumbnails=at.extent.visited,
+        rounds=at.extent.visit_rounds,
+        judged=at.extent.is_whole,
+    ),
     "running": lambda at: running.measure(
         at.here,
         at.small,

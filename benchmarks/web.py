@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-import redis
-
 from benchmarks.hostile import MEBIBYTE, slow_bmp, write_vast_png
 from benchmarks.meters import Peak, Usage, cpu_seconds, metered, peaks
 from benchmarks.report import Bound, Row, Section
 from benchmarks.running import empty
 from benchmarks.site import NothingToMeasure, Site
-from benchmarks.webserver import THREADS, Client, WebServer, ask_once, request_for
+from benchmarks.webserver import (
+    THREADS,
+    Client,
+    WebServer,
+    ask_once,
+    request_for,
+    workers_are_idle,
+)
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import conf
@@ -387,17 +392,13 @@ def _seconds_to_worker(site: Site, queue: QueueServer) -> float:
     started_at = time.perf_counter()
     with site.started("rqworker", *names, REDIS_URL=queue.url) as program, queue.client as client:
         wait_for(
-            lambda: program.poll() is not None or _waits_for_jobs(client),
+            lambda: program.poll() is not None or workers_are_idle(client),
             "a worker",
             interval_seconds=0.005,
         )
         seconds = time.perf_counter() - started_at
         program.terminate()
     return seconds
-
-
-def _waits_for_jobs(client: redis.Redis) -> bool:
-    return any(client.hget(key, "state") == b"idle" for key in client.smembers("rq:workers"))
 
 
 def _start_row(key: str, label: str, seconds: Sequence[float]) -> Row:

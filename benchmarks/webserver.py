@@ -1,4 +1,4 @@
-"""gunicorn with the site, and clients that cost little: they share the machine with it."""
+"""gunicorn with the site, clients that cost little, as they share the machine, and its workers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from socket import IPPROTO_TCP, TCP_NODELAY, create_connection
 from typing import Self
 
 import psutil
+import redis
 
 from benchmarks.site import ROOT, NothingToMeasure
 from tests import lifeline
@@ -99,6 +100,17 @@ class Client:
         self._socket.close()
 
     def get(self, request: bytes) -> Answer:
+        """Send a request. Returns the head of its answer."""
+        return self._exchange(request)[0]
+
+    def read(self, path: str) -> str:
+        """Returns a page. Raises NothingToMeasure for another status than 200."""
+        answer, content = self._exchange(request_for(path))
+        if answer.status != HTTPStatus.OK:
+            raise NothingToMeasure(f"{path} answers {answer.status}.")
+        return content.decode()
+
+    def _exchange(self, request: bytes) -> tuple[Answer, bytes]:
         self._socket.sendall(request)
         received = b""
         while b"\r\n\r\n" not in received:
@@ -109,10 +121,10 @@ class Client:
             int(status.split()[1]),
             {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)},
         )
-        missing = 0 if answer.status == HTTPStatus.NOT_MODIFIED else _length(answer) - len(body)
-        while missing > 0:
-            missing -= len(self._received())
-        return answer
+        length = 0 if answer.status == HTTPStatus.NOT_MODIFIED else _length(answer)
+        while len(body) < length:
+            body += self._received()
+        return answer, body
 
     def expect(self, status: HTTPStatus, path: str, **headers: str) -> Answer:
         """Send a request. Raises NothingToMeasure for a response with another status."""
@@ -144,3 +156,9 @@ def ask_once(port: int, path: str) -> int:
     """The status of a response over a new connection."""
     with Client(port) as client:
         return client.get(request_for(path)).status
+
+
+def workers_are_idle(client: redis.Redis) -> bool:
+    """Whether there are workers and all wait for jobs."""
+    states = [client.hget(key, "state") for key in client.smembers("rq:workers")]
+    return bool(states) and set(states) == {b"idle"}

@@ -27,6 +27,8 @@ def test_tags__are_measured_without_a_query_and_leave_no_rows() -> None:
     assert len(rows) == 3
     assert all(row.value for row in rows.values())
     assert not ImageAsset.objects.exists()
+
+
 def test_comparing__measures_this_project_alone(tmp_path: Path) -> None:
     """In a project of its own, as the other libraries, which are not installed for tests."""
     medium = photos.make_medium(tmp_path / "medium", count=1)
