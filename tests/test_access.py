@@ -128,6 +128,7 @@ TABLE: dict[str, list[Page]] = {
     # --- the public's ------------------------------------------------------------------------
     "thumbnails_gallery:gallery": public(),
     "thumbnails:thumbnail": public(),
+    "thumbnails:variant": public(404, suffix="@2x.webp"),  # none is configured
     # --- the API -----------------------------------------------------------------------------
     "thumbnails_api:openapi-json": public(),
     "thumbnails_api:openapi-view": public(),
