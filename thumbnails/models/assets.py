@@ -376,8 +376,7 @@ class ImageAsset(models.Model):
         url = self.thumbnail_url
         if not any(output.variant.suffix == suffix for output in self._outputs()):
             return url
-        path, _, query = url.partition("?")
-        return f"{path.removesuffix('.jpg')}{suffix}?{query}"
+        return f"{public_path(name_for(self.pk, suffix))}?{url.partition('?')[2]}"
 
     def _outputs(self) -> list[Output]:
         """The recorded thumbnail and variants; those to be made if none is recorded."""

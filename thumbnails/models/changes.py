@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from django.db import transaction
-from django.urls import reverse
 
+from thumbnails.models.addresses import public_path
 from thumbnails.models.assets import ImageAsset
 from thumbnails.rendering import THUMBNAIL
 from thumbnails.signals import Change, thumbnails_changed
-from thumbnails.storage.names import name_for, shard_for
+from thumbnails.storage.names import name_for
 
 RECORDED = {"thumbnail_path", "thumbnail_recipe", "thumbnail_source", "thumbnail_variants"}
 BATCH = 1000
@@ -76,14 +76,11 @@ def _tell(changed: Sequence[Changed], run_id: int | None) -> None:
 
 
 def _urls(changed: Iterable[Changed]) -> Iterator[str]:
-    # Reversing each would take longer than all the rest.
-    example = reverse("thumbnails:thumbnail", args=[shard_for(1), 1])
-    root = example.removesuffix(name_for(1))
     for each in changed:
         # The new one, too: after a rollback it is an old one again, under which a web server that
         # does not know stamps may have sent what was there meanwhile.
         fingerprints = dict.fromkeys(filter(None, (each.before, each.after)))
         for suffix in dict.fromkeys((THUMBNAIL, *each.variants)):
-            url = f"{root}{name_for(each.asset_id, suffix)}"
+            url = public_path(name_for(each.asset_id, suffix))
             yield url
             yield from (f"{url}?v={fingerprint}" for fingerprint in fingerprints)
