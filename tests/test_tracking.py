@@ -19,6 +19,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
+from django.template import engines
 from django.test import Client
 from pytest_django import Settings
 from pytest_django.fixtures import DjangoAssertNumQueries
@@ -26,9 +27,10 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 from tests import pictures
 from tests.conftest import RunCommand
 from tests.shop.models import MODELS, Bargain, Book, Brand, Product, bucket
-from thumbnails import checks, conf
+from thumbnails import checks, conf, markup
 from thumbnails.exceptions import UsageError
 from thumbnails.models import ImageAsset, State
+from thumbnails.rest_framework import ThumbnailField
 from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
 from thumbnails.tracking import asset_of, thumbnails_for, track
@@ -382,6 +384,24 @@ def test_images__of_a_page_take_one_query(
     for row in rows:
         row.photo = "products/b.jpg"  # what was known is of another file
         assert asset_of(row.photo) == known[1]
+
+
+def test_tags__show_a_tracked_file(
+    add: Any, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    add()
+    Product.objects.create()
+    page = "{% load thumbnails %}{% for row in rows %}{% thumbnail row.photo %}{% endfor %}"
+    template = engines["django"].from_string(page)
+    rows = list(Product.objects.order_by("pk"))
+    shown = markup.thumbnail(images()["products/a.jpg"])
+    with django_assert_num_queries(1):  # the second row has no file
+        assert template.render({"rows": rows}) == shown
+    rows = list(Product.objects.order_by("pk"))
+    thumbnails_for(rows, "photo")
+    with django_assert_num_queries(0):
+        assert template.render({"rows": rows}) == shown
+        assert ThumbnailField().to_representation(rows[1].photo) is None
 
 
 def test_images__of_a_field_that_is_not_tracked_are_refused(add: Any) -> None:

@@ -1,7 +1,8 @@
 """Thumbnails as HTML, for Django's templates and Jinja2. Takes no query and no access to the cache.
 
-In place of an asset there may be nothing: None, an empty text, an undefined variable or an asset
-that was deleted. The result is empty then.
+In place of an asset there may be the file of a tracked field, whose asset takes a query where
+`thumbnails_for` has not found it before, or nothing: None, an empty text, an undefined variable, an
+asset that was deleted, no file. The result is empty then.
 """
 
 import re
@@ -9,10 +10,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from html import escape
 
+from django.db.models.fields.files import FieldFile
 from django.utils.safestring import SafeString
 
 from thumbnails.models import ImageAsset
 from thumbnails.models.sources import Sources
+from thumbnails.upkeep.images import tracked_fields
 
 NOTHING = SafeString()
 
@@ -56,12 +59,15 @@ def thumbnail_url(asset: object, suffix: str = "") -> str:
 
 
 def asset_of(value: object) -> ImageAsset | None:
-    """Returns the asset that a template was given; None if there is none.
+    """Returns the asset that a template was given, itself or as a file of a tracked field; None if
+    there is none.
 
-    Raises TypeError for what is not an asset.
+    Raises TypeError for what is neither, and UsageError for a file of a field that is not tracked.
     """
     if isinstance(value, ImageAsset):
         return value if value.pk else None
+    if isinstance(value, FieldFile):
+        return tracked_fields.asset_of(value)
     if not value or isinstance(value, str):  # a template's text for an undefined variable
         return None
     raise TypeError(f"A thumbnail is shown of an ImageAsset, not of {type(value).__name__}.")
