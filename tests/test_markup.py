@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,8 +12,10 @@ import pytest
 from django.core.files.storage import Storage, storages
 from django.template import engines
 from django.template.backends.jinja2 import Jinja2
+from django.test import Client
 from pytest_django import DjangoAssertNumQueries, Settings
 
+from tests import pictures
 from tests.conftest import MakeAsset
 from tests.processes import ROOT
 from thumbnails import markup
@@ -158,6 +160,23 @@ def test_jinja2__writes_the_same(asset: ImageAsset, tag: str) -> None:
     shown = jinja2(f"{tag}(asset, size='large', alt=it, class='wide')", asset=asset, it='"<')
     assert shown == django(f"{tag} asset size='large' alt=it class='wide'", asset=asset, it='"<')
     assert 'alt="&quot;&lt;" class="wide">' in shown
+
+
+@pytest.mark.django_db
+def test_addresses__that_a_page_has_are_answered(client: Client, make_asset: MakeAsset) -> None:
+    """Of a thumbnail that is missing, and then of the recorded one."""
+    make_asset(pictures.jpeg(pictures.scene(700, 1400)))
+    for _ in range(2):
+        asset = ImageAsset.objects.get()
+        page = django("picture asset", asset=asset) + django(
+            "picture asset sizes='9em'", asset=asset
+        )
+        addresses = set(re.findall(r'[" ](/thumbnails/[^" ,]+)', page))
+        assert len(addresses) == len(VARIANTS.split(",")) + 1
+        for address in addresses:
+            answer = client.get(unescape(address))
+            assert (answer.status_code, "immutable" in answer["Cache-Control"]) == (200, True)
+            assert answer["Content-Type"].removeprefix("image/") in address.replace("jpg", "jpeg")
 
 
 def test_document__examples_work(asset: ImageAsset) -> None:
