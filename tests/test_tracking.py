@@ -38,6 +38,7 @@ from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import arrival, importing, serving, tracking
 from thumbnails.upkeep.images.tracked_fields import TrackedField
 from thumbnails.upkeep.images.tracking import untrack
+from thumbnails.upkeep.selection.conditions import selection_from
 
 pytestmark = pytest.mark.django_db
 
@@ -430,6 +431,20 @@ def test_original__of_a_row_is_replaced_by_its_row_alone(
     assert images().keys() == {"products/a.jpg"}
     asset.delete()
     assert (media / "products/a.jpg").read_bytes() == BLUE
+
+
+def test_images__of_a_field_are_selected_by_their_root(add: Any, staff_client: Client) -> None:
+    add()
+    [asset] = images().values()
+    ImageAsset.objects.create(original=f"{ROOT}.jpg")
+    selection = selection_from({"root": ROOT})
+    assert list(selection.assets()) == [asset]
+    assert (str(selection), selection.as_options()) == (f"in the root {ROOT}", f"--root {ROOT}")
+    page = staff_client.get("/admin/thumbnails/imageasset/", {"root": ROOT}).content.decode()
+    assert "shop.Product.photo" in page
+    assert "1 image asset" in page
+    with pytest.raises(UsageError, match=f"'nas' is not one of the roots: {ROOT}"):
+        selection_from({"root": "nas"})
 
 
 @pytest.mark.usefixtures("queue_server")

@@ -18,6 +18,8 @@ from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.rendering import FORMATS
+from thumbnails.storage import originals
+from thumbnails.upkeep.images import tracked_fields
 from thumbnails.upkeep.reports.counts import MEGAPIXELS, CachedCounts, cached_counts
 from thumbnails.upkeep.selection import conditions
 from thumbnails.upkeep.selection.conditions import Selection
@@ -169,6 +171,18 @@ class RecipeFilter(ConditionFilter):
                 yield digest, digest, number
 
 
+class RootFilter(ConditionFilter):
+    """Offered where originals are in several roots."""
+
+    title = "root"
+    parameter_name = "root"
+
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
+        labels = {field.root: field.label for field in tracked_fields.tracked_fields()}
+        for root in originals.roots():
+            yield root, labels.get(root, root), None
+
+
 class SessionFilter(ConditionFilter):
     title = "session"
     parameter_name = "session"
@@ -268,6 +282,7 @@ FILTERS = (
     ModeFilter,
     SizeFilter,
     RecipeFilter,
+    RootFilter,
     SessionFilter,
     SessionIdFilter,
     DatesFilter,

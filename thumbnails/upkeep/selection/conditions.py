@@ -14,6 +14,7 @@ from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.rendering import FORMATS
+from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.names import SHARDS
 
@@ -35,6 +36,7 @@ class Selection:
     id_ranges: tuple[tuple[int, int], ...] | None = None
     """Pairs of first and last id, inclusive."""
     name: str | None = None
+    root: str | None = None
     session: str | None = None
     """All sessions of that name."""
     session_id: int | None = None
@@ -372,6 +374,13 @@ def _session_id(text: str) -> int:
     return int(text)
 
 
+def _root(text: str) -> str:
+    known = originals.roots()
+    if text not in known:
+        raise UsageError(f"{text!r} is not one of the roots: {', '.join(known) or 'none'}.")
+    return text
+
+
 def _shard(text: str) -> str:
     if text not in SHARDS:
         raise UsageError(f"{text!r} is not a shard like 0a.")
@@ -457,6 +466,15 @@ CONDITIONS: dict[str, Condition] = {
         words="named {}",
         matching=_named,
         read=search_text,
+    ),
+    "root": OfField(
+        field="root",
+        example="NAME",
+        help="images whose original is in this root; that of a tracked field is named like "
+        "catalog-product-photo",
+        words="in the root {}",
+        matching=lambda assets, root: assets.filter(original__startswith=f"{root}/"),
+        read=_root,
     ),
     "session": OfField(
         field="session",
