@@ -69,7 +69,7 @@ def machine() -> str:
     cores = psutil.cpu_count() or 1
     return (
         f"{_processor()}, {cores} core{'s' if cores > 1 else ''}, {memory_gib:.0f} GiB, "
-        f"{platform.system()} {platform.release()}"
+        f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}"
     )
 
 

@@ -13,7 +13,7 @@ from benchmarks.site import Site, link
 class Ours(Contender):
     """The site; a picture is decoded in a render process."""
 
-    template = "{% for row in rows %}<img src='{{ row.thumbnail_url }}'>{% endfor %}"
+    template = "{% load thumbnails %}{% for row in rows %}{% thumbnail row %}{% endfor %}"
 
     def __init__(self, home: Path) -> None:
         self._site = Site(home)

@@ -10,7 +10,7 @@ sharp.cache(false);
 sharp.concurrency(1);
 
 const say = (answer) => console.log(JSON.stringify(answer));
-say({ version: sharp.versions.sharp });
+say({ version: `${sharp.versions.sharp}, libvips ${sharp.versions.vips}` });
 for await (const line of createInterface({ input: process.stdin })) {
   const [path, side, quality] = JSON.parse(line);
   const started = process.cpuUsage();
