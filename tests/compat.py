@@ -28,7 +28,7 @@ TOOLS = (
 MODULES = (
     *("admin", "api_tokens", "asset_page", "assets", "checks", "commands", "conf", "counts"),
     *("csv_import", "markup", "migrations", "overview", "plans", "queue_pages", "recipes"),
-    *("rest_framework", "run_page", "runs", "selection", "urls"),
+    *("rest_framework", "run_page", "runs", "selection", "tracking", "urls"),
 )
 PYTEST = [
     *("-m", "pytest", "--database=sqlite", "-m", "not browser and not processes"),
