@@ -265,6 +265,20 @@ def test_save__succeeds_whatever_becomes_of_the_image(
     assert images().keys() == {"products/a.jpg"}
 
 
+@pytest.mark.django_db(transaction=True)
+def test_save__of_a_project_that_commits_by_itself_succeeds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    transaction.set_autocommit(False)
+    try:
+        Product.objects.create(photo=ContentFile(BLUE, "a.jpg"))
+        transaction.commit()
+    finally:
+        transaction.set_autocommit(True)
+    assert Product.objects.get().photo.name == "products/a.jpg"
+    assert "run manage.py track_images" in caplog.text
+
+
 @pytest.mark.usefixtures("tracked_brand")
 def test_object__is_not_read_while_its_row_is_saved(
     commit: Commit, monkeypatch: pytest.MonkeyPatch
