@@ -321,12 +321,14 @@ def test_answer__is_never_unpickled(brief_pool: RenderPool, folder: Path) -> Non
         b'{"error": 5}',
         b'{"error": "unreadable"}',
         b'{"error": ["unreadable"], "message": "x"}',
-        b'{"files": [["x", null, 7]], "facts": null}',
-        b'{"files": [[1, 1, 7]], "facts": {"width": 1}}',
-        b'{"files": [[257, 1, 7]], "facts": null}',  # larger than the recipe's
-        b'{"files": [[1, 1, 6], [1, 1, 1]], "facts": null}',  # more than it has
-        b'{"files": [[1, 1, 6]], "facts": null}',  # of less than what follows
-        b'{"files": [[1, 1, 8]], "facts": null}',
+        b'{"files": [["x", null, 7]], "hash": "", "facts": null}',
+        b'{"files": [[1, 1, 7]], "hash": "", "facts": {"width": 1}}',
+        b'{"files": [[257, 1, 7]], "hash": "", "facts": null}',  # larger than the recipe's
+        b'{"files": [[1, 1, 6], [1, 1, 1]], "hash": "", "facts": null}',  # more than it has
+        b'{"files": [[1, 1, 6]], "hash": "", "facts": null}',  # of less than what follows
+        b'{"files": [[1, 1, 8]], "hash": "", "facts": null}',
+        b'{"files": [[1, 1, 7]], "hash": "not base64!", "facts": null}',
+        b'{"files": [[1, 1, 7]], "hash": "AAAA", "facts": null}',
         b"[" * 100_000,
     ],
     ids=lambda answer: answer[:20].decode(errors="replace"),

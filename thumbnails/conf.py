@@ -47,6 +47,8 @@ class ThumbnailSettings:
     """THUMBNAIL_QUALITY: of the JPEG, 1 to 95 (Pillow's useful range)."""
     variants: tuple[Variant, ...]
     """THUMBNAIL_VARIANTS: further densities, formats and sizes, in order of their suffixes."""
+    placeholders: bool
+    """THUMBNAIL_PLACEHOLDERS: a ThumbHash is made with each thumbnail."""
     max_pixels: int
     """THUMBNAIL_MAX_PIXELS: an original with more is refused before it is decoded."""
     max_bytes: int
@@ -250,6 +252,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         size_px=read.whole_number("SIZE", 256, 1, SIZE_AT_MOST),
         quality=read.whole_number("QUALITY", 85, 1, 95),
         variants=read.variants("VARIANTS"),
+        placeholders=read.flag("PLACEHOLDERS", default=False),
         max_pixels=read.whole_number("MAX_PIXELS", 200_000_000, 1, 10**10),
         max_bytes=read.whole_number("MAX_BYTES", 200 * 2**20, 1, 2**40),
         render_seconds=read.whole_number("RENDER_SECONDS", 30, 1, 3600),

@@ -86,6 +86,9 @@ def _img(asset: ImageAsset, sources: Sources, attributes: Mapping[str, object]) 
         "loading": "lazy",
         "decoding": "async",
     }
+    if sources["placeholder"]:
+        # The thumbnail covers it when it is there: a JPEG is opaque.
+        own["style"] = f"background:url({sources['placeholder']}) center/cover"
     if "alt" not in attributes:
         own["alt"] = asset.title
     return f"<img{_attributes({**own, **attributes})}>"

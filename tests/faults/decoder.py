@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tests.faults.switchboard import Poison, Step, Switchboard
 from thumbnails.rendering import Recipe, Rendering
@@ -16,7 +16,7 @@ from thumbnails.rendering import render as rendering
 _render = rendering.render
 
 
-def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int) -> Rendering:
+def render(file: BinaryIO, recipe: Recipe, **options: Any) -> Rendering:
     """The real one, with what the switchboard says in front of it."""
     switchboard = Switchboard.of_environment()
     picture = Path(file.name).name
@@ -29,7 +29,7 @@ def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int)
             _hang()
         case None:
             pass
-    done = _render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels)
+    done = _render(file, recipe, **options)
     switchboard.note(Step.END, picture)
     return done
 

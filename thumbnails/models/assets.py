@@ -368,7 +368,13 @@ class ImageAsset(models.Model):
         missing thumbnail, that will be made. `by_width`: see `sources_of`. Takes no query and no
         access to the cache.
         """
-        return sources_of(self._outputs(), name, url=self.thumbnail_url, by_width=by_width)
+        return sources_of(
+            self._outputs(),
+            name,
+            url=self.thumbnail_url,
+            thumb_hash=self.thumbnail_hash,
+            by_width=by_width,
+        )
 
     def variant_url(self, suffix: str) -> str:
         """The public URL of the variant with that suffix (`@2x.webp`); of the thumbnail if it was

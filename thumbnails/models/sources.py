@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypedDict
 
-from thumbnails.rendering import MEDIA_TYPES, Variant
+from thumbnails.rendering import MEDIA_TYPES, Variant, placeholder_url
 
 EXTENSIONS = tuple(MEDIA_TYPES)
 """That which every browser shows first."""
@@ -29,7 +29,7 @@ class Sources(TypedDict):
     sources: list[Source]
     """Of other formats than that of `src`; those of smaller files first."""
     placeholder: str
-    """The address of a picture to be shown while it loads; empty if there is none."""
+    """The `data:` URL of a tiny picture to be shown while it loads; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,12 @@ class Output:
 
 
 def sources_of(
-    outputs: Iterable[Output], name: str, *, url: str, by_width: bool = False
+    outputs: Iterable[Output],
+    name: str,
+    *,
+    url: str,
+    thumb_hash: str = "",
+    by_width: bool = False,
 ) -> Sources:
     """Returns the sources of the size with this name, of the thumbnail if there is none.
 
@@ -87,7 +92,7 @@ def sources_of(
             for key, some in reversed(by_extension.items())
             if some
         ],
-        "placeholder": "",
+        "placeholder": placeholder_url(thumb_hash) if thumb_hash else "",
     }
 
 

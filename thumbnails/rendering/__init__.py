@@ -18,6 +18,7 @@ from thumbnails.rendering.recipe import (
 from thumbnails.rendering.render import Rendering
 from thumbnails.rendering.spool import Spool
 from thumbnails.rendering.stamp import Stamped, is_whole, look_at, read_size, read_stamp
+from thumbnails.rendering.thumbhash import placeholder_url
 
 __all__ = [
     "FORMATS",
@@ -35,6 +36,7 @@ __all__ = [
     "fit_inside",
     "is_whole",
     "look_at",
+    "placeholder_url",
     "read_size",
     "read_stamp",
 ]

@@ -4,6 +4,7 @@ A decoder that crashes, hangs or exhausts its memory ends its process and nothin
 process has one image at a time and its own socket, so its parent knows which image it was.
 """
 
+import base64
 import json
 import math
 import os
@@ -32,6 +33,7 @@ from thumbnails.exceptions import (
     Unreadable,
     Unsupported,
 )
+from thumbnails.rendering import thumbhash
 from thumbnails.rendering.compare import Difference
 from thumbnails.rendering.inspection import Facts
 from thumbnails.rendering.process import OUT_OF_MEMORY, READY
@@ -284,10 +286,12 @@ class RenderPool(AbstractContextManager["RenderPool"]):
         name: str,
         fingerprint: str,
         max_pixels: int,
+        with_hash: bool = False,
         with_facts: bool = False,
         should_stop: Callable[[], bool] = never,
     ) -> tuple[Rendering, Facts | None]:
-        """Returns the thumbnail of the original, and its facts if `with_facts`.
+        """Returns the thumbnail of the original, with its ThumbHash if `with_hash`, and the
+        original's facts if `with_facts`.
 
         Raises Unsupported, TooLarge, Unreadable; Crashed if the process crashed, hung or ran out
         of memory in each of ATTEMPTS; StorageFailure if no process can be started; NotDecoded if
@@ -297,6 +301,7 @@ class RenderPool(AbstractContextManager["RenderPool"]):
             "recipe": recipe,
             "fingerprint": fingerprint,
             "max_pixels": max_pixels,
+            "with_hash": with_hash,
             "with_facts": with_facts,
         }
         request = ("render_original", name, options)
@@ -398,8 +403,15 @@ def _parsed_rendering(
         width=thumbnail.width,
         height=thumbnail.height,
         variants=dict(zip(suffixes, variants, strict=True)),
+        thumb_hash=_parsed_hash(answer["hash"]),
     )
     return rendering, facts
+
+
+def _parsed_hash(answer: Any) -> str:
+    if answer:
+        thumbhash.decode(base64.b64decode(answer, validate=True))
+    return str(answer)
 
 
 def _parsed_files(sizes_px: list[int], answer: Any, content: bytes) -> Iterator[Encoded]:

@@ -38,15 +38,23 @@ SPARE_SECONDS = 5
 
 
 def render_original(
-    file: BinaryIO, *, recipe: Recipe, fingerprint: str, max_pixels: int, with_facts: bool
+    file: BinaryIO,
+    *,
+    recipe: Recipe,
+    fingerprint: str,
+    max_pixels: int,
+    with_hash: bool,
+    with_facts: bool,
 ) -> Answer:
-    """The thumbnail and its variants, and the facts of the original's header if `with_facts`."""
+    """The thumbnail and its variants, its ThumbHash if `with_hash`, and the facts of the
+    original's header if `with_facts`."""
     facts = inspection.inspect(file, max_pixels=max_pixels) if with_facts else None
     file.seek(0)
-    done = render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels)
+    done = render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels, with_hash=with_hash)
     files = [done, *done.variants.values()]
     found = {
         "files": [[file.width, file.height, len(file.content)] for file in files],
+        "hash": done.thumb_hash,
         "facts": facts and asdict(facts),
     }
     return found, b"".join(file.content for file in files)

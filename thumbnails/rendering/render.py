@@ -1,5 +1,6 @@
 """Rendering a thumbnail from an original."""
 
+import base64
 import io
 import math
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 from PIL import Image, ImageCms
 
 from thumbnails.exceptions import Unsupported
+from thumbnails.rendering import thumbhash
 from thumbnails.rendering.inspection import (
     TURNED,
     UPRIGHT,
@@ -59,9 +61,13 @@ class Rendering(Encoded):
 
     variants: dict[str, Encoded] = field(default_factory=dict)
     """By suffix, in the recipe's order."""
+    thumb_hash: str = ""
+    """Its ThumbHash in base64, if that was asked for."""
 
 
-def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int) -> Rendering:
+def render(
+    file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int, with_hash: bool = False
+) -> Rendering:
     """Render the thumbnail of the original in `file`, with `fingerprint` as its stamp, and the
     recipe's variants.
 
@@ -85,7 +91,14 @@ def render(file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int)
                 variant.suffix: encode(variant.extension, shown[variant.size_px])
                 for variant in recipe.variants
             },
+            thumb_hash=_hash_of(shown[recipe.size_px]) if with_hash else "",
         )
+
+
+def _hash_of(image: Image.Image) -> str:
+    size = fit_inside(*image.size, thumbhash.SAMPLES_PX)
+    small = image.resize(size, Image.Resampling.BOX).convert("RGB")
+    return base64.b64encode(thumbhash.encode(*size, small.tobytes())).decode()
 
 
 def _shown(

@@ -251,6 +251,7 @@ def _render(this: _Attempt, pool: RenderPool, should_stop: Callable[[], bool]) -
             name=name,
             fingerprint=this.recipe.fingerprint(original.version),
             max_pixels=conf.current().max_pixels,
+            with_hash=conf.current().placeholders,
             with_facts=original.version != this.asset.source_version,
             should_stop=should_stop,
         )
@@ -293,8 +294,8 @@ def _found_fresh(this: _Attempt, rendered_since: datetime | None) -> Result | No
         and asset.thumbnail_bytes == len(cached.content)
         and has_variants(asset.pk, asset.thumbnail_variants)
     )
-    if this.recipe.variants and not is_recorded:
-        return None  # one is missing, or what they are is not recorded
+    if not is_recorded and (this.recipe.variants or conf.current().placeholders):
+        return None  # a variant is missing, or what was made with the file is not recorded
     made_at = (
         asset.thumbnail_generated_at
         if is_recorded
@@ -359,6 +360,7 @@ def _record(this: _Attempt, generated_at: datetime) -> Record | None:
             suffix: [variant.width, variant.height, len(variant.content)]
             for suffix, variant in this.rendering.variants.items()
         },
+        thumbnail_hash=this.rendering.thumb_hash,
     )
 
 
