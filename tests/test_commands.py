@@ -370,6 +370,8 @@ def test_stats__counts_database_and_cache(manage: Manage, make_asset: MakeAsset)
         ("THUMBNAIL_SIZE", "0"),
         ("THUMBNAIL_QUALITY", "101"),
         ("THUMBNAIL_MAX_PIXELS", "-1"),
+        ("THUMBNAIL_VARIANTS", ".webp=256, .WEBP=512"),
+        ("THUMBNAIL_PLACEHOLDERS", "perhaps"),
         ("THUMBNAIL_DIR", "relative/path"),
         ("DATABASE_URL", "mysql://localhost/x"),
         ("DATABASE_URL", "nonsense"),
