@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tests import lifeline
 from tests.processes import ROOT
@@ -22,6 +22,8 @@ HTTP = {
     *("plans", "queue_pages", "readiness", "requests", "run_page", "urls"),
 }
 """Modules of what is said over HTTP."""
+BROWSER = {"browser", "browser_pages", "browser_policy", "desk"}
+"""Modules that drive a browser."""
 FILES = {
     *("audit", "benchmarks", "cache_folder", "csv_import", "demo_pictures", "importing", "locks"),
     *("moving_in", "package", "render_pool", "rendering", "rescan", "roots", "storage"),
@@ -48,29 +50,34 @@ def _modules(folder: str) -> set[str]:
     return {path.stem.removeprefix("test_") for path in (ROOT / folder).glob("test_*.py")}
 
 
-def _only(modules: set[str], folder: str = "tests") -> list[str]:
-    return [f"--ignore={folder}/test_{name}.py" for name in sorted(_modules(folder) - modules)]
+def _only(modules: Collection[str] = (), faults: Collection[str] = ()) -> list[str]:
+    """The options for just these modules: what pytest is not to run it need not read either."""
+    wanted = {"tests": modules, "tests/faults": faults}
+    return [
+        f"--ignore={folder}/test_{name}.py"
+        for folder, names in wanted.items()
+        for name in sorted(_modules(folder).difference(names))
+    ]
 
 
 def _on_postgresql(marked: str, *options: str) -> list[str]:
     return ["--database=postgresql", "-m", marked, *options]
 
 
-REST = _modules("tests") - HTTP - FILES
+REST = _modules("tests") - HTTP - FILES - BROWSER
 FAULTS_REST = _modules("tests/faults").difference(*FAULTS)
 SUITES = {
     "http": _on_postgresql("not browser and not faults", *_only(HTTP)),
     "files": _on_postgresql("not browser and not faults", *_only(FILES)),
     "rest": _on_postgresql("not browser and not faults", *_only(REST)),
-    "browser": _on_postgresql("browser"),
+    "browser": _on_postgresql("browser", *_only(BROWSER)),
     **{
-        f"faults-{number}": _on_postgresql("faults", *_only(modules, "tests/faults"))
+        f"faults-{number}": _on_postgresql("faults", *_only(faults=modules))
         for number, modules in enumerate([*FAULTS, FAULTS_REST], start=1)
     },
     "sqlite": [
         *("--database=sqlite", "-m", "not browser"),
-        *_only(SQLITE),
-        *_only(FAULTS_ON_SQLITE, "tests/faults"),
+        *_only(SQLITE, FAULTS_ON_SQLITE),
         # Leases expire by any database's clock; this waits for several.
         "--deselect=tests/faults/test_company.py::test_worker_that_wakes_up",
     ],
