@@ -16,10 +16,11 @@ from django.contrib.auth.models import Permission, User
 from django.core.files.storage import storages
 from django.core.signals import request_started
 from django.db import connection
-from django.test import Client
+from django.test import Client, TransactionTestCase
 from pytest_django import Settings
 
 from tests import pictures, processes
+from tests.databases import empty_tables
 from tests.plugin import GROUND, Ground
 from tests.processes import QUEUES, Worker, database_url
 from tests.servers import QueueServer
@@ -160,6 +161,14 @@ def django_db_modify_db_settings(
     database = django_settings.DATABASES["default"]
     if "sqlite3" in database["ENGINE"]:
         database.setdefault("TEST", {})["NAME"] = str(ground.home / "tests.sqlite3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quickly_emptied() -> Iterator[None]:
+    """Tests that commit leave empty tables behind, as Django's own way does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda _: empty_tables())
+        yield
 
 
 @pytest.fixture
