@@ -194,7 +194,7 @@ def process_environment(
 
 
 class StartWorker(Protocol):
-    def __call__(self, *queues: str, **environment: str) -> Worker: ...
+    def __call__(self, *queues: str, cold: bool = False, **environment: str) -> Worker: ...
 
 
 @pytest.fixture
@@ -204,9 +204,9 @@ def worker(
     """Start a real worker on these queues (all of the app's without any) and settings."""
     workers: list[Worker] = []
 
-    def start(*queues: str, **environment: str) -> Worker:
+    def start(*queues: str, cold: bool = False, **environment: str) -> Worker:
         log = tmp_path / f"worker-{len(workers)}.log"
-        new = Worker({**process_environment, **environment}, log, queues or QUEUES)
+        new = Worker({**process_environment, **environment}, log, queues or QUEUES, cold=cold)
         workers.append(new)
         new.wait_until_ready()
         return new

@@ -30,6 +30,7 @@ def start(
     env: Mapping[str, str] | None = None,
     output: int | IO[bytes] | None = None,
     new_session: bool = False,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start `command`, as `user` where one is named (only root may).
 
@@ -46,18 +47,23 @@ def start(
         cwd=cwd,
         env=env,
         start_new_session=new_session,
+        pass_fds=pass_fds,
     )
 
 
 def _become(parent: int, death_signal: int, user: str, command: list[str]) -> None:
     if user:
         _change_to(user)
+    end_with(parent, death_signal)  # after the change of user, which would undo it; exec keeps it
+    os.execvp(command[0], command)  # noqa: S606 - no shell is the point
+
+
+def end_with(parent: int, death_signal: int) -> None:
+    """Be sent this signal as soon as the parent, who started this process, ends."""
     if sys.platform == "linux":
-        # After the change of user, which would undo it; exec keeps it.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, death_signal)
     if os.getppid() != parent:
         sys.exit("the parent ended before its program began")
-    os.execvp(command[0], command)  # noqa: S606 - no shell is the point
 
 
 def _change_to(user: str) -> None:

@@ -11,6 +11,8 @@ import sys
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Protocol
 from unittest.mock import patch
 from urllib.parse import quote, urlsplit
 
@@ -18,10 +20,10 @@ import psutil
 import redis
 from django.core.management import load_command_class
 
-from tests import lifeline
+from tests import lifeline, warm
 from tests.waiting import is_alive, wait_for
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = warm.ROOT
 QUEUES = ("thumbnails-now", "thumbnails-bulk")
 COMMAND_SECONDS = 300.0
 
@@ -37,16 +39,22 @@ def run_command(
     arguments: Iterable[object], environment: Mapping[str, str], *, answer: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run `manage.py` with these arguments to its end, its questions answered with `answer`."""
-    return subprocess.run(
-        [sys.executable, "manage.py", *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        input=answer,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_SECONDS,
-        check=False,
-    )
+    command = ["manage.py", *map(str, arguments)]
+    with TemporaryFile() as stdin, TemporaryFile() as output, TemporaryFile() as errors:
+        stdin.write(answer.encode())
+        stdin.seek(0)
+        process = warm.start(command, env=environment, stdin=stdin, output=output, errors=errors)
+        try:
+            status = process.wait(COMMAND_SECONDS)
+        finally:
+            process.kill()
+        said = [_read(file) for file in (output, errors)]
+    return subprocess.CompletedProcess(command, status, *said)
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
 
 def call_command(
@@ -72,22 +80,56 @@ def call_command(
     return subprocess.CompletedProcess(command, status, output.getvalue(), errors.getvalue())
 
 
+class Process(Protocol):
+    """A subprocess.Popen, or a WarmProcess."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+def start_python(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, *, cold: bool = False
+) -> Process:
+    """Start Python in ROOT with these arguments, in a session of its own."""
+    with log.open("wb") as output:
+        if not cold:
+            return warm.start(command, env=environment, output=output, new_session=True)
+        return lifeline.start(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment,
+            output=output,
+            new_session=True,
+        )
+
+
 class Session:
-    """A `manage.py` that runs beside the test, and the processes that it forks."""
+    """A `manage.py` that runs beside the test, and the processes that it forks.
+
+    A `cold` one is a new Python from its first moment; the others have imported much already.
+    """
 
     def __init__(
-        self, arguments: Sequence[object], environment: Mapping[str, str], log: Path
+        self,
+        arguments: Sequence[object],
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        cold: bool = False,
     ) -> None:
         self._log = log
-        with log.open("wb") as output:
-            # Some that it forks leave its process group, but none its session.
-            self._process = lifeline.start(
-                [sys.executable, "manage.py", *map(str, arguments)],
-                cwd=ROOT,
-                env=environment,
-                output=output,
-                new_session=True,
-            )
+        # Some that it forks leave its process group, but none its session.
+        self._process = start_python(
+            ["manage.py", *map(str, arguments)], environment, log, cold=cold
+        )
 
     @property
     def pid(self) -> int:
@@ -136,13 +178,18 @@ class Worker(Session):
     """A `manage.py rqworker` and the work horses that it forks."""
 
     def __init__(
-        self, environment: Mapping[str, str], log: Path, queues: Sequence[str] = QUEUES
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        queues: Sequence[str] = QUEUES,
+        *,
+        cold: bool = False,
     ) -> None:
         self.name = f"test-{uuid.uuid4().hex}"
         self._redis_url = environment["REDIS_URL"]
         # The checks import all pages, which takes as long as the rest of the start.
         options = ["--name", self.name, "--skip-checks"]
-        super().__init__(["rqworker", *queues, *options], environment, log)
+        super().__init__(["rqworker", *queues, *options], environment, log, cold=cold)
 
     def wait_until_ready(self) -> None:
         """Return when it takes jobs. Raises RuntimeError with its log where it ended before."""

@@ -149,7 +149,7 @@ def supervise(
 
 
 class StartCommand(Protocol):
-    def __call__(self, *arguments: object, **environment: str) -> Session: ...
+    def __call__(self, *arguments: object, cold: bool = False, **environment: str) -> Session: ...
 
 
 @pytest.fixture
@@ -157,9 +157,9 @@ def command(process_environment: dict[str, str], tmp_path: Path) -> Iterator[Sta
     """Start a `manage.py` command with these settings, to run beside the test."""
     started: list[Session] = []
 
-    def start(*arguments: object, **environment: str) -> Session:
+    def start(*arguments: object, cold: bool = False, **environment: str) -> Session:
         log = tmp_path / f"command-{len(started)}.log"
-        started.append(Session(arguments, {**process_environment, **environment}, log))
+        started.append(Session(arguments, {**process_environment, **environment}, log, cold=cold))
         return started[-1]
 
     yield start

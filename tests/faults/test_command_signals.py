@@ -105,7 +105,7 @@ def test_command__ends_in_good_order_whenever_it_is_told_to(
     signals = itertools.cycle([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     for wait_for_moment, number in zip(moments(chance), signals, strict=False):
         begun, began = switchboard.begun(), time.monotonic()
-        regenerate = command("regenerate_thumbnails", "--force", "--workers", 2)
+        regenerate = command("regenerate_thumbnails", "--force", "--workers", 2, cold=True)
         wait_for_moment(switchboard)
         rendered, seconds = switchboard.begun() - begun, time.monotonic() - began
         tell(regenerate, number)

@@ -89,12 +89,12 @@ def test_lost_commits__count_each_image_once(
 ) -> None:
     run = planned_run(make_assets(ASSETS))
     switchboard.slow_down(0.25)
-    through_it = {"DATABASE_URL": proxy.url(process_environment["DATABASE_URL"])}
+    through_it = proxy.url(process_environment["DATABASE_URL"])
     if by == "workers":
-        supervise(2, **through_it)
+        supervise(2, DATABASE_URL=through_it)
         assert manage("thumbnail_runs", "resume", run.pk).returncode == 0
     else:
-        command("regenerate_thumbnails", "--force", "--workers", 2, **through_it)
+        command("regenerate_thumbnails", "--force", "--workers", 2, DATABASE_URL=through_it)
     wait_for_begun(switchboard, 2)
     proxy.cut_each(EACH, cut, times=CUTS)
     wait_until_done(run)

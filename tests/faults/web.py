@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
-from tests import lifeline
-from tests.processes import ROOT, Session
+from tests.processes import Session, start_python
 from tests.waiting import wait_for
 from thumbnails.models import ImageAsset
 
@@ -35,14 +33,8 @@ class WebServer(Session):
         self._log = log
         self.port = 0
         how = ["--bind", "127.0.0.1:0", "--workers", "1", "--threads", str(threads)]
-        with log.open("wb") as output:
-            self._process = lifeline.start(
-                [sys.executable, "-m", "gunicorn", "thumbsite.wsgi", *how, "--no-control-socket"],
-                cwd=ROOT,
-                env=environment,
-                output=output,
-                new_session=True,
-            )
+        command = ["-m", "gunicorn", "thumbsite.wsgi", *how, "--no-control-socket"]
+        self._process = start_python(command, environment, log)
 
     def wait_until_ready(self) -> None:
         """Return when it answers. Raises RuntimeError with its log where it ended before."""
