@@ -34,7 +34,7 @@ def test_worker_whose_clock_is_ahead__leaves_no_chunk_behind_for_longer(
     say: Say,
 ) -> None:
     make_assets(ASSETS)
-    ahead = worker(**clock_wrong_by(60))
+    ahead = worker(cold=True, **clock_wrong_by(60))
     switchboard.hold()
     run = start_run()
     wait_for(lambda: switchboard.held() == 1, "the worker to be at a picture")
