@@ -7,6 +7,9 @@ each line stands whose it is.
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,11 +88,16 @@ SUITES = {
 """Pytest's options of each. All run on PostgreSQL but the last."""
 NO_TESTS = 5
 """pytest's status where none of the tests that are asked for is in a suite."""
+SUMMARY = "short test summary info"
+FAILURE = re.compile(r"(\x1b\[[\d;]*m)*(FAILED|ERROR)\b")
+LAST_LINES = 20
 
 
 def main(arguments: Sequence[str]) -> int:
     # To pytest its output is not a terminal; ours may be one.
     colour = ["--color=yes"] if sys.stdout.isatty() else []
+    # Within 80 columns it would cut off why a test failed.
+    os.environ["COLUMNS"] = str(shutil.get_terminal_size((160, 24)).columns)
     pytest = [sys.executable, "-m", "pytest", *colour]
     return run({name: [*pytest, *options, *arguments] for name, options in SUITES.items()})
 
@@ -97,6 +105,7 @@ def main(arguments: Sequence[str]) -> int:
 def run(commands: Mapping[str, Sequence[str]]) -> int:
     """Run them to their ends; returns 0 where all ended well, else the status of one that did not.
 
+    What failed is said once more at the end.
     One that has none of the tests does not count, where another one has some.
     Ctrl-C and SIGTERM ask all of them to end, and are passed on each time they come.
     """
@@ -120,24 +129,37 @@ def run(commands: Mapping[str, Sequence[str]]) -> int:
     signal.signal(signal.SIGINT, end)
     signal.signal(signal.SIGTERM, end)
     width = max(map(len, processes))
+    said: dict[str, list[str]] = {name: [] for name in processes}
     threads = [
-        threading.Thread(target=_relay, args=(f"{name:{width}} | ", process))
+        threading.Thread(target=_relay, args=(f"{name:{width}} | ", process, said[name]))
         for name, process in processes.items()
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    statuses = [process.wait() for process in processes.values()]
-    if set(statuses) == {NO_TESTS}:
+    statuses = {name: process.wait() for name, process in processes.items()}
+    if set(statuses.values()) == {NO_TESTS}:
         return NO_TESTS
-    return next((status for status in statuses if status not in (0, NO_TESTS)), 0)
+    failed = {name: status for name, status in statuses.items() if status not in (0, NO_TESTS)}
+    for name, status in failed.items():
+        sys.stdout.write(f"\n{name} failed with status {status}:\n")
+        sys.stdout.writelines(f"{line}\n" for line in _summary(said[name]))
+    return next(iter(failed.values()), 0)
 
 
-def _relay(prefix: str, process: subprocess.Popen[bytes]) -> None:
+def _summary(lines: Sequence[str]) -> list[str]:
+    """What pytest says of failed tests, or the last lines of one that came to no summary."""
+    headings = (number for number, line in enumerate(lines) if SUMMARY in line)
+    after = lines[next(headings, len(lines)) :]
+    return [line for line in after if FAILURE.match(line)] or list(lines[-LAST_LINES:])
+
+
+def _relay(prefix: str, process: subprocess.Popen[bytes], said: list[str]) -> None:
     assert process.stdout is not None
     with process.stdout as lines:  # closed also where our output is not read any more
         for line in lines:
+            said.append(line.decode(errors="replace").rstrip())
             # One write a line: those of two threads do not mix.
             sys.stdout.buffer.write(prefix.encode() + line.rstrip(b"\n") + b"\n")
             sys.stdout.buffer.flush()

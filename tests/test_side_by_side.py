@@ -100,6 +100,30 @@ def test_status__is_bad_where_one_is_killed(start: Start) -> None:
     assert start(one="kill -9 $$", other="exit 0").wait(COMMAND_SECONDS) != 0
 
 
+SUMMARY = """
+echo "FAILED to be a summary"
+echo "===== short test summary info ====="
+echo "SKIPPED [1] tests/test_one.py:1: no reason"
+echo "FAILED tests/test_one.py::test_it - assert 1 == 2"
+printf "\\033[31mERROR\\033[0m tests/test_two.py\\n"
+echo "===== 1 failed, 1 error in 1.00s ====="
+exit 1
+"""
+
+
+def test_end__says_once_more_what_failed_and_why(start: Start, output: Path) -> None:
+    process = start(good="sleep 0.5; echo last", bad=SUMMARY, killed="echo at work; kill -9 $$")
+    assert process.wait(COMMAND_SECONDS) == 1
+    _, _, end = output.read_text().partition("good   | last\n")
+    assert end == (
+        "\nbad failed with status 1:\n"
+        "FAILED tests/test_one.py::test_it - assert 1 == 2\n"
+        "\x1b[31mERROR\x1b[0m tests/test_two.py\n"
+        "\nkilled failed with status -9:\n"
+        "at work\n"
+    )
+
+
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
 def test_end__is_passed_on_once_and_waited_for(start: Start, output: Path, how: str) -> None:
     process = start(one=POLITE, other=POLITE)
@@ -111,7 +135,7 @@ def test_end__is_passed_on_once_and_waited_for(start: Start, output: Path, how: 
         process.terminate()
     assert process.wait(COMMAND_SECONDS) == 2
     lines = sorted(output.read_text().splitlines())
-    assert [line for line in lines if "| up" not in line] == [
+    assert [line for line in lines if " | " in line and "| up" not in line] == [
         "one   | cleaned up",
         "other | cleaned up",
     ]
