@@ -66,7 +66,7 @@ pytestmark = [
 
 SEED = 4
 """The series of events that is played unless FAULTS_SEED says another one."""
-ASSETS, UPLOADED_FROM = 2000, 1800
+ASSETS, UPLOADED_FROM = 1000, 900
 """The originals of the last ones are replaced by an upload, those of the others in their place."""
 CHAOS_SECONDS, EVENTS = 40.0, 100
 LONG_STOP_SECONDS = 22.0
@@ -1026,7 +1026,7 @@ def test_chaos__leaves_nothing_that_does_not_fit_together(
     originals_dir: Path,
     say: Say,
 ) -> None:
-    switchboard.slow_down(0.004)
+    switchboard.slow_down(0.008)
     chaos = Chaos(
         chance=chance,
         site=site,

@@ -31,7 +31,7 @@ from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ASSETS, KILLS = 2000, 20
+ASSETS, KILLS = 1000, 20
 KILLS_OF_A_COMMAND = 10
 PROMISED_SECONDS = 30
 """After any crash the run goes on by itself within that time. It is said, and fails no test."""
@@ -114,7 +114,7 @@ def test_workers__are_killed_twenty_times_and_a_command_once(
 ) -> None:
     """The workers go on with both runs."""
     assets = make_assets(ASSETS + 100)
-    switchboard.slow_down(0.01)
+    switchboard.slow_down(0.02)
     workers = supervise(3)
 
     ids = f"{assets[ASSETS].pk}-{assets[-1].pk}"
@@ -189,7 +189,7 @@ def test_command__is_killed_like_its_processes_and_the_same_command_goes_on(
     say: Say,
 ) -> None:
     make_assets(ASSETS)
-    switchboard.slow_down(0.005)
+    switchboard.slow_down(0.01)
     deaths = Deaths(switchboard)
     regenerate = command("regenerate_thumbnails", "--force")
     run = accounts.run_of_command()
