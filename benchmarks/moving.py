@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
+
 from benchmarks.meters import Usage, metered, peak_memory_bytes
 from benchmarks.report import Bound, Row, Section
 from benchmarks.site import NothingToMeasure, Site
+from tests.processes import database_url
 from tests.servers import PostgresServer
 
 ROWS_AT_LEAST = Bound(at_least=5_000)
@@ -60,9 +64,12 @@ def measure(home: Path, pictures: Sequence[Path], *, count: int, judged: bool) -
         service.make(pictures)
     site = Site.create(home / "site")
     site.originals.mkdir()
-    rows, _ = _import(site, many, many.table_alone)
-    whole, peak_many = _import(site, many, many.table)
-    _, peak_few = _import(site, few, few.table)
+    with PostgresServer() as server:
+        with site.started("migrate", "--verbosity=0", DATABASE_URL=server.url):
+            pass
+        rows, _ = _import(site, many, many.table_alone, server)
+        whole, peak_many = _import(site, many, many.table, server)
+        _, peak_few = _import(site, few, few.table, server)
     return Section(
         title=f"import_images --from-csv, {count:,} rows, without looking at originals",
         rows=[
@@ -97,16 +104,20 @@ def measure(home: Path, pictures: Sequence[Path], *, count: int, judged: bool) -
     )
 
 
-def _import(site: Site, service: OldService, table: Path) -> tuple[Usage, int]:
+def _import(
+    site: Site, service: OldService, table: Path, server: PostgresServer
+) -> tuple[Usage, int]:
     """Import into a new database. Returns the usage, and the command's peak memory in bytes."""
-    with PostgresServer() as database:
-        settings = {"DATABASE_URL": database.url}
-        with site.started("migrate", "--verbosity=0", **settings):
-            pass
-        options = ("--no-facts", "--old-thumbnails", str(service.home))
-        arguments = ("import_images", "--from-csv", str(table), *options)
-        with metered() as usage, site.started(*arguments, **settings) as command:
-            peak = peak_memory_bytes(command)
+    name = f"{service.home.name}_{table.stem}"
+    with psycopg.connect(database_url(server.url, "template1"), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE postgres").format(sql.Identifier(name))
+        )
+    options = ("--no-facts", "--old-thumbnails", str(service.home))
+    arguments = ("import_images", "--from-csv", str(table), *options)
+    settings = {"DATABASE_URL": database_url(server.url, name)}
+    with metered() as usage, site.started(*arguments, **settings) as command:
+        peak = peak_memory_bytes(command)
     said = site.said()
     if f"\n{service.count:,} added," not in f"\n{said}" or "Images imported without" in said:
         raise NothingToMeasure(f"The import of {service.count:,} rows said: {said[-2000:]}")
