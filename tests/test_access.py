@@ -17,6 +17,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from pytest_django import Settings
 
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
@@ -294,6 +295,12 @@ class Site:
         }
         names = route.split("/")
         return next((row.pk for name, row in rows.items() if name in names), "nothing")
+
+
+@pytest.fixture(autouse=True)
+def sessions_without_rows(settings: Settings) -> None:
+    """There are hundreds of logins here."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 
 
 @pytest.fixture
