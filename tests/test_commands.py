@@ -141,8 +141,7 @@ def start_long_regeneration(environment: dict[str, str]) -> subprocess.Popen[byt
 
 
 def make_many(make_asset: MakeAsset, originals_dir: Path, number: int) -> None:
-    """Assets of large pictures."""
-    first = make_asset(pictures.png(pictures.scene(1500, 1500)), name="0.png")
+    first = make_asset(pictures.png(), name="0.png")
     for n in range(1, number):
         os.link(originals_dir / "0.png", originals_dir / f"{n}.png")
     ImageAsset.objects.bulk_create(
