@@ -123,6 +123,23 @@ def test_refresh__deletes_what_is_no_longer_configured(
     assert ImageAsset.objects.get().thumbnail_variants == {}
 
 
+@pytest.mark.django_db(transaction=True)
+def test_command__renders_the_variants_of_its_environment(
+    make_asset: MakeAsset, thumbnail_dir: Path, manage: Manage
+) -> None:
+    made = [make_asset() for _ in range(3)]
+    variants = {"THUMBNAIL_VARIANTS": "@2x.jpg=512, .webp=256", "THUMBNAIL_PLACEHOLDERS": "on"}
+    done = manage("regenerate_thumbnails", **variants)
+    assert done.returncode == 0, done.stderr
+    expected = {name for asset in made for name in names(asset, "@2x.jpg", ".webp")}
+    assert files(thumbnail_dir) == expected
+    for asset in ImageAsset.objects.all():
+        assert asset.thumbnail_variants.keys() == {"@2x.jpg", ".webp"}
+        assert asset.thumbnail_hash
+    # Another process with the same variants finds the same recipe in force, and nothing to do.
+    assert "Nothing to do" in manage("regenerate_thumbnails", **variants).stdout
+
+
 @pytest.mark.parametrize("act", ["purge", "delete", "replace", "lose"])
 def test_variants__go_with_the_thumbnail(
     asset: ImageAsset,
