@@ -13,6 +13,7 @@ from benchmarks import (
     large,
     memory,
     moving,
+    nginx,
     pages,
     photos,
     regenerating,
@@ -49,6 +50,7 @@ class Extent:
     hostile_seconds: float = 5
     """The time limit of one attempt at a tiny file that takes long."""
     web_extent: web.Extent = web.WHOLE
+    nginx_batches: int = 15
     visited: int = 1_000
     visit_rounds: int = 3
     is_whole: bool = True
@@ -70,6 +72,7 @@ QUICK = Extent(
     images=20_000,
     hostile_seconds=2,
     web_extent=web.QUICK,
+    nginx_batches=3,
     visited=100,
     visit_rounds=1,
     is_whole=False,
@@ -134,6 +137,9 @@ SECTIONS: dict[str, Callable[[Workplace], Section]] = {
     "api": lambda at: api.measure(at.photos[0]),
     "storing": lambda at: storing.measure(at.photos[0], writes=at.extent.writes),
     "web": lambda at: web.measure(at.home / "web", at.here, at.photos[0], at.extent.web_extent),
+    "nginx": lambda at: nginx.measure(
+        at.photos[0], batches=at.extent.nginx_batches, judged=at.extent.is_whole
+    ),
     "visits": lambda at: visits.measure(
         at.home / "visits",
         at.photos,

@@ -29,6 +29,7 @@ LOOPBACK = "127.0.0.1"
 MAIN = """
 {user}
 worker_processes 1;
+pcre_jit on;
 pid pid;
 error_log log;
 events {{}}
