@@ -33,7 +33,8 @@ from thumbnails.upkeep.images import pools, serving
 
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+    for folder in (ROOT, ROOT / "docs", ROOT / "deploy")
+    for path in sorted(folder.glob("*.md"))
 }
 README = PAGES["README.md"]
 CURL_LINES = re.findall(r"^    (curl .*)$", PAGES["docs/api.md"], re.MULTILINE)
