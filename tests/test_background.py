@@ -17,13 +17,13 @@ from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
-from thumbnails.exceptions import Reason
+from thumbnails.exceptions import Busy, Reason
 from thumbnails.models import ImageAsset, State
 from thumbnails.models.recipes import own_recipe
 from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep import queue
-from thumbnails.upkeep.images import background
+from thumbnails.upkeep.images import background, serving
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +179,24 @@ def test_job__ends_where_the_originals_are_away(
     # Both may be requested again.
     queue.enqueue_refresh([stale.pk, second.pk])
     assert jobs_waiting() == [[stale.pk, second.pk]]
+
+
+def test_missing__that_cannot_be_rendered_now_is_rendered_soon(
+    client: Client,
+    queue_server: QueueServer,
+    make_asset: MakeAsset,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asset = make_asset()
+
+    def busy(*_: object, **__: object) -> None:
+        raise Busy("Other pictures are being rendered.")
+
+    monkeypatch.setattr(serving, "_render", busy)
+    assert client.get(asset.thumbnail_url).status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    wait_for(lambda: jobs_waiting() == [[asset.pk]], "the job")
+    jobs.refresh_assets([asset.pk])
+    assert client.get(asset.thumbnail_url).status_code == HTTPStatus.OK
 
 
 @pytest.mark.django_db(transaction=True)

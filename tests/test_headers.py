@@ -91,6 +91,15 @@ def test_thumbnail__may_be_embedded_by_other_sites(client: Client, make_asset: M
     assert "Cross-Origin-Resource-Policy" not in response.headers
 
 
+@pytest.mark.parametrize("placeholders", [True, False])
+def test_policy__lets_placeholders_be_seen_where_there_are_any(
+    client: Client, settings: Settings, placeholders: bool
+) -> None:
+    settings.THUMBNAIL_PLACEHOLDERS = placeholders
+    policy = client.get("/api/v1/healthz").headers["Content-Security-Policy"]
+    assert ("style-src-attr 'unsafe-inline'" in policy) == placeholders
+
+
 @pytest.mark.django_db
 def test_debug_pages__have_no_policy(client: Client, settings: Settings) -> None:
     """Django's pages of a traceback bring their styles and scripts within the page."""

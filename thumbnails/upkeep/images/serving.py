@@ -74,8 +74,8 @@ def serve(asset: ImageAsset) -> ThumbnailFile:
     """Returns the asset's thumbnail, rendered now if it is missing.
 
     Concurrent requests render it once. A stale one is returned as it is, and refreshed soon.
-    Raises NoThumbnail if the original is missing or broken, Busy if it cannot be rendered now,
-    StorageFailure if a storage failed.
+    Raises NoThumbnail if the original is missing or broken, Busy if it cannot be rendered now but
+    soon will be, StorageFailure if a storage failed.
     """
     found = None
     with suppress(StorageFailure):  # rendering it records the error
@@ -87,13 +87,9 @@ def serve(asset: ImageAsset) -> ThumbnailFile:
         if asset.state == State.STALE:
             refresh_soon(asset.pk)
         return old
-    # A process whose version of the site was replaced may not.
-    may_render = recipe_in_force() == own_recipe()
     if not is_worth_a_try(asset, patience_seconds=WAIT_SECONDS):
         raise NoThumbnail
     try:
-        if not may_render:
-            raise Busy(REPLACED)
         return _render_missing(asset)
     except (Busy, NoThumbnail, StorageFailure):
         if old is not None:
@@ -111,8 +107,6 @@ def serve_variant(asset: ImageAsset, suffix: str) -> ThumbnailFile:
         raise NoThumbnail
     found = cache.load_variant(asset.pk, suffix, serve(asset))
     if found is None:  # deleted by hand, or not made with an older thumbnail
-        if recipe_in_force() != own_recipe():
-            raise Busy(REPLACED)
         if not is_worth_a_try(asset, patience_seconds=WAIT_SECONDS):
             raise NoThumbnail
         found = cache.load_variant(asset.pk, suffix, _render_missing(asset))
@@ -122,7 +116,13 @@ def serve_variant(asset: ImageAsset, suffix: str) -> ThumbnailFile:
 
 
 def _render_missing(asset: ImageAsset) -> ThumbnailFile:
-    result = _render(asset.pk)
+    try:
+        if recipe_in_force() != own_recipe():
+            raise Busy(REPLACED)
+        result = _render(asset.pk)
+    except Busy:
+        refresh_soon(asset.pk)
+        raise
     if result is None:  # deleted meanwhile
         raise NoThumbnail
     if result.content is None:
