@@ -24,9 +24,10 @@ from tests.databases import empty_tables
 from tests.plugin import GROUND, Ground
 from tests.processes import QUEUES, Worker, database_url
 from tests.servers import QueueServer
+from tests.waiting import wait_for
 from thumbnails.models import ImageAsset, recipes
 from thumbnails.signals import thumbnails_changed
-from thumbnails.upkeep.images import importing
+from thumbnails.upkeep.images import background, importing
 from thumbnails.upkeep.runs import starting
 
 # However slow an example is, on a busy machine: time decides no test.
@@ -112,6 +113,15 @@ def only_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 request_started.disconnect(recipes.announce_with_first_request)
+
+
+@pytest.fixture(autouse=True)
+def own_requests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test asks the workers to refresh soon is sent before its end, to no other's queue."""
+    requests = background.Requests()
+    monkeypatch.setattr(background, "_requests", requests)
+    yield
+    wait_for(lambda: not requests.is_sending, "the end of the thread that sends")
 
 
 @pytest.fixture(autouse=True)

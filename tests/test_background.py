@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -24,15 +23,6 @@ from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import background, serving
-
-
-@pytest.fixture(autouse=True)
-def new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One that has sent nothing to the queue yet."""
-    requests = background.Requests()
-    monkeypatch.setattr(background, "_requests", requests)
-    yield
-    wait_for(lambda: not requests.is_sending, "the end of the thread that sends")
 
 
 @pytest.fixture

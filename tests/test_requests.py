@@ -268,6 +268,26 @@ def test_headers__that_do_not_apply_get_the_whole_picture(
     assert (response.status_code, response.content) == (HTTPStatus.OK, whole)
 
 
+def test_conditional_get__is_answered_by_what_lies_there_now(
+    client: Client, make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset, other = make_asset(), make_asset(pictures.jpeg(pictures.scene(50, 200)))
+    etag = client.get(asset.thumbnail_url)["ETag"]
+    client.get(other.thumbnail_url)
+    file = thumbnail_dir / asset.thumbnail_name
+    before = file.read_bytes()
+
+    def status() -> int:
+        return client.get(asset.thumbnail_url, headers={"If-None-Match": etag}).status_code
+
+    assert [status(), status()] == [HTTPStatus.NOT_MODIFIED] * 2
+    file.write_bytes((thumbnail_dir / other.thumbnail_name).read_bytes())
+    assert status() == HTTPStatus.NOT_MODIFIED  # rendered again
+    assert file.read_bytes() == before
+    asset.delete()
+    assert status() == HTTPStatus.NOT_FOUND
+
+
 def test_conditional_get__if_modified_since(client: Client, make_asset: MakeAsset) -> None:
     asset = make_asset()
     modified = client.get(asset.thumbnail_url)["Last-Modified"]

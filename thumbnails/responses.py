@@ -57,6 +57,10 @@ def thumbnail_response(
     Unavailable if a storage, the database or the renderer is temporarily unavailable.
     """
     wanted, is_stale = _wanted(request)
+    if wanted and not is_stale and suffix == THUMBNAIL and _is_revalidation(request, wanted):
+        modified_at = serving.stamped_at(asset_id, wanted)
+        if modified_at is not None:
+            return HttpResponseNotModified(headers=_validators(wanted, modified_at, FOR_EVER))
     # An address that says stale is revalidated each time, so that the fresh one is soon seen.
     for_ever = None if is_stale else wanted
     if wanted and (hit := serving.stamped(asset_id, wanted, suffix, is_stale=is_stale)):
@@ -120,23 +124,38 @@ def _respond(
     }
     if not served.is_stored or served.stamp is None:
         return HttpResponse(served.content, headers=headers | {"Cache-Control": "no-store"})
-    etag = f'"{served.stamp}"'
-    modified_at = int(served.modified_at)
-    validators = {
-        "ETag": etag,
-        "Last-Modified": _http_date(modified_at),
-        # A URL with the fingerprint always names these bytes. Any other has to be revalidated, so
-        # that no client shows an outdated image.
-        "Cache-Control": FOR_EVER if for_ever == served.stamp else "public, no-cache",
-    }
-    asked = CONDITIONS & request.META.keys()
-    # As browsers ask. Any other way is Django's, which costs as much again as reading the file.
-    if asked <= NOT_MODIFIED_ALONE and request.META.get("HTTP_IF_NONE_MATCH") == etag:
+    # A URL with the fingerprint always names these bytes. Any other has to be revalidated, so that
+    # no client shows an outdated image.
+    policy = FOR_EVER if for_ever == served.stamp else "public, no-cache"
+    validators = _validators(served.stamp, served.modified_at, policy)
+    if _is_revalidation(request, served.stamp):
         return HttpResponseNotModified(headers=validators)
     response = HttpResponse(served.content, headers=headers | validators)
-    if not asked:
+    if not CONDITIONS & request.META.keys():
         return response
     answer = get_conditional_response(
-        request, etag=etag, last_modified=modified_at, response=response
+        request,
+        etag=validators["ETag"],
+        last_modified=int(served.modified_at),
+        response=response,
     )
     return response if answer is None else answer
+
+
+def _is_revalidation(request: HttpRequest, stamp: str) -> bool:
+    """Whether a browser asks, as they do, if what it has with that stamp is still valid.
+
+    Any other condition is Django's to evaluate, which costs as much again as reading the file.
+    """
+    given = request.META
+    return given.get("HTTP_IF_NONE_MATCH") == f'"{stamp}"' and (
+        CONDITIONS & given.keys() <= NOT_MODIFIED_ALONE
+    )
+
+
+def _validators(stamp: str, modified_at: float, policy: str) -> dict[str, str]:
+    return {
+        "ETag": f'"{stamp}"',
+        "Last-Modified": _http_date(int(modified_at)),
+        "Cache-Control": policy,
+    }
