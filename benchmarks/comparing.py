@@ -37,7 +37,7 @@ LIBRARIES = {
 """Their packages by the modules of `benchmarks.others`."""
 QUERIES_AT_MOST = Bound(at_most=1)
 """The rows."""
-ASKED_AT_MOST = Bound(at_most=0)
+CALLS_AT_MOST = Bound(at_most=0)
 
 SIDE, QUALITY = 256, 85
 SHARPS_PICTURE = "2569067123_aca715a2ee_o.jpg"
@@ -97,9 +97,10 @@ def measure_apps(
     medium: Sequence[Path],
     *,
     rounds: int,
+    page: int = PAGE,
     libraries: Sequence[str] = tuple(LIBRARIES),
 ) -> Section:
-    """Cold renders of the photos, and a page of warm thumbnails of the medium pictures."""
+    """Cold renders of the photos, and a page of `page` thumbnails of the medium pictures."""
     python = environment.python() if libraries else Path(sys.executable)
     names = ["ours", *libraries]
     with _processes(python, home, names) as processes:
@@ -107,12 +108,12 @@ def measure_apps(
             name: [median(times) for times in by_photo]
             for name, by_photo in _cold(processes, photos, rounds).items()
         }
-        pages = _pages(processes, medium, rounds)
+        pages = _pages(processes, [medium[number % len(medium)] for number in range(page)], rounds)
     labels = {name: OURS if name == "ours" else _label(python, name) for name in names}
     return Section(
         title=f"Beside other apps: CPU of {len(photos)} photos' cold thumbnails and of a page of "
-        f"{PAGE} warm ones",
-        rows=[*_cold_rows(cold, labels), *_page_rows(pages, labels)],
+        f"{page} warm ones",
+        rows=[*_cold_rows(cold, labels), *_page_rows(pages, labels, page)],
     )
 
 
@@ -144,21 +145,21 @@ def _cold(
 
 
 def _pages(
-    processes: dict[str, Process], medium: Sequence[Path], rounds: int
-) -> dict[str, dict[str, float]]:
-    pictures = [str(medium[number % len(medium)]) for number in range(PAGE)]
+    processes: dict[str, Process], pictures: Sequence[Path], rounds: int
+) -> dict[str, dict[str, Any]]:
     for process in processes.values():
-        process.ask(["fill", pictures])
+        process.ask(["fill", [*map(str, pictures)]])
     taken: dict[str, list[float]] = {name: [] for name in processes}
-    found = {}
     for _ in range(max(rounds, 3) * 5):  # a page takes few milliseconds
         for name, process in processes.items():
-            found[name] = process.ask(["page"])
-            taken[name].append(found[name]["ms"])
-    for name, page in found.items():
-        if page["images"] != PAGE:
-            raise NothingToMeasure(f"The page of {name} has {page['images']} images.")
-    return {name: {**page, "ms": median(taken[name])} for name, page in found.items()}
+            page = process.ask(["page"])
+            if page["images"] != len(pictures):
+                raise NothingToMeasure(f"The page of {name} has {page['images']} images.")
+            taken[name].append(page["ms"])
+    return {
+        name: {"ms": median(taken[name]), **process.ask(["count"])}
+        for name, process in processes.items()
+    }
 
 
 def _label(python: Path, name: str) -> str:
@@ -182,16 +183,19 @@ def _cold_rows(cold: dict[str, list[float]], labels: dict[str, str]) -> list[Row
     ]
 
 
-def _page_rows(pages: dict[str, dict[str, float]], labels: dict[str, str]) -> list[Row]:
+def _page_rows(
+    pages: dict[str, dict[str, Any]], labels: dict[str, str], thumbnails: int
+) -> list[Row]:
     ours = pages["ours"]
     rows = [
         Row(
             key=f"others.{name}_page_ms",
-            label=f"a page of {PAGE}: {labels[name]}",
+            label=f"a page of {thumbnails}: {labels[name]}",
             value=page["ms"],
             unit="ms",
             note=("" if name == "ours" else f"{page['ms'] / ours['ms']:.2f} × ours; ")
-            + f"queries: {page['queries']}, calls of storages: {page['asked']}",
+            + "queries: {queries}, calls of storages: {calls}; ".format(**page["warm"])
+            + "with an empty cache {queries} and {calls}".format(**page["first"]),
         )
         for name, page in pages.items()
     ]
@@ -200,18 +204,18 @@ def _page_rows(pages: dict[str, dict[str, float]], labels: dict[str, str]) -> li
         Row(
             key="others.ours_page_queries",
             label="queries of our page; 1 is the page's own",
-            value=ours["queries"],
+            value=ours["first"]["queries"],
             unit="",
             digits=0,
             bound=QUERIES_AT_MOST,
         ),
         Row(
-            key="others.ours_page_asked",
+            key="others.ours_page_calls",
             label="calls of storages by our page",
-            value=ours["asked"],
+            value=ours["first"]["calls"],
             unit="",
             digits=0,
-            bound=ASKED_AT_MOST,
+            bound=CALLS_AT_MOST,
         ),
     ]
 

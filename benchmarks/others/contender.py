@@ -30,6 +30,9 @@ class Contender(ABC):
     def rows(self) -> Any:
         """Returns the query set of all rows that were added."""
 
+    def empty_cache(self) -> None:  # noqa: B027  not every library has one
+        """Forget what later pages need not look up, as a restart or an eviction does."""
+
     # --- what it is asked to do
 
     def cold(self, picture: str) -> dict[str, Any]:
@@ -51,27 +54,34 @@ class Contender(ABC):
         return {}
 
     def page(self) -> dict[str, Any]:
-        """The CPU of a page, its queries, and how often it asked a storage."""
-        from django.db import connection  # noqa: PLC0415  Django is to be set up before
-        from django.template import Context, engines  # noqa: PLC0415
+        """The CPU of a page, and how many images it has."""
+        pages: list[str] = []
+        milliseconds = cpu_milliseconds(lambda: pages.append(self._page()))
+        return {"ms": milliseconds, "images": pages[0].count("<img")}
+
+    def count(self) -> dict[str, Any]:
+        """The queries of a page and its calls of storages, also where the cache is empty."""
+        warm = self._counts()
+        self.empty_cache()
+        first = self._counts()
+        return {"warm": warm, "first": first}
+
+    def _page(self) -> str:
+        from django.template import Context, engines  # noqa: PLC0415  Django is set up before
+
+        template = engines["django"].engine.from_string(self.template)  # type: ignore[attr-defined]
+        return str(template.render(Context({"rows": self.rows()})))
+
+    def _counts(self) -> dict[str, int]:
+        from django.db import connection  # noqa: PLC0415  Django is set up before
         from django.test.utils import CaptureQueriesContext  # noqa: PLC0415
 
         from benchmarks.others.storages import asked  # noqa: PLC0415
 
-        template = engines["django"].engine.from_string(self.template)  # type: ignore[attr-defined]
-        pages: list[str] = []
-        milliseconds = cpu_milliseconds(
-            lambda: pages.append(template.render(Context({"rows": self.rows()})))
-        )
         before = asked()
         with CaptureQueriesContext(connection) as queries:
-            pages.append(template.render(Context({"rows": self.rows()})))
-        return {
-            "ms": milliseconds,
-            "images": pages[0].count("<img"),
-            "queries": len(queries),
-            "asked": asked() - before,
-        }
+            self._page()
+        return {"queries": len(queries), "calls": asked() - before}
 
 
 def serve(contender: Contender) -> None:
@@ -80,6 +90,7 @@ def serve(contender: Contender) -> None:
         "cold": contender.cold,
         "fill": contender.fill,
         "page": contender.page,
+        "count": contender.count,
     }
     _say({})
     for line in sys.stdin:

@@ -29,7 +29,7 @@ class Library:
 
 
 class Project(Contender):
-    """Its original lie in the default storage, its rows in SQLite; its cache is in memory."""
+    """Its originals lie in the default storage, its rows in SQLite; its cache is in memory."""
 
     def __init__(self, library: Library, home: Path) -> None:
         self._media = home / "media"
@@ -50,6 +50,11 @@ class Project(Contender):
 
     def rows(self) -> Any:
         return self._model.objects.all()
+
+    def empty_cache(self) -> None:
+        from django.core.cache import cache  # noqa: PLC0415  with Django's settings
+
+        cache.clear()
 
 
 def _set_up(library: Library, home: Path, media: Path) -> None:
