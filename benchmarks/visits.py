@@ -127,9 +127,9 @@ def _visit(port: int, thumbnails: int, *, are_stale: bool) -> Visit:
 
     def read(number: int) -> list[float]:
         latencies = []
+        begin.wait()
         with Client(port) as client:
-            client.get(request_for("/thumbnails/00/0.jpg"))  # unknown; the thread is ready then
-            begin.wait()
+            client.get(request_for("/thumbnails/00/0.jpg"))  # unknown; the connection is open then
             for address in addresses[number::READERS]:
                 request = request_for(address)
                 started_at = time.perf_counter()
