@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from html import escape
 from importlib import metadata
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def _sections(text: str) -> dict[str, str]:
 
 def _document(name: str, section: Section) -> str:
     lines = [
-        f"## `{name}`: {section.title}",
+        f"## `{name}`: {_escaped(section.title)}",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}. {machine()}. {software()}.",
         "",
@@ -60,7 +61,12 @@ def _document(name: str, section: Section) -> str:
 def _line(row: Row) -> str:
     kept = {None: "", True: "yes", False: "**no**"}[row.met]
     bound = "" if row.bound is None else str(row.bound)
-    return f"| {row.label} | {value_of(row)} | {bound} | {kept} | {row.note} |"
+    return f"| {_escaped(row.label)} | {value_of(row)} | {bound} | {kept} | {_escaped(row.note)} |"
+
+
+def _escaped(text: str) -> str:
+    """For a cell of a table in Markdown, where `<img>` would be an image."""
+    return escape(text, quote=False).replace("|", "\\|")
 
 
 def machine() -> str:

@@ -44,14 +44,16 @@ def test_results__keep_the_sections_that_are_not_measured_again(tmp_path: Path) 
 
     def record(name: str, *values: float) -> None:
         bound = Bound(at_most=5)
-        rows = [Row(key="", label="time", value=value, unit="ms", bound=bound) for value in values]
+        rows = [
+            Row(key="", label="<b> time", value=value, unit="ms", bound=bound) for value in values
+        ]
         results.record(path, name, Section(title=f"The {name}", rows=rows), ["web", "pages"])
 
     record("pages", 1, 9)
     record("web", 2)
     before = path.read_text()
     record("web", 3)
-    assert path.read_text() == before.replace("| time | 2.0 ms |", "| time | 3.0 ms |")
+    assert path.read_text() == before.replace("time | 2.0 ms |", "time | 3.0 ms |")
     assert before.index("## `web`: The web") < before.index("## `pages`: The pages")
-    assert "| time | 1.0 ms | ≤ 5 | yes |" in before
-    assert "| time | 9.0 ms | ≤ 5 | **no** |" in before
+    assert "| &lt;b&gt; time | 1.0 ms | ≤ 5 | yes |" in before
+    assert "| &lt;b&gt; time | 9.0 ms | ≤ 5 | **no** |" in before
