@@ -230,7 +230,7 @@ def refresh_locked(
         if (found := _found_fresh(this, rendered_since)) is not None:
             return found
         _render(this, pool, should_stop)
-        _look_again(asset, looked_at)
+        _look_again(asset, looked_at, at_once=_is_of_another(this))
         if this.rendering is not None:
             _write(asset, this.rendering)
     except ThumbnailError as error:
@@ -271,9 +271,16 @@ def _delete_variants(asset: ImageAsset, suffixes: Iterable[str]) -> None:
             cache.delete(name_for(asset.pk, suffix))
 
 
-def _look_again(asset: ImageAsset, looked_at: float) -> None:
-    """Raises _Changed if the row was read a while ago and has changed since."""
-    if time.monotonic() - looked_at < LOOK_AGAIN_SECONDS:
+def _is_of_another(this: _Attempt) -> bool:
+    """Whether the file in the cache is not the one of the row: since that was read, another
+    process may have rendered a newer original, whose address must not show an older picture."""
+    found = None if this.cached is None else this.cached.stamp
+    return found != this.asset.recorded_fingerprint
+
+
+def _look_again(asset: ImageAsset, looked_at: float, *, at_once: bool = False) -> None:
+    """Raises _Changed if the row has changed since it was read, a while ago unless `at_once`."""
+    if not at_once and time.monotonic() - looked_at < LOOK_AGAIN_SECONDS:
         return
     now = retry_while_database_is_down(ImageAsset.objects.filter(pk=asset.pk).first)
     if now is None or Read.of(now) != Read.of(asset):
