@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import subprocess
@@ -40,6 +41,12 @@ hypothesis.settings.load_profile("timeless")
 def pytest_itemcollected(item: pytest.Item) -> None:
     if "process_environment" in getattr(item, "fixturenames", ()):
         item.add_marker("processes")
+
+
+def pytest_collection_finish() -> None:
+    # Modules and tests stay until the end: they need not be looked through for garbage.
+    gc.collect()
+    gc.freeze()
 
 
 # --- Files ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ def empty_tables() -> None:
 
     Django truncates all tables and makes those rows anew, which takes several times as long.
     """
-    names = connection.introspection.django_table_names(include_views=False)
+    names = connection.introspection.django_table_names(only_existing=True, include_views=False)
     tables = [connection.ops.quote_name(name) for name in sorted({*names} - KEPT)]
     # Foreign keys are looked at when the transaction ends.
     with transaction.atomic(), connection.cursor() as cursor:

@@ -25,8 +25,6 @@ HTTP = {
     *("plans", "queue_pages", "readiness", "requests", "run_page", "urls"),
 }
 """Modules of what is said over HTTP."""
-BROWSER = {"browser", "browser_pages", "browser_policy", "desk"}
-"""Modules that drive a browser."""
 FILES = {
     *("audit", "benchmarks", "cache_folder", "csv_import", "demo_pictures", "importing", "locks"),
     *("moving_in", "package", "render_pool", "rendering", "rescan", "roots", "storage"),
@@ -59,6 +57,13 @@ def _modules(folder: str) -> set[str]:
     return {path.stem.removeprefix("test_") for path in (ROOT / folder).glob("test_*.py")}
 
 
+def _drives_a_browser(name: str) -> bool:
+    text = (ROOT / "tests" / f"test_{name}.py").read_text(encoding="utf-8")
+    return bool(
+        re.search(r"^pytestmark = .*browser|^    pytest\.mark\.browser,", text, re.MULTILINE)
+    )
+
+
 def _only(modules: Collection[str] = (), faults: Collection[str] = ()) -> list[str]:
     """The options for just these modules: what pytest is not to run it need not read either."""
     wanted = {"tests": modules, "tests/faults": faults}
@@ -73,6 +78,7 @@ def _on_postgresql(marked: str, *options: str) -> list[str]:
     return ["--database=postgresql", "-m", marked, *options]
 
 
+BROWSER = set(filter(_drives_a_browser, _modules("tests")))
 REST = _modules("tests") - HTTP - FILES - BROWSER
 FAULTS_REST = _modules("tests/faults").difference(*FAULTS)
 SUITES = {

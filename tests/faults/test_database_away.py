@@ -6,8 +6,8 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from tests import lifeline
-from tests.processes import ROOT, run_command
+from tests.processes import run_command, start_python
 from tests.servers import PostgresServer, QueueServer
 from tests.waiting import wait_for
 
@@ -109,17 +108,11 @@ def _gunicorn(environment: dict[str, str], log: Path) -> Iterator[int]:
         port: int = probe.getsockname()[1]
     options = ["--bind", f"127.0.0.1:{port}", "--worker-class", "gthread", "--workers", "1"]
     options += ["--threads", "4", "--graceful-timeout", "3", "--no-control-socket"]
-    with log.open("wb") as output:
-        process = lifeline.start(
-            [sys.executable, "-m", "gunicorn", "thumbsite.wsgi", *options],
-            cwd=ROOT,
-            env=environment,
-            output=output,
-        )
+    process = start_python(["-m", "gunicorn", "thumbsite.wsgi", *options], environment, log)
     try:
         yield port
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         process.wait()
 
 

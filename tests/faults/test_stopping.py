@@ -21,6 +21,7 @@ from tests.runs import start_run
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails.models import ImageAsset, Run
+from thumbnails.upkeep.runs import execute
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,9 +83,9 @@ def test_cancel__stops_within_a_picture_and_resume_finishes_the_rest(
     before = switchboard.begun()
     cancelled = manage("thumbnail_runs", "cancel", run.pk)
     assert cancelled.returncode == 0, cancelled.stderr
+    time.sleep(execute.LOOK_SECONDS)  # so that they look after this picture
     switchboard.let_go()
     accounts.wait_until_idle(run)
-    # They look after each picture, and have been at this one for longer than they may not look.
     assert switchboard.begun() == switchboard.ended() == before
     assert run.state == Run.State.CANCELLED
     assert run.progress().rendered == ImageAsset.objects.fresh().count() == before
