@@ -6,22 +6,24 @@ import re
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
 from django.test import Client
 
 from tests import pictures
 from tests.conftest import MakeAsset
 from tests.runs import start_here, work
-from thumbnails.exceptions import ThumbnailError
+from thumbnails.exceptions import StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.models.results import save_results
 from thumbnails.rendering import read_stamp
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
+from thumbnails.storage.thumbnails import ThumbnailStorage
 from thumbnails.upkeep.images import freshness, importing, pools, serving
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -286,6 +288,39 @@ def test_replace__takes_the_old_picture_away_at_once(
     asset.refresh_from_db()
     assert (asset.state, asset.thumbnail_path, asset.thumbnail_bytes) == (State.MISSING, "", None)
     assert (asset.width, asset.height) == (30, 90)
+
+
+def test_replace__takes_it_away_before_the_new_address_is_known(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset = make_asset()
+    serving.serve(asset)
+    new = BytesIO(pictures.jpeg(pictures.scene(30, 90)))
+    facts = serving.render_upload(new)
+    with transaction.atomic():
+        importing.replace_original(asset, new, facts, name="new.jpg")
+        assert not (thumbnail_dir / asset.thumbnail_name).exists()
+        transaction.set_rollback(True)
+    asset = ImageAsset.objects.get()
+    assert pictures.opened(serving.serve(asset).content).size == (64, 48)
+
+
+def test_replace__of_what_cannot_be_taken_away_changes_nothing(
+    make_asset: MakeAsset, originals_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(ThumbnailStorage, "delete", fail)
+    asset = make_asset()
+    serving.serve(asset)
+    before = ImageAsset.objects.values().get()
+    new = BytesIO(pictures.jpeg(pictures.scene(30, 90)))
+    facts = serving.render_upload(new)
+    with pytest.raises(StorageFailure):
+        importing.replace_original(asset, new, facts, name="new.jpg")
+    assert ImageAsset.objects.values().get() == before
+    assert not list(originals_dir.rglob("new*"))
 
 
 def test_replace__of_an_asset_deleted_meanwhile_leaves_no_file(

@@ -37,7 +37,7 @@ from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.errors import translated_writing
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.arrival import render_soon
-from thumbnails.upkeep.images.freshness import delete_unrecorded
+from thumbnails.upkeep.images.freshness import delete_unrecorded, variants_of
 
 FACT_COLUMNS = (*Facts.__slots__, "source_version")
 BATCH = 500
@@ -217,9 +217,11 @@ def record_facts(asset: ImageAsset, facts: Facts) -> None:
 def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: str) -> None:
     """Replace the asset's original by the image in `file`, which has these facts.
 
-    The thumbnail of the old one is deleted. The new file is stored under a new name and the old
-    one is kept. Raises StorageFailure, UsageError for a file of a tracked field, or
-    ImageAsset.DoesNotExist if the asset was deleted meanwhile; none changes anything.
+    The thumbnail of the old one is deleted, before the row has the new one: a web server would
+    send it under the new address. After a rollback its next request renders it again. The new file
+    is stored under a new name and the old one is kept. Raises StorageFailure, UsageError for a file
+    of a tracked field, or ImageAsset.DoesNotExist if the asset was deleted meanwhile; none changes
+    anything else.
     """
     if originals.locate(str(asset.original.name)).is_tracked:
         raise UsageError(f"{asset} is a file of another model's row: replace it there.")
@@ -228,6 +230,12 @@ def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: s
         asset.original.save(name, File(file), save=False)
     new_name = str(asset.original.name)
     version = originals.source_version(new_name)
+    recorded = tuple(asset.thumbnail_variants)
+    try:
+        cache.delete_with_variants(asset.pk, variants_of(asset))
+    except StorageFailure:
+        originals.storage().delete(new_name)
+        raise
     _set(asset, facts, version)
     replaced = ImageAsset.objects.filter(pk=asset.pk).update(
         original=new_name,
@@ -240,7 +248,7 @@ def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: s
     if not replaced:
         originals.storage().delete(new_name)
         raise ImageAsset.DoesNotExist
-    recorded = tuple(asset.thumbnail_variants)
+    # Once more: one of the old original may have been rendered since.
     transaction.on_commit(partial(delete_unrecorded, asset.pk, recorded))
     purged = Changed(
         asset_id=asset.pk,
