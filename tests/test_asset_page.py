@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
@@ -244,10 +245,11 @@ def test_replace__while_a_worker_renders_the_old_one(
     staff_client: Client, make_asset: MakeAsset
 ) -> None:
     asset = make_asset()
-    seen_by_worker = ImageAsset.objects.get()
+    seen_by_worker, looked_at = ImageAsset.objects.get(), time.monotonic()
     replace(staff_client, asset, pictures.jpeg(pictures.scene(30, 90)))
     # Its chunk's assets were read before, and it comes to this one only now.
-    result = freshness.refresh(seen_by_worker, pools.worker_pool(large=False))
+    pool = pools.worker_pool(large=False)
+    result = freshness.refresh(seen_by_worker, pool, looked_at=looked_at)
     assert save_results([result]) == [asset.pk]
     asset.refresh_from_db()
     assert (asset.width, asset.height) == (30, 90)

@@ -223,6 +223,7 @@ def refresh_locked(
     leaves a fresh thumbnail whose row is stale, which the next attempt detects by its stamp; never
     the opposite.
     """
+    is_read_now = looked_at is None
     looked_at = looked_at or time.monotonic()
     this = _Attempt(asset, own_recipe(), asset.source_version)
     try:
@@ -230,7 +231,7 @@ def refresh_locked(
         if (found := _found_fresh(this, rendered_since)) is not None:
             return found
         _render(this, pool, should_stop)
-        _look_again(asset, looked_at, at_once=_is_of_another(this))
+        _look_again(asset, looked_at, at_once=not is_read_now and _is_of_another(this))
         if this.rendering is not None:
             _write(asset, this.rendering)
     except ThumbnailError as error:
