@@ -708,6 +708,32 @@ def test_render__that_takes_long_is_done_to_its_end(
     )
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("looks_again_after", "status"),
+    [(60.0, HTTPStatus.OK), (0.0, HTTPStatus.SERVICE_UNAVAILABLE)],
+)
+def test_render__of_an_original_that_changes_meanwhile_leaves_no_file(
+    make_asset: MakeAsset,
+    gate: Gate,
+    requests: ThreadPoolExecutor,
+    thumbnail_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    looks_again_after: float,
+    status: HTTPStatus,
+) -> None:
+    """A web server in front would send it under the address of the new one."""
+    monkeypatch.setattr(freshness, "LOOK_AGAIN_SECONDS", looks_again_after)
+    asset = make_asset()
+    rendering = requests.submit(get, asset.thumbnail_url)
+    assert gate.entered.wait(PATIENCE_SECONDS)
+    ImageAsset.objects.update(source_version="1-2-3")
+    gate.open()
+    answer = rendering.result()
+    assert (answer.status_code, answer["Cache-Control"]) == (status, "no-store")
+    assert not (thumbnail_dir / asset.thumbnail_name).exists()
+
+
 def test_render__by_another_process_is_told(
     client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,10 +157,13 @@ def delete_orphan(asset_id: int, recorded: Iterable[str] = ()) -> None:
 def delete_unrecorded(asset_id: int, recorded: Iterable[str] = ()) -> None:
     """Delete the files of an asset without a recorded thumbnail, with the variants that were
     `recorded`."""
-    with (
-        suppress(StorageFailure),
-        render_lock(asset_id, patience_seconds=conf.current().render_seconds),
-    ):
+    with render_lock(asset_id, patience_seconds=conf.current().render_seconds):
+        delete_unrecorded_locked(asset_id, recorded)
+
+
+def delete_unrecorded_locked(asset_id: int, recorded: Iterable[str] = ()) -> None:
+    """As `delete_unrecorded`, to be called under the asset's lock."""
+    with suppress(StorageFailure):  # an audit finds them later
         if ImageAsset.objects.filter(pk=asset_id, thumbnail_path="").exists():
             cache.delete_with_variants(asset_id, own_suffixes().union(recorded))
 

@@ -31,6 +31,7 @@ from thumbnails.storage.thumbnails import ThumbnailFile
 from thumbnails.upkeep.images.background import refresh_soon
 from thumbnails.upkeep.images.freshness import (
     delete_orphan,
+    delete_unrecorded_locked,
     is_worth_a_try,
     refresh_locked,
     with_history,
@@ -40,6 +41,7 @@ from thumbnails.upkeep.images.pools import web_pool
 T = TypeVar("T")
 
 REPLACED = "A newer version of the site is about to render it."
+CHANGED = "Its original has changed while it was rendered."
 
 WAIT_SECONDS = 2.0
 """How long a request waits for its turn to render."""
@@ -134,6 +136,8 @@ def _render_missing(asset: ImageAsset) -> ThumbnailFile:
     if result.content is None:
         if result.reason == Reason.STORAGE_ERROR and result.failure is not None:
             raise StorageFailure(result.failure.thumbnail_error_detail)
+        if result.reason is None:
+            raise Busy(CHANGED)
         raise NoThumbnail
     return ThumbnailFile(
         result.content, time.time(), is_stored=result.is_stored, variants=result.variants
@@ -258,6 +262,10 @@ def _saved(asset: ImageAsset, result: Result) -> Result:
     if save_results([done]):
         if not ImageAsset.objects.filter(pk=asset.pk).exists():
             delete_orphan(asset.pk)
+        else:
+            # A web server would send it under the address of what is to be made now.
+            delete_unrecorded_locked(asset.pk)
+            refresh_soon(asset.pk)
         return replace(done, is_stored=False)
     return done
 
