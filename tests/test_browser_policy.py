@@ -68,7 +68,7 @@ def open_page(page: Page, url: str) -> None:
 
 ARGUMENTS = {"app_label": "thumbnails", "kind": "regenerate", "verb": "cancel"}
 """Of URLs; any other argument is the key of an object."""
-NO_PAGES = ("thumbnails_api:", "thumbnails:thumbnail", "admin:view_on_site")
+NO_PAGES = ("thumbnails_api:", "thumbnails:", "admin:view_on_site")
 QUEUE_PAGES = ("django_rq:", "admin:django_rq_")  # they have a test of their own
 
 

@@ -65,7 +65,7 @@ def test_desk__from_the_overview_to_the_mended_pictures(
     worker()
     page = logged_in
     page.goto(admin(live_server, "cache/"))
-    page.get_by_role("link", name="stale").first.click()
+    page.locator("#overview-states").get_by_role("link", name="stale").first.click()
     page.get_by_role("link", name="any but upright").click()
     expect(page.locator("#result_list tbody tr")).to_have_count(TURNED)
 
