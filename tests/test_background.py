@@ -139,6 +139,18 @@ def test_stale__is_requested_once_however_many_ask(
     assert jobs_waiting()[before:] == [[stale.pk, other.pk]]
 
 
+def test_queue__does_not_grow_while_no_worker_is_running(
+    queue_server: QueueServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "WAITING_AT_MOST", 2)
+    queue.enqueue_refresh(range(1, 3 * queue.PER_JOB + 1))
+    queue.enqueue_refresh([1000])
+    assert [len(ids) for ids in jobs_waiting()] == [queue.PER_JOB] * 2
+    queue_server.flush()
+    queue.enqueue_refresh([1000])
+    assert jobs_waiting() == [[1000]]
+
+
 def test_stale__is_served_with_the_queue_down(client: Client, stale: ImageAsset) -> None:
     for url in (stale.thumbnail_url, path_of(stale)):
         assert side_of(client.get(url).content) == 256

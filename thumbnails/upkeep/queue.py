@@ -28,6 +28,9 @@ PURGE_CDN = "thumbnails.jobs.purge_cdn"
 """By their dotted paths: `jobs` is a layer above this one, so it cannot be imported."""
 PER_JOB = 50
 """Assets that a job refreshes at most."""
+WAITING_AT_MOST = 2_000
+"""Jobs that wait while further assets are enqueued; with more, they are left to later visits. A
+request may be made again, so that the queue would grow for as long as no worker is running."""
 REQUESTED_SECONDS = 300
 """How long a request to refresh an asset stands, unless a worker has met it. After that it may be
 made again, in case the job was lost."""
@@ -54,14 +57,15 @@ def enqueue(chunk_ids: Iterable[int], *, bulk: bool) -> None:
 
 
 def enqueue_refresh(asset_ids: Iterable[int]) -> None:
-    """Enqueue jobs that refresh these assets, PER_JOB each, but none that is requested already.
+    """Enqueue jobs that refresh these assets, PER_JOB each, but none that is requested already, and
+    nothing while WAITING_AT_MOST jobs wait.
 
     Raises QueueDown; some may be enqueued then, which is harmless.
     """
     queue: Queue = django_rq.get_queue(NOW)
     with _translated():
         remaining = iter(asset_ids)
-        while some := list(islice(remaining, PER_JOB)):
+        while queue.count < WAITING_AT_MOST and (some := list(islice(remaining, PER_JOB))):
             with queue.connection.pipeline(transaction=False) as pipeline:
                 for asset_id in some:
                     pipeline.set(_refresh_key(asset_id), "1", nx=True, ex=REQUESTED_SECONDS)
