@@ -130,6 +130,18 @@ def test_api__is_told_of_many_in_requests_of_limited_size(api: Cdn) -> None:
     assert max(len(body["files"]) for *_, body in api.requests) <= cdn.PER_REQUEST
 
 
+def test_job__leaves_the_rest_to_the_next_one_after_a_while(
+    api: Cdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cdn, "JOB_SECONDS", 0)
+    cdn.record([f"/{number}" for number in range(2 * cdn.PER_REQUEST)])
+    cdn.purge()
+    assert len(api.purged) == cdn.PER_REQUEST
+    cdn.purge()
+    assert len(api.purged) == 2 * cdn.PER_REQUEST
+    assert not CdnPurge.objects.exists()
+
+
 @pytest.mark.parametrize("answer", [500, 403, 302])
 def test_failure__is_tried_again(api: Cdn, caplog: pytest.LogCaptureFixture, answer: int) -> None:
     cdn.record(["/a"])

@@ -37,6 +37,9 @@ ANSWER_BYTES = 65_536
 TURN = "cdn"
 TURN_SECONDS = 60.0
 """For which a worker has the turn from its last request: another one takes over if it dies."""
+JOB_SECONDS = 30.0
+"""After which a job leaves the rest to the next one, behind what waits in the queue meanwhile: a
+single worker would refresh nothing for visitors until all is purged."""
 PAUSE_SECONDS = 5.0
 """Until the next worker looks for more, and at least after a failure."""
 BACKOFF_SECONDS_AT_MOST = 300.0
@@ -61,11 +64,12 @@ def enqueue_in_turn() -> None:
 
 
 def purge(should_stop: Callable[[], bool] = never) -> None:
-    """Have the CDN drop what is recorded, until nothing is left or it fails.
+    """Have the CDN drop what is recorded, until nothing is left, it fails, or JOB_SECONDS are over.
 
     After a failure it is tried again, later each time, or when the CDN asks for it.
     """
     pause_seconds = PAUSE_SECONDS
+    ends_at = time.monotonic() + JOB_SECONDS
     while not should_stop() and (batch := _next_batch()):
         _have_turn_for(TURN_SECONDS)
         try:
@@ -77,6 +81,8 @@ def purge(should_stop: Callable[[], bool] = never) -> None:
             _drop_old()
             break
         CdnPurge.objects.filter(pk__in=batch.rows).delete()
+        if time.monotonic() >= ends_at:
+            break
     _have_turn_for(pause_seconds)
 
 
