@@ -20,11 +20,13 @@ from tests.runs import claim, pool_for, start_here, work
 from tests.servers import QueueServer
 from thumbnails.exceptions import Interrupted, NotFinished, NotNow
 from thumbnails.models import Chunk, ImageAsset, Run, State, retry
-from thumbnails.models.recipes import KnownRecipe
+from thumbnails.models.recipes import KnownRecipe, announce
 from thumbnails.models.runs import Progress
+from thumbnails.rendering import read_stamp
 from thumbnails.rendering.pool import RenderPool
 from thumbnails.storage import originals
-from thumbnails.upkeep.images import freshness
+from thumbnails.storage import thumbnails as cache
+from thumbnails.upkeep.images import freshness, pools
 from thumbnails.upkeep.runs import control, execute, recovery
 from thumbnails.upkeep.runs.stopping import Stop
 
@@ -399,6 +401,36 @@ def test_recipe__runs_of_others_than_that_in_force_are_paused(
     assert (old.state, old.pause_reason) == (Run.State.PAUSED, recovery.NO_LONGER_IN_FORCE)
     assert old.resume_at is None
     assert (current.state, purge.state) == (Run.State.RUNNING, Run.State.RUNNING)
+
+
+def test_recipe__what_a_dead_process_has_not_saved_is_not_served_after_a_change(
+    make_asset: MakeAsset,
+    queue_server: QueueServer,
+    settings: Settings,
+) -> None:
+    """A web server in front would send it under the address of what is recorded."""
+    make_asset()
+    freshness.refresh_now(make_asset().pk, pools.web_pool())
+    settings.THUMBNAIL_SIZE = 50
+    run = start_here()
+    claim(run.chunks.get().pk)
+    for asset in ImageAsset.objects.all():
+        freshness.refresh(asset, pools.web_pool())  # and dies
+    Run.objects.update(lease_until=None)
+
+    settings.THUMBNAIL_SIZE = 256
+    announce()
+    recovery.recover_runs()
+    run.refresh_from_db()
+    assert run.state == Run.State.RUNNING  # the process may live
+    Chunk.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    queue_server.flush()
+    recovery.recover_runs()
+    run.refresh_from_db()
+    assert run.state == Run.State.PAUSED
+    for asset in ImageAsset.objects.all():
+        content = cache.read(asset.thumbnail_name)
+        assert content is None or f"?v={read_stamp(content)}" in asset.thumbnail_url
 
 
 # --- The command ----------------------------------------------------------------------------------

@@ -168,6 +168,25 @@ def delete_unrecorded_locked(asset_id: int, recorded: Iterable[str] = ()) -> Non
             cache.delete_with_variants(asset_id, own_suffixes().union(recorded))
 
 
+def delete_unsaved(asset_ids: Iterable[int]) -> None:
+    """Delete the files of thumbnails that a process has written but, since it died, not recorded.
+
+    For assets that no process with their recipe works on any more. Otherwise whoever serves files
+    from disk would send them under the address of what is recorded.
+    """
+    for asset_id in asset_ids:
+        with (
+            suppress(StorageFailure),  # an audit finds them later
+            render_lock(asset_id, patience_seconds=conf.current().render_seconds),
+        ):
+            asset = ImageAsset.objects.filter(pk=asset_id).first()
+            found = None if asset is None else cache.load(asset.thumbnail_name)
+            if asset is None or found is None or found.stamp is None:
+                continue
+            if found.stamp != asset.recorded_fingerprint:
+                cache.delete_with_variants(asset_id, variants_of(asset))
+
+
 def with_history(asset: ImageAsset, result: Result, run_id: int | None = None) -> Result:
     """Returns the result with the asset's new history, if it changes anything."""
     if result.record is None and result.failure is None:

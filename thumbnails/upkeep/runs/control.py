@@ -11,6 +11,7 @@ from thumbnails.models import Run, recipe_in_force
 from thumbnails.models.recipes import label_of, labels
 from thumbnails.models.runs import LEASE
 from thumbnails.upkeep import queue
+from thumbnails.upkeep.images.freshness import delete_unsaved
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,20 @@ def pause(run: Run, reason: str) -> None:
 def cancel(run: Run, *, by: "User | None" = None) -> None:
     """Stop after the current image of each worker and keep what is done. Raises NotNow."""
     _move(run, Run.State.CANCELLED, "cancelled", by=by)
+
+
+def abandon(run: Run) -> bool:
+    """Delete what processes that died have rendered for this run and not saved. To be called when
+    its recipe is no longer in force, so that none continues it.
+
+    Returns False, doing nothing, while a process works on it, or may have died just now.
+    """
+    begun = run.chunks.filter(finished_at=None, claims__gt=0)
+    if begun.leased().exists():
+        return False
+    for chunk in begun:
+        delete_unsaved(chunk.asset_ids[chunk.position :])
+    return True
 
 
 def resume(run: Run, *, by: "User | None" = None) -> None:

@@ -9,7 +9,7 @@ import logging
 
 from thumbnails.models import Chunk, Run, recipes
 from thumbnails.upkeep import queue
-from thumbnails.upkeep.runs.control import enqueue_open
+from thumbnails.upkeep.runs.control import abandon, enqueue_open
 from thumbnails.upkeep.runs.healing import heal
 
 logger = logging.getLogger(__name__)
@@ -53,5 +53,5 @@ def _pause_runs_of_other_recipes(in_force: str) -> None:
     """They would never end: no process renders with a recipe that is not in force."""
     others = Run.objects.unleased().filter(kind=Run.Kind.REGENERATE).exclude(recipe=in_force)
     for run in others:
-        if not Run.objects.settle(run.pk):
+        if not Run.objects.settle(run.pk) and abandon(run):
             Run.objects.move(run.pk, Run.State.PAUSED, pause_reason=NO_LONGER_IN_FORCE)
