@@ -29,14 +29,11 @@ OUR_QUERY = re.compile("v=([0-9a-f]{16})(&stale=1)?")
 """As `ImageAsset.thumbnail_url` writes it; parsing the query with Django costs as much as reading
 the file."""
 FOR_EVER = f"public, max-age={YEAR_SECONDS}, immutable"
-CONDITIONS = {
-    "HTTP_IF_MATCH",
-    "HTTP_IF_NONE_MATCH",
-    "HTTP_IF_MODIFIED_SINCE",
-    "HTTP_IF_UNMODIFIED_SINCE",
-}
-NOT_MODIFIED_ALONE = {"HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE"}
-"""Of them the first decides where both are there (RFC 9110, 13.1.3)."""
+NOT_MODIFIED_ALONE = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
+"""Conditions that are answered with 304; the first decides where both are there (RFC 9110,
+13.1.3)."""
+OTHER_CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_UNMODIFIED_SINCE")
+CONDITIONS = (*NOT_MODIFIED_ALONE, *OTHER_CONDITIONS)
 
 
 class Unavailable(Exception):
@@ -57,12 +54,11 @@ def thumbnail_response(
     Unavailable if a storage, the database or the renderer is temporarily unavailable.
     """
     wanted, is_stale = _wanted(request)
-    if wanted and not is_stale and suffix == THUMBNAIL and _is_revalidation(request, wanted):
-        modified_at = serving.stamped_at(asset_id, wanted)
-        if modified_at is not None:
-            return HttpResponseNotModified(headers=_validators(wanted, modified_at, FOR_EVER))
     # An address that says stale is revalidated each time, so that the fresh one is soon seen.
     for_ever = None if is_stale else wanted
+    is_revalidation = for_ever and suffix == THUMBNAIL and _is_revalidation(request, for_ever)
+    if for_ever and is_revalidation and serving.has_stamp(asset_id, for_ever):
+        return _not_modified(for_ever, FOR_EVER)
     if wanted and (hit := serving.stamped(asset_id, wanted, suffix, is_stale=is_stale)):
         return _respond(request, hit, for_ever, suffix)
     try:
@@ -127,17 +123,15 @@ def _respond(
     # A URL with the fingerprint always names these bytes. Any other has to be revalidated, so that
     # no client shows an outdated image.
     policy = FOR_EVER if for_ever == served.stamp else "public, no-cache"
-    validators = _validators(served.stamp, served.modified_at, policy)
     if _is_revalidation(request, served.stamp):
-        return HttpResponseNotModified(headers=validators)
+        return _not_modified(served.stamp, policy)
+    etag, modified_at = f'"{served.stamp}"', int(served.modified_at)
+    validators = {"ETag": etag, "Last-Modified": _http_date(modified_at), "Cache-Control": policy}
     response = HttpResponse(served.content, headers=headers | validators)
-    if not CONDITIONS & request.META.keys():
+    if not any(name in request.META for name in CONDITIONS):
         return response
     answer = get_conditional_response(
-        request,
-        etag=validators["ETag"],
-        last_modified=int(served.modified_at),
-        response=response,
+        request, etag=etag, last_modified=modified_at, response=response
     )
     return response if answer is None else answer
 
@@ -148,14 +142,11 @@ def _is_revalidation(request: HttpRequest, stamp: str) -> bool:
     Any other condition is Django's to evaluate, which costs as much again as reading the file.
     """
     given = request.META
-    return given.get("HTTP_IF_NONE_MATCH") == f'"{stamp}"' and (
-        CONDITIONS & given.keys() <= NOT_MODIFIED_ALONE
+    return given.get("HTTP_IF_NONE_MATCH") == f'"{stamp}"' and not any(
+        name in given for name in OTHER_CONDITIONS
     )
 
 
-def _validators(stamp: str, modified_at: float, policy: str) -> dict[str, str]:
-    return {
-        "ETag": f'"{stamp}"',
-        "Last-Modified": _http_date(int(modified_at)),
-        "Cache-Control": policy,
-    }
+def _not_modified(stamp: str, policy: str) -> HttpResponse:
+    # Without Last-Modified: the ETag says more (RFC 9110, 15.4.5).
+    return HttpResponseNotModified(headers={"ETag": f'"{stamp}"', "Cache-Control": policy})

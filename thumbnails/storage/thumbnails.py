@@ -238,15 +238,15 @@ _seen: dict[str, tuple[tuple[int, int, int], str | None]] = {}
 """By path: what told a file apart from others that were there, and its stamp."""
 
 
-def stamped_at(name: str, stamp: str) -> float | None:
-    """Returns when the thumbnail was modified if its file has that stamp, else None.
+def has_stamp(name: str, stamp: str) -> bool:
+    """Whether the thumbnail's file has that stamp; False for any storage but a local disk.
 
-    For a local disk; None for any other storage. Remembers the stamp of a file until another one
+    Remembers the stamp of a file until another one
     is there: to look at its status costs a tenth of reading it.
     """
     store = storage()
     if not isinstance(store, ThumbnailStorage):
-        return None
+        return False
     path = f"{store.directory}/{name}"
     try:
         found = os.stat(path, follow_symlinks=False)  # noqa: PTH116  a Path costs as much again
@@ -257,8 +257,8 @@ def stamped_at(name: str, stamp: str) -> float | None:
                 _seen.clear()
             known = _seen[path] = (identity, store.load(name).stamp)
     except OSError:
-        return None
-    return found.st_mtime if known[1] == stamp else None
+        return False
+    return known[1] == stamp
 
 
 def load_variant(asset_id: int, suffix: str, thumbnail: ThumbnailFile) -> VariantFile | None:

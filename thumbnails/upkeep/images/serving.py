@@ -72,10 +72,9 @@ def stamped(
     return None
 
 
-def stamped_at(asset_id: int, stamp: str) -> float | None:
-    """Returns when the cached thumbnail was modified if it has that stamp, else None. As `stamped`,
-    without reading it each time."""
-    return cache.stamped_at(name_for(asset_id), stamp)
+def has_stamp(asset_id: int, stamp: str) -> bool:
+    """Whether the cached thumbnail is known to have that stamp, without reading it each time."""
+    return cache.has_stamp(name_for(asset_id), stamp)
 
 
 def serve(asset: ImageAsset) -> ThumbnailFile:
