@@ -12,7 +12,6 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
-from PIL import features
 
 from thumbnails.rendering import SUFFIX, Variant
 
@@ -238,8 +237,11 @@ def _fault_of_suffix(suffix: object) -> str:
         )
     if suffix == ".jpg":
         return "is the thumbnail itself, whose size is another setting"
-    if suffix.endswith(".avif") and not features.check("avif"):
-        return "cannot be written: Pillow was built without AVIF"
+    if suffix.endswith(".avif"):
+        from PIL import features  # noqa: PLC0415  other processes than those that decode need no Pillow
+
+        if not features.check("avif"):
+            return "cannot be written: Pillow was built without AVIF"
     return ""
 
 

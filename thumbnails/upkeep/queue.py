@@ -65,7 +65,7 @@ def enqueue_refresh(asset_ids: Iterable[int]) -> None:
     queue: Queue = django_rq.get_queue(NOW)
     with _translated():
         remaining = iter(asset_ids)
-        while queue.count < WAITING_AT_MOST and (some := list(islice(remaining, PER_JOB))):
+        while (some := list(islice(remaining, PER_JOB))) and queue.count < WAITING_AT_MOST:
             with queue.connection.pipeline(transaction=False) as pipeline:
                 for asset_id in some:
                     pipeline.set(_refresh_key(asset_id), "1", nx=True, ex=REQUESTED_SECONDS)
