@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from datetime import date, datetime, time
-from itertools import islice
 from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
@@ -13,6 +12,7 @@ from django.db.models.functions import Cast
 from django.db.models.lookups import GreaterThanOrEqual, LessThan
 from django.utils import timezone
 
+from thumbnails.batching import batched
 from thumbnails.exceptions import Reason
 from thumbnails.models.addresses import public_path
 from thumbnails.models.inserting import insert
@@ -442,10 +442,9 @@ class SessionImageManager(models.Manager["SessionImage"]):
         `members` are ids of a session and of an image, and that image's `created_at`. They are
         read as they are written, so there may be millions.
         """
-        remaining = iter(members)
         names = ("session", "image", "created_at")
         with transaction.atomic():
-            while some := list(islice(remaining, MEMBERS_AT_ONCE)):
+            for some in batched(members, MEMBERS_AT_ONCE):
                 insert(SessionImage, names, some, ignore_conflicts=True)
 
 

@@ -6,6 +6,7 @@ from typing import Self
 
 from django.db import transaction
 
+from thumbnails.batching import batched
 from thumbnails.models.addresses import public_path
 from thumbnails.models.assets import ImageAsset
 from thumbnails.rendering import THUMBNAIL
@@ -64,8 +65,7 @@ def tell_on_commit(
 def _tell(changed: Sequence[Changed], run_id: int | None) -> None:
     for change in Change:
         some = [each for each in changed if each.change == change]
-        for begin in range(0, len(some), BATCH):
-            batch = some[begin : begin + BATCH]
+        for batch in batched(some, BATCH):
             thumbnails_changed.send_robust(
                 ImageAsset,
                 asset_ids=[each.asset_id for each in batch],

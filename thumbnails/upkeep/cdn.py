@@ -18,6 +18,7 @@ from django.utils import timezone
 from django.utils.http import parse_http_date_safe
 
 from thumbnails import conf
+from thumbnails.batching import batched
 from thumbnails.exceptions import CdnFailure, QueueDown
 from thumbnails.models import CdnPurge
 from thumbnails.rendering.pool import never
@@ -50,8 +51,7 @@ KEPT = timedelta(days=7)
 
 def record(urls: Sequence[str], **_: object) -> None:
     """Record addresses, for the workers to purge: a receiver of `thumbnails_changed`."""
-    parts = (urls[begin : begin + PER_REQUEST] for begin in range(0, len(urls), PER_REQUEST))
-    CdnPurge.objects.bulk_create(CdnPurge(urls=list(part)) for part in parts)
+    CdnPurge.objects.bulk_create(CdnPurge(urls=part) for part in batched(urls, PER_REQUEST))
 
 
 def enqueue_in_turn() -> None:

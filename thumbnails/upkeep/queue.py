@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
 import django_rq
@@ -17,6 +16,7 @@ from rq.queue import EnqueueData, Queue
 from rq.utils import utcparse
 from rq.worker import Worker
 
+from thumbnails.batching import batched
 from thumbnails.exceptions import QueueDown
 
 NOW, BULK = "thumbnails-now", "thumbnails-bulk"
@@ -64,8 +64,9 @@ def enqueue_refresh(asset_ids: Iterable[int]) -> None:
     """
     queue: Queue = django_rq.get_queue(NOW)
     with _translated():
-        remaining = iter(asset_ids)
-        while (some := list(islice(remaining, PER_JOB))) and queue.count < WAITING_AT_MOST:
+        for some in batched(asset_ids, PER_JOB):
+            if queue.count >= WAITING_AT_MOST:
+                break
             with queue.connection.pipeline(transaction=False) as pipeline:
                 for asset_id in some:
                     pipeline.set(_refresh_key(asset_id), "1", nx=True, ex=REQUESTED_SECONDS)

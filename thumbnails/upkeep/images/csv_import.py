@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -18,6 +17,7 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from thumbnails import conf
+from thumbnails.batching import batched
 from thumbnails.exceptions import ThumbnailError, Unsupported
 from thumbnails.models import ImageAsset, SessionImage, TrainingSession
 from thumbnails.models.inserting import insert
@@ -116,8 +116,7 @@ class TableImport:
 
         Raises UsageError for a wrong header.
         """
-        rows = read_rows(file)
-        while batch := list(islice(rows, BATCH)):
+        for batch in batched(read_rows(file), BATCH):
             try:
                 results = self._import_batch(batch)
             except IntegrityError:  # another process has imported one of them meanwhile
@@ -129,8 +128,7 @@ class TableImport:
     def gone(self) -> Iterator[int]:
         """Yields the ids up to the largest one of the table that no row of it has."""
         ids = ImageAsset.objects.filter(pk__lte=self._seen.largest_id()).order_by("pk")
-        remaining = ids.values_list("pk", flat=True).iterator(chunk_size=BATCH)
-        while batch := list(islice(remaining, BATCH)):
+        for batch in batched(ids.values_list("pk", flat=True).iterator(BATCH), BATCH):
             yield from sorted(set(batch) - self._seen.ids_of(batch))
 
     # --- one batch ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from django.db import transaction
 from django.db.models import F
 
 from thumbnails import conf
+from thumbnails.batching import batched
 from thumbnails.exceptions import (
     Reason,
     SourceMissing,
@@ -163,8 +164,7 @@ def import_files(files: Iterable[Found], *, session: str = "") -> Iterator[Impor
     A bad file is refused; raises UsageError for a bad session name.
     """
     group = session_named(session) if session else None
-    remaining = iter(files)
-    while batch := list(islice(remaining, BATCH)):
+    for batch in batched(files, BATCH):
         yield from _import_batch(batch, group)
 
 

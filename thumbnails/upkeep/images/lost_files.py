@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from thumbnails.batching import batched
 from thumbnails.models import ImageAsset, Outcome
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.results import NO_THUMBNAIL, Read, Result, save_results
@@ -22,10 +23,8 @@ def lost_files(assets: ImageAssetQuerySet) -> Iterator[int]:
 
 def record_lost_files(assets: ImageAssetQuerySet) -> None:
     """Record lost files as missing."""
-    lost = list(lost_files(assets))
-    for begin in range(0, len(lost), BATCH):
-        some = ImageAsset.objects.filter(pk__in=lost[begin : begin + BATCH])
-        save_results([as_missing(asset) for asset in some])
+    for ids in batched(list(lost_files(assets)), BATCH):
+        save_results([as_missing(asset) for asset in ImageAsset.objects.filter(pk__in=ids)])
 
 
 def as_missing(asset: ImageAsset) -> Result:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from thumbnails import conf
+from thumbnails.batching import batched
 from thumbnails.exceptions import Reason, SourceMissing, StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, recipe_in_force
 from thumbnails.models.assets import DETAIL_LENGTH, ImageAssetQuerySet
@@ -95,8 +95,7 @@ def record_gone(found: Rescan, *, allow_share: float = SHARE_AT_MOST) -> int:
     number. Their thumbnails are kept and served."""
     problems = found.problems(allow_share)
     gone = [i for name, root in found.roots.items() if name not in problems for i in root.gone]
-    ids = iter(gone)
-    while part := list(islice(ids, BATCH)):
+    for part in batched(gone, BATCH):
         save_results(map(_gone, ImageAsset.objects.filter(pk__in=part)))
     return len(gone)
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from django.core.exceptions import SuspiciousFileOperation
 from django.db import router, transaction
 from django.db.models import Max
 
+from thumbnails.batching import batched
 from thumbnails.exceptions import ThumbnailError, Unsupported
 from thumbnails.models import ImageAsset
 from thumbnails.storage import originals
@@ -127,13 +127,6 @@ def delete(found: TrackedField, files: Iterable[str]) -> None:
     ImageAsset.objects.filter(original__in=[found.original(file) for file in files]).delete()
 
 
-def batches(values: Iterable[Any]) -> Iterator[list[Any]]:
-    """Yields lists of at most BATCH of the values."""
-    remaining = list(values)
-    for begin in range(0, len(remaining), BATCH):
-        yield remaining[begin : begin + BATCH]
-
-
 # --- all rows -------------------------------------------------------------------------------------
 
 
@@ -198,5 +191,5 @@ class FieldSync:
 
     def delete(self, gone: Sequence[str]) -> None:
         """Delete the images of these files, and their thumbnails. The files stay."""
-        for files in batches(gone if self._save else ()):
+        for files in batched(gone if self._save else (), BATCH):
             delete(self._field, files)

@@ -14,10 +14,11 @@ from django.apps import apps
 from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
+from thumbnails.batching import batched
 from thumbnails.upkeep.images import tracked_fields
 from thumbnails.upkeep.images.arrival import render_soon
 from thumbnails.upkeep.images.tracked_fields import TrackedField
-from thumbnails.upkeep.images.tracked_files import batches, delete, record, without_row
+from thumbnails.upkeep.images.tracked_files import BATCH, delete, record, without_row
 
 logger = logging.getLogger(__name__)
 
@@ -148,11 +149,11 @@ def _settle(using: str) -> None:
 
 def _follow(found: TrackedField, changes: _Changes, using: str) -> None:
     present: set[str] = set()
-    for pks in batches(changes.saved):
+    for pks in batched(changes.saved, BATCH):
         present |= {file for _, file in found.files(using, pk__in=pks)}
-    for files in batches(present):
+    for files in batched(present, BATCH):
         # What is not on disk is not read while somebody waits for the answer to a request.
         results = record(found, files, reads_objects=False)
         render_soon(result.original for result in results if result.has_changed)
-    for files in batches(changes.left - present):
+    for files in batched(changes.left - present, BATCH):
         delete(found, without_row(found, files, [using]))

@@ -7,15 +7,15 @@ seem to be an orphan.
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from itertools import islice
 
 from django.utils import timezone
 
 from thumbnails import conf
+from thumbnails.batching import batched
 from thumbnails.exceptions import StorageFailure, ThumbnailError
 from thumbnails.models import ImageAsset, Run
 from thumbnails.models.recipes import UNSTAMPED
@@ -246,7 +246,7 @@ class _Audit:
 
     def adopt(self) -> None:
         """Check the files again, and record them. One that is rendered meanwhile stays so."""
-        for part in _batches(self._to_adopt):
+        for part in batched(self._to_adopt, BATCH):
             try:
                 results = [_adopted(asset) for asset in ImageAsset.objects.filter(pk__in=part)]
             except StorageFailure as error:
@@ -265,9 +265,9 @@ class _Audit:
         for file in self._leftovers:
             cache.delete(file.name)
             self.report.fixed += 1
-        for part in _batches(self._to_clear):
+        for part in batched(self._to_clear, BATCH):
             self._clear(part)
-        for part in _batches(self.originals.changed):
+        for part in batched(self.originals.changed, BATCH):
             rescan(ImageAsset.objects.filter(pk__in=part), save=True)
         gone = record_gone(self.originals, allow_share=allow_share)
         self.report.fixed += len(self.originals.changed) + gone
@@ -341,12 +341,6 @@ def _share_option(part: int, whole: int) -> str:
     return f"If that is right: --allow-share {min(1.0, part / max(whole, 1) + 0.01):.2f}"
 
 
-def _batches(ids: "array[int] | list[int]") -> Iterator[list[int]]:
-    remaining = iter(ids)
-    while part := list(islice(remaining, BATCH)):
-        yield part
-
-
 def _look_at(name: str, *, deep: bool) -> Stamped | None:
     """Returns None for a missing file. Raises StorageFailure, and Crashed if `deep`."""
     content = cache.read(name)
@@ -369,7 +363,7 @@ def _assets_of(files: list[CachedFile]) -> dict[int, ImageAsset]:
     """The assets of these files by id, queried in batches: a shard may have many."""
     found: dict[int, ImageAsset] = {}
     columns = ("thumbnail_path", "thumbnail_recipe", "thumbnail_source", "thumbnail_variants")
-    for part in _batches(list({file.asset_id for file in files})):
+    for part in batched(list({file.asset_id for file in files}), BATCH):
         found |= ImageAsset.objects.only(*columns).in_bulk(part)
     return found
 

@@ -5,12 +5,12 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.utils import timezone
 
+from thumbnails.batching import batched
 from thumbnails.exceptions import AlreadyUnderWay, KeyReused, NotNow, Reason, UsageError
 from thumbnails.models import (
     Chunk,
@@ -107,7 +107,7 @@ def _freeze(run: Run, assets: ImageAssetQuerySet, *, about: int) -> int:
         for number, (root, ids) in enumerate(slices, start=1)
     )
     total = 0
-    while batch := list(islice(chunks, 500)):
+    for batch in batched(chunks, 500):
         Chunk.objects.bulk_create(batch)
         total += sum(len(chunk.asset_ids) for chunk in batch)
     return total
@@ -116,7 +116,7 @@ def _freeze(run: Run, assets: ImageAssetQuerySet, *, about: int) -> int:
 def _slices(assets: ImageAssetQuerySet, size: int) -> Iterator[tuple[str, list[int]]]:
     """Yields ids in ascending order, and no root."""
     ids = assets.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=10_000)
-    while part := list(islice(ids, size)):
+    for part in batched(ids, size):
         yield "", part
 
 
