@@ -11,7 +11,7 @@ KEPT = {"auth_permission", "django_content_type"}
 def empty_tables() -> None:
     """Delete all rows but those that migrating makes.
 
-    Django truncates all tables and makes those rows anew, which takes several times as long.
+    Django truncates all tables and makes those rows again, which takes several times as long.
     """
     names = connection.introspection.django_table_names(only_existing=True, include_views=False)
     tables = [connection.ops.quote_name(name) for name in sorted({*names} - KEPT)]

@@ -48,7 +48,7 @@ FAULTS_ON_SQLITE = {"company"}
 NOT_ON_SQLITE = (
     "worker_that_wakes_up",  # leases expire by any database's clock; it waits for several
     "visitor",  # who reads files
-    "forced_run",  # by the times of pictures, whoever keeps them
+    "forced_run",  # by the times of pictures, in any database
     "two_runs_at_once__do_no_double_work[default]",  # a forced run writes more
 )
 

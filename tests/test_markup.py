@@ -191,7 +191,7 @@ def test_document__examples_work(asset: ImageAsset) -> None:
 
 
 class Unreachable(Storage):
-    """A storage that nobody may ask anything."""
+    """A storage that must not be used."""
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -152,7 +152,7 @@ def test_hit__head_range_and_conditions(nginx: NginxServer) -> None:
     past = nginx.get(address, Range=f"bytes={len(CONTENT)}-")
     assert past.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
     assert past.headers["content-range"] == f"bytes */{len(CONTENT)}"
-    assert past.headers["cache-control"] == REVALIDATED  # nobody keeps this for a year
+    assert past.headers["cache-control"] == REVALIDATED  # no cache keeps this for a year
     assert HEADERS.items() <= by_name(past).items()
 
     etag = whole.headers["etag"]
@@ -300,7 +300,7 @@ def test_site__behind_nginx(
     run_command: RunCommand,
     settings: Settings,
 ) -> None:
-    """What is written under a umask that lets nobody else read is read by nginx's own user."""
+    """What is written under a umask that lets no other user read is read by nginx's own user."""
     settings.THUMBNAIL_VARIANTS = ".webp=32"
     asset = make_asset()
     path, _, query = asset.thumbnail_url.partition("?")
@@ -350,6 +350,8 @@ def is_by_site(answer: Answer) -> bool:
 
 def comparable(answer: Answer) -> dict[str, str]:
     # Last-Modified: a picture that was rendered just now is as old as its answer, not its file.
-    own = {"date", "last-modified", "etag", "connection", "accept-ranges"}
-    own |= {"strict-transport-security"}
+    own = {
+        *("date", "last-modified", "etag", "connection", "accept-ranges"),
+        "strict-transport-security",
+    }
     return {name: value for name, value in answer.headers.items() if name not in own}

@@ -14,12 +14,14 @@ class ThumbnailsConfig(AppConfig):
         from thumbnails import checks  # noqa: F401, PLC0415  registers them
         from thumbnails.models import ImageAsset, recipes, tokens  # noqa: PLC0415  models come after apps
         from thumbnails.storage.originals import check_roots  # noqa: PLC0415
-        from thumbnails.upkeep.images import tracking  # noqa: PLC0415
         from thumbnails.upkeep.images.deletion import asset_deleted  # noqa: PLC0415
 
         settings = conf.current()  # an invalid setting stops every process at startup
-        for label in settings.track:
-            tracking.track(*label.rpartition(".")[::2])
+        if settings.track:  # otherwise no process has to import it
+            from thumbnails.upkeep.images import tracking  # noqa: PLC0415
+
+            for label in settings.track:
+                tracking.track(*label.rpartition(".")[::2])
         check_roots()
         request_started.connect(recipes.announce_with_first_request)
         post_delete.connect(asset_deleted, sender=ImageAsset)

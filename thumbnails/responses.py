@@ -56,8 +56,12 @@ def thumbnail_response(
     wanted, is_stale = _wanted(request)
     # An address that says stale is revalidated each time, so that the fresh one is soon seen.
     for_ever = None if is_stale else wanted
-    is_revalidation = for_ever and suffix == THUMBNAIL and _is_revalidation(request, for_ever)
-    if for_ever and is_revalidation and serving.has_stamp(asset_id, for_ever):
+    if (
+        for_ever
+        and suffix == THUMBNAIL
+        and _is_revalidation(request, for_ever)
+        and serving.has_stamp(asset_id, for_ever)
+    ):
         return _not_modified(for_ever, FOR_EVER)
     if wanted and (hit := serving.stamped(asset_id, wanted, suffix, is_stale=is_stale)):
         return _respond(request, hit, for_ever, suffix)

@@ -94,8 +94,6 @@ def serve(asset: ImageAsset) -> ThumbnailFile:
         if asset.state == State.STALE:
             refresh_soon(asset.pk)
         return old
-    if not is_worth_a_try(asset, patience_seconds=WAIT_SECONDS):
-        raise NoThumbnail
     try:
         return _render_missing(asset)
     except (Busy, NoThumbnail, StorageFailure):
@@ -114,8 +112,6 @@ def serve_variant(asset: ImageAsset, suffix: str) -> ThumbnailFile:
         raise NoThumbnail
     found = cache.load_variant(asset.pk, suffix, serve(asset))
     if found is None:  # deleted by hand, or not made with an older thumbnail
-        if not is_worth_a_try(asset, patience_seconds=WAIT_SECONDS):
-            raise NoThumbnail
         found = cache.load_variant(asset.pk, suffix, _render_missing(asset))
     if found is None:
         raise NoThumbnail
@@ -123,6 +119,8 @@ def serve_variant(asset: ImageAsset, suffix: str) -> ThumbnailFile:
 
 
 def _render_missing(asset: ImageAsset) -> ThumbnailFile:
+    if not is_worth_a_try(asset, patience_seconds=WAIT_SECONDS):
+        raise NoThumbnail
     try:
         if recipe_in_force() != own_recipe():
             raise Busy(REPLACED)
