@@ -13,6 +13,7 @@ from pytest_django import Settings
 from tests.conftest import MakeAsset
 from thumbnails.models import ImageAsset, State, recipes
 from thumbnails.models.recipes import KnownRecipe, announce, own_recipe, recipe_in_force
+from thumbnails.rendering.recipe import RENDERER_VERSION
 from thumbnails.upkeep.images import serving
 
 pytestmark = pytest.mark.django_db
@@ -58,7 +59,8 @@ def test_announce__keeps_the_variants(settings: Settings) -> None:
     known = KnownRecipe.objects.get()
     assert known.recipe == own_recipe()
     assert known.digest != plain
-    assert str(known) == "256 px, quality 84, renderer 1, .webp 256 px, @2x.jpg 512 px"
+    renderer = f"renderer {RENDERER_VERSION}"
+    assert str(known) == f"256 px, quality 84, {renderer}, .webp 256 px, @2x.jpg 512 px"
 
 
 def test_in_force__is_the_one_that_was_started_last() -> None:

@@ -183,9 +183,9 @@ def test_render__has_the_size_of_the_recipe() -> None:
 @pytest.mark.parametrize(
     ("original", "decoded"),
     [
-        pytest.param((4000, 3000), (500, 375), id="to-an-eighth"),
+        pytest.param((4100, 3075), (513, 385), id="to-an-eighth"),
         pytest.param((8000, 500), (1000, 63), id="a-panorama-too"),
-        pytest.param((1000, 750), (500, 375), id="never-below-the-thumbnail"),
+        pytest.param((1020, 765), (1020, 765), id="never-below-twice-the-thumbnail"),
         pytest.param((300, 225), (300, 225), id="not-at-all"),
     ],
 )

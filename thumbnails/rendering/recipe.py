@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raise it with every change that alters rendered images: all thumbnails become stale."""
 
 DIGEST_CHARACTERS = 16  # 64 bits: enough for some dozen recipes, and one file per asset

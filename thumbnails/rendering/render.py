@@ -16,6 +16,7 @@ from thumbnails.rendering import thumbhash
 from thumbnails.rendering.inspection import (
     TURNED,
     UPRIGHT,
+    WatchedFile,
     open_image,
     orientation_of,
     translated_errors,
@@ -23,11 +24,9 @@ from thumbnails.rendering.inspection import (
 from thumbnails.rendering.recipe import Recipe, fit_inside
 from thumbnails.rendering.stamp import make_stamp
 
-# The input of LANCZOS is at least this many times as large as the thumbnail. At 1.5 a phone's
-# photo is decoded at an eighth of its size, the cheapest that the JPEG decoder offers; the result
-# stays within JPEG's own loss: above 37 dB PSNR to a full decode, both as files (`make bench`).
-# At 2 it would cost a quarter more than the decoding alone.
-REDUCING_GAP = 1.5
+REDUCING_GAP = 2.0
+"""What reduces cheaply, a decoder or the averaging of blocks, leaves at least this many times the
+thumbnail's size to LANCZOS; so does libvips. At 1.5 text and line screens show false patterns."""
 
 AVIF_LOWER = 20
 """An AVIF of so much lower a quality is as close to the original as a JPEG, and half its size."""
@@ -75,12 +74,7 @@ def render(
     fails.
     """
     with translated_errors(file) as watched:
-        image = open_image(watched, max_pixels=max_pixels)
-        full_size = image.size
-        if not _decode_reduced(image, max(recipe.sizes_px)):
-            image.load()
-            full_size = image.size  # Pillow turns a TIFF upright on loading
-        shown = _shown(image, full_size, recipe)
+        shown = small_images(watched, recipe, max_pixels=max_pixels)
         encode = _Encoder(recipe.quality, make_stamp(fingerprint))
         thumbnail = encode("jpg", shown[recipe.size_px])
         return Rendering(
@@ -101,10 +95,17 @@ def _hash_of(image: Image.Image) -> str:
     return base64.b64encode(thumbhash.encode(*size, small.tobytes())).decode()
 
 
-def _shown(
-    decoded: Image.Image, full_size: tuple[int, int], recipe: Recipe
-) -> dict[int, Image.Image]:
-    """What is to be encoded for each of the recipe's sizes: upright, flat and in sRGB."""
+def small_images(file: WatchedFile, recipe: Recipe, *, max_pixels: int) -> dict[int, Image.Image]:
+    """Returns what is to be encoded for each of the recipe's sizes: upright, flat and in sRGB.
+
+    To be called inside `translated_errors`.
+    """
+    decoded = open_image(file, max_pixels=max_pixels)
+    full_size = decoded.size
+    reduced_size = _decode_reduced(decoded, max(recipe.sizes_px))
+    if reduced_size is None:
+        decoded.load()
+        full_size = reduced_size = decoded.size  # Pillow turns a TIFF upright on loading
     orientation = orientation_of(decoded.getexif)
     profile = decoded.info.get("icc_profile")
     image = _with_plain_pixels(decoded)
@@ -114,9 +115,10 @@ def _shown(
         upright = size[::-1] if orientation in TURNED else size
         larger = _smallest_input(shown.values(), upright)
         if larger is not None:
-            shown[size_px] = _resized(larger, upright)
+            shown[size_px] = _resized(larger, upright, larger.size)
             continue
-        small = _flattened(_in_srgb(_resized(image, size), profile), recipe.background)
+        small = _resized(image, size, reduced_size)
+        small = _flattened(_in_srgb(small, profile), recipe.background)
         if orientation != UPRIGHT:
             small = small.transpose(TRANSPOSITIONS[orientation])
         shown[size_px] = small
@@ -131,10 +133,11 @@ def _smallest_input(images: Iterable[Image.Image], size: tuple[int, int]) -> Ima
     return found[-1] if found else None
 
 
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _resized(image: Image.Image, size: tuple[int, int], filled: tuple[float, float]) -> Image.Image:
     if image.size == size:
         return image
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    box = 0, 0, *filled
+    return image.resize(size, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP)
 
 
 class _Encoder:
@@ -168,15 +171,19 @@ class _Encoder:
         return self._encoded[key]
 
 
-def _decode_reduced(image: Image.Image, size_px: int) -> bool:
-    """Let the decoder scale down, before anything is loaded. False if it cannot.
+def _decode_reduced(image: Image.Image, size_px: int) -> tuple[float, float] | None:
+    """Let the decoder scale down, before anything is loaded.
+
+    Returns the exact size of what it will decode, of which a last column or row may be filled in
+    part: 522.125 pixels of 523. None if it cannot.
 
     The requested size has the image's aspect ratio: a square, as in `Image.thumbnail`, would
     limit the scaling of a panorama to that of its short side.
     """
     width, height = fit_inside(*image.size, size_px)
     wanted = math.ceil(width * REDUCING_GAP), math.ceil(height * REDUCING_GAP)
-    return image.draft(None, wanted) is not None
+    drafted = image.draft(None, wanted)
+    return None if drafted is None else drafted[1][2:]
 
 
 def _with_plain_pixels(image: Image.Image) -> Image.Image:
