@@ -7,6 +7,7 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -160,8 +161,8 @@ def test_adopt__leaves_what_is_rendered_meanwhile(
 ) -> None:
     file_of(served[0], thumbnail_dir).write_bytes(pictures.jpeg())
 
-    def rendered_in_between(asset: ImageAsset, file: ThumbnailFile) -> Result:
-        result = adoption.adopted(asset, file)
+    def rendered_in_between(asset: ImageAsset, file: ThumbnailFile, _: Any) -> Result:
+        result = adoption.adopted(asset, file, {})
         serving.serve(asset)
         return result
 

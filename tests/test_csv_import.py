@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pytest_django import Settings
 
 from tests import pictures
 from tests.conftest import Manage, RunCommand
@@ -188,6 +189,32 @@ def test_old_thumbnails__are_taken_over(
     assert (old / "0a/1.jpg").exists()
     assert set(ImageAsset.objects.missing().values_list("pk", flat=True)) == {2, 3}
     assert sync(rows, "--old-thumbnails", old)[1]["unchanged"] == 3
+
+
+def test_old_thumbnails__are_taken_over_with_their_variants(
+    sync: Sync, photos: list[Path], tmp_path: Path, thumbnail_dir: Path, settings: Settings
+) -> None:
+    """One variant is there, one is a picture of another format, one is not there."""
+    settings.THUMBNAIL_VARIANTS = {"@2x.jpg": 512, ".webp": 256, ".avif": 256}
+    double = pictures.jpeg(Image.new("RGB", (180, 120)))
+    (tmp_path / "old.jpg").write_bytes(pictures.jpeg(Image.new("RGB", (90, 60))))
+    (tmp_path / "old@2x.jpg").write_bytes(double)
+    (tmp_path / "old.webp").write_bytes(double)
+    rows = [{"id": 1, "path": photos[0], "thumbnail_path": "old.jpg"}]
+    for options in (["--dry-run"], []):
+        status, report = sync(rows, "--old-thumbnails", tmp_path, *options)
+        assert (status, report["added"]) == (0, 1)
+        (problem,) = report["problems"]["thumbnail"]["examples"]
+        assert "old.webp is not a whole picture" in problem["detail"]
+    assert ImageAsset.objects.get().thumbnail_variants == {"@2x.jpg": [180, 120, len(double)]}
+    assert {path.name for path in thumbnail_dir.glob("[0-9a-f]*/*")} == {"1.jpg", "1@2x.jpg"}
+    assert (thumbnail_dir / name_for(1, "@2x.jpg")).read_bytes() == double
+    # The service wrote them where this cache is: there is nothing to copy.
+    ImageAsset.objects.all().delete()
+    (thumbnail_dir / name_for(1)).write_bytes((tmp_path / "old.jpg").read_bytes())
+    (thumbnail_dir / name_for(1, "@2x.jpg")).write_bytes(double)
+    assert sync([{**rows[0], "thumbnail_path": name_for(1)}])[1]["added"] == 1
+    assert ImageAsset.objects.get().thumbnail_variants.keys() == {"@2x.jpg"}
 
 
 def test_old_thumbnails__never_replace_one_that_was_rendered(

@@ -297,6 +297,102 @@ def test_audit__deep_finds_a_variant_that_cannot_be_decoded(
     assert found_in(audit(deep=True)) == {Finding.DAMAGED: 1}
 
 
+def by_another_program(asset: ImageAsset, folder: Path, **content: bytes) -> None:
+    """Files that are named as the asset's thumbnail and variants; by default whole ones."""
+    small, large = pictures.scene(90, 60), pictures.scene(180, 120)
+    made = {".jpg": pictures.jpeg(small), "@2x.jpg": pictures.jpeg(large)}
+    made |= {".webp": pictures.webp(small), "-large.avif": pictures.avif(large)}
+    for suffix, data in (made | content).items():
+        path = folder / name_for(asset.pk, suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("state", ["missing", "fresh", "adopted before its variants"])
+def test_audit__adopts_the_variants_beside_a_thumbnail(
+    make_asset: MakeAsset, thumbnail_dir: Path, state: str
+) -> None:
+    asset = make_asset()
+    by_another_program(asset, thumbnail_dir)
+    if state == "fresh":
+        assert refreshed(asset) == Outcome.RENDERED
+        by_another_program(asset, thumbnail_dir)
+    elif state != "missing":
+        assert audit(adopt=True).adopted == 1
+        ImageAsset.objects.update(thumbnail_variants={})
+    report = audit(adopt=True, fix=True, allow_share=1)
+    assert report.adopted == 1
+    assert report.is_clean
+    assert not report.found[Finding.ORPHAN]
+    assert not report.found[Finding.MISMATCHED]
+    assert files(thumbnail_dir) == names(asset, *VARIANTS)
+    adopted = ImageAsset.objects.get()
+    assert adopted.state == State.STALE
+    assert adopted.thumbnail_variants == {
+        suffix: [*size, (thumbnail_dir / name_for(asset.pk, suffix)).stat().st_size]
+        for suffix, size in {
+            "@2x.jpg": (180, 120),
+            ".webp": (90, 60),
+            "-large.avif": (180, 120),
+        }.items()
+    }
+    again = audit(adopt=True, fix=True, deep=True)
+    assert (found_in(again), again.adopted) == ({}, 0)
+
+
+def test_audit__adopts_only_variants_that_are_what_they_are_named(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset = make_asset()
+    broken = bytearray(pictures.webp())
+    broken[12:16] = b"None"
+    others = {"@2x.jpg": pictures.jpeg()[:-9], ".webp": bytes(broken)}
+    heic = pictures.avif().replace(b"avif", b"heic")
+    by_another_program(asset, thumbnail_dir, **others, **{"-large.avif": heic})
+    report = audit(adopt=True)
+    assert (report.adopted, found_in(report)) == (1, {Finding.UNSTAMPED: 1, Finding.ORPHAN: 3})
+    assert set(report.examples[Finding.ORPHAN]) == names(asset, *VARIANTS) - names(asset)
+    assert ImageAsset.objects.get().thumbnail_variants == {}
+    assert audit(fix=True, allow_share=1).is_clean
+    assert files(thumbnail_dir) == names(asset)
+
+
+def test_audit__deep_adopts_only_variants_that_can_be_decoded(
+    make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset = make_asset()
+    whole = pictures.avif()
+    end_of_header = whole.index(b"mdat") + 4
+    cut = whole[:end_of_header] + bytes(len(whole) - end_of_header)
+    by_another_program(asset, thumbnail_dir, **{"-large.avif": cut})
+    assert audit(adopt=True, deep=True).found[Finding.ORPHAN] == 1
+    assert ImageAsset.objects.get().thumbnail_variants.keys() == {"@2x.jpg", ".webp"}
+
+
+def test_adopted_variants__are_served_counted_and_purged(
+    client: Client, make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    asset = make_asset()
+    by_another_program(asset, thumbnail_dir)
+    audit(adopt=True)
+    asset.refresh_from_db()
+    before = {path: path.read_bytes() for path in thumbnail_dir.glob("*/*")}
+    assert "stale=1 2x" in asset.thumbnail_sources()["srcset"]
+    for suffix in VARIANTS:
+        url = asset.variant_url(suffix)
+        assert url.endswith("&stale=1")
+        response = client.get(url)
+        assert response.status_code == HTTPStatus.OK
+        assert response["Cache-Control"] == "no-store"
+        assert response.content == (thumbnail_dir / name_for(asset.pk, suffix)).read_bytes()
+    assert {path: path.read_bytes() for path in thumbnail_dir.glob("*/*")} == before
+    assert {(use.suffix, use.size_bytes) for use in statistics().variants} == {
+        (suffix, entry[-1]) for suffix, entry in asset.thumbnail_variants.items()
+    }
+    freshness.purge_now(asset.pk)
+    assert files(thumbnail_dir) == set()
+
+
 # --- Counting -------------------------------------------------------------------------------------
 
 

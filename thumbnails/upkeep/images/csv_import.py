@@ -16,19 +16,15 @@ from django.db import IntegrityError, transaction
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from thumbnails import conf
 from thumbnails.batching import batched
 from thumbnails.exceptions import ThumbnailError, Unsupported
 from thumbnails.models import ImageAsset, SessionImage, TrainingSession
 from thumbnails.models.inserting import insert
 from thumbnails.models.results import Result, save_results
 from thumbnails.models.sequences import keep_free
-from thumbnails.rendering import look_at
-from thumbnails.storage import originals, sources
+from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
-from thumbnails.storage.locks import render_lock
-from thumbnails.storage.thumbnails import ThumbnailFile
-from thumbnails.upkeep.images.adoption import adopted
+from thumbnails.upkeep.images.adoption import copied, read_old
 from thumbnails.upkeep.images.csv_rows import BadRow, Problem, Row, read_rows
 from thumbnails.upkeep.images.csv_seen import SeenRows
 from thumbnails.upkeep.images.importing import FACT_COLUMNS, check_name, read_facts, session_named
@@ -269,34 +265,15 @@ class TableImport:
         save_results(result for result in results if result is not None)
 
     def _copy_old(self, image: _Image) -> Result | None:
+        folder = self._options.old_thumbnails or cache.folder()
         try:
-            file = self._old_file(image.row)
-            if self._options.dry_run:
-                return None
-            name = image.asset.thumbnail_name
-            with render_lock(image.asset.pk, patience_seconds=conf.current().render_seconds):
-                present = cache.load(name)
-                if present is None or not present.is_whole:
-                    cache.write(name, file.content)
-                elif present.stamp is not None:  # it was rendered meanwhile
-                    return None
-                else:
-                    file = present
+            old = read_old(Path(folder or "/", image.row.thumbnail_path or ""))
+            if old.problem:
+                image.problem = BadRow(Problem.THUMBNAIL, old.problem)
+            return None if self._options.dry_run else copied(image.asset, old)
         except ThumbnailError as error:
             image.problem = BadRow(Problem.THUMBNAIL, str(error))
             return None
-        return adopted(image.asset, file)
-
-    def _old_file(self, row: Row) -> ThumbnailFile:
-        """Raises ThumbnailError, Unsupported for anything but a whole JPEG."""
-        folder = self._options.old_thumbnails or cache.folder()
-        path = Path(folder or "/", row.thumbnail_path or "")
-        with sources.opened(path, within=None) as source:
-            originals.check_size(source.size_bytes, conf.current().max_bytes)
-            content = source.read()
-        if not look_at(content).is_whole:
-            raise Unsupported(f"The old thumbnail {path} is not a whole JPEG.")
-        return ThumbnailFile(content, source.modified_at)
 
 
 def _named(

@@ -7,7 +7,7 @@ seem to be an orphan.
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -26,7 +26,7 @@ from thumbnails.storage.locks import render_lock
 from thumbnails.storage.names import SHARDS, name_for
 from thumbnails.storage.thumbnails import CachedFile, Kind
 from thumbnails.upkeep.images import pools
-from thumbnails.upkeep.images.adoption import adopted
+from thumbnails.upkeep.images.adoption import adopted, cached_variants
 from thumbnails.upkeep.images.freshness import has_variants, own_suffixes
 from thumbnails.upkeep.images.lost_files import as_missing
 from thumbnails.upkeep.images.rescan import Rescan, record_gone, rescan
@@ -119,10 +119,11 @@ def audit(
     database has no images, if more than `allow_share` of the files or of the records would go, or
     if the cache failed. No original is recorded as gone in a root that failed, or where more than
     `allow_share` are gone. `adopt` records whole pictures that another program made as the images'
-    thumbnails, to be served until they are rendered: they are stale, made by the recipe UNSTAMPED.
+    thumbnails and variants, to be served until they are rendered: they are stale, made by the
+    recipe UNSTAMPED. What it records is not among the findings to be fixed.
     `on_shard` gets the number of shards done.
     """
-    this = _Audit(deep=deep)
+    this = _Audit(adopt=adopt, deep=deep)
     for done, shard in enumerate(SHARDS, start=1):
         this.look_at_shard(shard)
         on_shard(done)
@@ -131,8 +132,6 @@ def audit(
     this.look_at_leftovers()
     if with_originals:
         this.look_at_originals()
-    if adopt:
-        this.adopt()
     if fix:
         this.fix(allow_share)
     this.report.errors += this.originals.errors
@@ -140,8 +139,9 @@ def audit(
 
 
 class _Audit:
-    def __init__(self, *, deep: bool) -> None:
+    def __init__(self, *, adopt: bool, deep: bool) -> None:
         self.report = Report()
+        self._adopts = adopt
         self._deep = deep
         self._run_under_way = Run.objects.running().exists()
         self._temporary: list[CachedFile] = []
@@ -151,7 +151,6 @@ class _Audit:
         """By suffix."""
         self._to_clear = array("q")
         """Once for each finding."""
-        self._to_adopt = array("q")
         self._records = 0
         self.originals = Rescan()
 
@@ -176,22 +175,38 @@ class _Audit:
             for file in files
             if file.kind == Kind.THUMBNAIL
         }
-        assets = _assets_of(files)
-        for file in files:
-            asset = assets.get(file.asset_id)
-            if file.kind == Kind.THUMBNAIL:
-                finding = _judge(looked[file.name], asset)
-            else:
-                finding = _judge_variant(file, asset, deep=self._deep)
-            if finding is None or self._may_be_ahead(finding, file):
-                continue
-            self.report.note(finding, file.name)
-            if finding in DELETED:
-                self._to_delete[file.suffix].append(file.asset_id)
-            elif finding in CLEARED:
-                self._to_clear.append(file.asset_id)
-            elif finding == Finding.UNSTAMPED:
-                self._to_adopt.append(file.asset_id)
+        assets = _assets_of({file.asset_id for file in files})
+        thumbnails = [file for file in files if file.kind == Kind.THUMBNAIL]
+        variants = [file for file in files if file.kind == Kind.VARIANT]
+        for file in thumbnails:
+            self._note(_judge(looked[file.name], assets.get(file.asset_id)), file)
+        if self._adopts:
+            assets |= self._adopt(_adoptable(files, looked, assets))
+        for file in variants:
+            self._note(_judge_variant(file, assets.get(file.asset_id), deep=self._deep), file)
+
+    def _note(self, finding: Finding | None, file: CachedFile) -> None:
+        if finding is None or self._may_be_ahead(finding, file):
+            return
+        self.report.note(finding, file.name)
+        if finding in DELETED:
+            self._to_delete[file.suffix].append(file.asset_id)
+        elif finding in CLEARED:
+            self._to_clear.append(file.asset_id)
+
+    def _adopt(self, asset_ids: Iterable[int]) -> dict[int, ImageAsset]:
+        """Record these assets' files as they are now. What is rendered meanwhile stays so.
+
+        Returns the assets as they are then. Raises StorageFailure.
+        """
+        found: dict[int, ImageAsset] = {}
+        for part in batched(asset_ids, BATCH):
+            assets = ImageAsset.objects.filter(pk__in=part)
+            looked = [_adopted(asset, deep=self._deep) for asset in assets]
+            results = [result for result in looked if result is not None]
+            self.report.adopted += len(results) - len(save_results(results))
+            found |= _assets_of(part)
+        return found
 
     def _may_be_ahead(self, finding: Finding, file: CachedFile) -> bool:
         """Whether a run has written the file, and will soon save that."""
@@ -243,17 +258,6 @@ class _Audit:
                 self.report.note(finding, f"image {asset_id}")
 
     # --- fixing -------------------------------------------------------------------------------
-
-    def adopt(self) -> None:
-        """Check the files again, and record them. One that is rendered meanwhile stays so."""
-        for part in batched(self._to_adopt, BATCH):
-            try:
-                results = [_adopted(asset) for asset in ImageAsset.objects.filter(pk__in=part)]
-            except StorageFailure as error:
-                self.report.errors.append(str(error))
-                return
-            found = [result for result in results if result is not None]
-            self.report.adopted += len(found) - len(save_results(found))
 
     def fix(self, allow_share: float) -> None:
         self.report.refusal = self._refusal(allow_share)
@@ -359,11 +363,11 @@ def _can_be_decoded(content: bytes, name: str) -> bool:
         )
 
 
-def _assets_of(files: list[CachedFile]) -> dict[int, ImageAsset]:
-    """The assets of these files by id, queried in batches: a shard may have many."""
+def _assets_of(asset_ids: Iterable[int]) -> dict[int, ImageAsset]:
+    """These assets by id, queried in batches: a shard may have many."""
     found: dict[int, ImageAsset] = {}
     columns = ("thumbnail_path", "thumbnail_recipe", "thumbnail_source", "thumbnail_variants")
-    for part in batched(list({file.asset_id for file in files}), BATCH):
+    for part in batched(asset_ids, BATCH):
         found |= ImageAsset.objects.only(*columns).in_bulk(part)
     return found
 
@@ -399,13 +403,37 @@ def _judge_variant(file: CachedFile, asset: ImageAsset | None, *, deep: bool) ->
     return None if has_its_size else Finding.MISMATCHED
 
 
-def _adopted(asset: ImageAsset) -> Result | None:
-    """The result that records the file as it is; None if it is not one to adopt any more."""
+def _adoptable(
+    files: Iterable[CachedFile], looked: Mapping[str, Stamped | None], assets: dict[int, ImageAsset]
+) -> set[int]:
+    """Ids of the assets with an unstamped thumbnail, or with variants beside one that was adopted
+    without them."""
+    found = set()
+    for file in files:
+        asset = assets.get(file.asset_id)
+        if file.kind == Kind.THUMBNAIL:
+            is_new = _judge(looked[file.name], asset) == Finding.UNSTAMPED
+        else:
+            is_new = (
+                asset is not None
+                and asset.thumbnail_recipe == UNSTAMPED
+                and file.suffix in own_suffixes() - asset.thumbnail_variants.keys()
+            )
+        if is_new:
+            found.add(file.asset_id)
+    return found
+
+
+def _adopted(asset: ImageAsset, *, deep: bool) -> Result | None:
+    """The result that records the files as they are; None if they are recorded so already, or are
+    not to be adopted any more."""
     found = cache.load(asset.thumbnail_name)
-    looked = None if found is None else look_at(found.content)
-    if found is None or _judge(looked, asset) != Finding.UNSTAMPED:
+    if found is None or not found.is_whole or found.stamp is not None:
         return None
-    return adopted(asset, found)
+    variants = cached_variants(asset, deep=deep)
+    if asset.thumbnail_recipe == UNSTAMPED and asset.thumbnail_variants == variants:
+        return None
+    return adopted(asset, found, variants)
 
 
 def _is_young(file: CachedFile) -> bool:
