@@ -162,7 +162,15 @@ def test_render__gives_the_thumbnail_and_the_facts(pool: RenderPool) -> None:
             max_pixels=MAX_PIXELS,
             with_facts=True,
         )
-        assert facts == Facts(width=480, height=640, format="JPEG", mode="RGB", orientation=6)
+        assert facts == Facts(
+            width=480,
+            height=640,
+            format="JPEG",
+            mode="RGB",
+            orientation=6,
+            camera="Camera",
+            compression="baseline",
+        )
         assert pool.inspect(spool, name="a.jpg", max_pixels=MAX_PIXELS) == facts
         assert pool.is_whole(spool, name="a.jpg", max_pixels=MAX_PIXELS)
     image = pictures.opened(rendering.content)

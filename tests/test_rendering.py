@@ -541,13 +541,9 @@ def test_render__gives_the_same_bytes_again() -> None:
 def test_inspect__tells_format_mode_and_size(build: Build) -> None:
     facts = facts_of(build(pictures.scene(70, 50)))
     modes = {pictures.gif: "P"}
-    assert facts == Facts(
-        width=70,
-        height=50,
-        format=next(name for name, other in BUILDS.items() if other is build),
-        mode=modes.get(build, "RGB"),
-        orientation=1,
-    )
+    format_ = next(name for name, other in BUILDS.items() if other is build)
+    assert (facts.width, facts.height, facts.orientation) == (70, 50, 1)
+    assert (facts.format, facts.mode) == (format_, modes.get(build, "RGB"))
 
 
 def test_inspect__takes_a_phone_s_double_picture_for_a_jpeg() -> None:

@@ -18,7 +18,13 @@ from thumbnails.models.addresses import public_path
 from thumbnails.models.inserting import insert
 from thumbnails.models.recipes import recipe_in_force
 from thumbnails.models.sources import Output, Sources, sources_of
-from thumbnails.rendering import THUMBNAIL, Variant, fingerprint_of, fit_inside
+from thumbnails.rendering import (
+    TEXT_LENGTH,
+    THUMBNAIL,
+    Variant,
+    fingerprint_of,
+    fit_inside,
+)
 from thumbnails.storage import originals
 from thumbnails.storage.names import name_for
 
@@ -217,6 +223,31 @@ class ImageAsset(models.Model):
     mode = models.CharField(max_length=8, blank=True, editable=False)
     orientation = models.PositiveSmallIntegerField(default=1, editable=False)
     source_version = models.CharField(max_length=48, blank=True, editable=False)
+    camera = models.CharField(
+        max_length=TEXT_LENGTH, blank=True, editable=False, default="", db_default=""
+    )
+    software = models.CharField(
+        max_length=TEXT_LENGTH, blank=True, editable=False, default="", db_default=""
+    )
+    bit_depth = models.PositiveSmallIntegerField("bits a channel", null=True, editable=False)
+    """None, as the two after it, until `facts_version` says that the original is described."""
+    has_alpha = models.BooleanField("alpha", null=True, editable=False)
+    frames = models.PositiveIntegerField(null=True, editable=False)
+    color_profile = models.CharField(
+        "colour profile",
+        max_length=TEXT_LENGTH,
+        blank=True,
+        editable=False,
+        default="",
+        db_default="",
+    )
+    compression = models.CharField(
+        max_length=12, blank=True, editable=False, default="", db_default=""
+    )
+    note = models.CharField(max_length=12, blank=True, editable=False, default="", db_default="")
+    """What a render notes of a picture that is shown in part."""
+    facts_version = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
+    """The FACTS_VERSION that described the original; 0 was before there was one."""
 
     # The thumbnail in the cache and what it was made with.
     thumbnail_path = models.CharField(max_length=64, blank=True, editable=False)
@@ -295,6 +326,40 @@ class ImageAsset(models.Model):
             ),
             models.Index(
                 fields=["mode", "created_at", "id"], condition=~Q(mode="RGB"), name="image_by_mode"
+            ),
+            models.Index(
+                fields=["camera", "created_at", "id"],
+                condition=~Q(camera=""),
+                name="image_by_camera",
+            ),
+            models.Index(
+                fields=["software", "created_at", "id"],
+                condition=~Q(software=""),
+                name="image_by_software",
+            ),
+            models.Index(
+                fields=["color_profile", "created_at", "id"],
+                condition=~Q(color_profile=""),
+                name="image_by_profile",
+            ),
+            models.Index(
+                fields=["compression", "created_at", "id"],
+                condition=~Q(compression__in=["", "baseline"]),
+                name="image_by_compression",
+            ),
+            models.Index(
+                fields=["bit_depth", "created_at", "id"],
+                condition=Q(bit_depth__lt=8) | Q(bit_depth__gt=8),
+                name="image_by_depth",
+            ),
+            models.Index(
+                fields=["created_at", "id"], condition=Q(has_alpha=True), name="image_with_alpha"
+            ),
+            models.Index(
+                fields=["created_at", "id"], condition=Q(frames__gt=1), name="image_with_frames"
+            ),
+            models.Index(
+                fields=["created_at", "id"], condition=~Q(note=""), name="image_with_note"
             ),
         ]
         permissions: ClassVar = [

@@ -5,7 +5,16 @@ this package exports is for all others.
 """
 
 from thumbnails.rendering.compare import Difference
-from thumbnails.rendering.inspection import FORMATS, Facts
+from thumbnails.rendering.facts import (
+    FACTS_VERSION,
+    NO_TEXT,
+    TEXT_LENGTH,
+    Compression,
+    Facts,
+    Note,
+    clean_text,
+)
+from thumbnails.rendering.inspection import FORMATS
 from thumbnails.rendering.recipe import (
     MEDIA_TYPES,
     SUFFIX,
@@ -21,17 +30,23 @@ from thumbnails.rendering.stamp import Stamped, is_whole, look_at, read_size, re
 from thumbnails.rendering.thumbhash import placeholder_url
 
 __all__ = [
+    "FACTS_VERSION",
     "FORMATS",
     "MEDIA_TYPES",
+    "NO_TEXT",
     "SUFFIX",
+    "TEXT_LENGTH",
     "THUMBNAIL",
+    "Compression",
     "Difference",
     "Facts",
+    "Note",
     "Recipe",
     "Rendering",
     "Spool",
     "Stamped",
     "Variant",
+    "clean_text",
     "fingerprint_of",
     "fit_inside",
     "is_whole",

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from thumbnails.exceptions import StorageFailure, ThumbnailError, TooLarge, Unreadable, Unsupported
+from thumbnails.rendering.facts import Facts, read_header
 
 # An explicit list: some of Pillow's formats run other programs (EPS), others hold no photos, and
 # every decoder adds to what a hostile file can attack.
@@ -16,21 +16,6 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")
 UPRIGHT = 1
 TURNED = range(5, 9)
 """Orientations that rotate the stored pixels by 90 degrees."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What an original's header says."""
-
-    width: int
-    """In pixels as stored, before the orientation is applied; so is `height`."""
-    height: int
-    format: str
-    """One of FORMATS."""
-    mode: str
-    """Pillow's name of the colour mode, such as RGB, CMYK or P."""
-    orientation: int
-    """EXIF orientation, 1 to 8; 1 is upright."""
 
 
 def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
@@ -54,6 +39,7 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
             format="JPEG" if image.format == "MPO" else str(image.format),
             mode=image.mode,
             orientation=orientation,
+            **read_header(image, cast(BinaryIO, watched)),
         )
 
 

@@ -35,7 +35,7 @@ from thumbnails.exceptions import (
 )
 from thumbnails.rendering import thumbhash
 from thumbnails.rendering.compare import Difference
-from thumbnails.rendering.inspection import Facts
+from thumbnails.rendering.facts import Compression, Facts, Note, clean_text
 from thumbnails.rendering.process import OUT_OF_MEMORY, READY
 from thumbnails.rendering.recipe import Recipe
 from thumbnails.rendering.render import Encoded, Rendering
@@ -436,6 +436,14 @@ def _parsed_facts(answer: Any) -> Facts:
         format=str(answer["format"])[:8],
         mode=str(answer["mode"])[:8],
         orientation=_number(answer["orientation"]),
+        camera=clean_text(answer["camera"]),
+        software=clean_text(answer["software"]),
+        bit_depth=_number(answer["bit_depth"], at_most=64),
+        has_alpha=bool(answer["has_alpha"]),
+        color_profile=clean_text(answer["color_profile"]),
+        compression=Compression(answer["compression"]).value if answer["compression"] else "",
+        frames=_number(answer["frames"]),
+        note=Note(answer["note"]).value if answer["note"] else "",
     )
 
 

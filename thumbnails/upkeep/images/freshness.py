@@ -22,7 +22,7 @@ from thumbnails.models.results import (
     save_results,
 )
 from thumbnails.models.retry import retry_while_database_is_down
-from thumbnails.rendering import Facts, Recipe, Rendering, read_size
+from thumbnails.rendering import FACTS_VERSION, Facts, Recipe, Rendering, read_size
 from thumbnails.rendering.pool import RenderPool, never
 from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
@@ -275,7 +275,8 @@ def _render(this: _Attempt, pool: RenderPool, should_stop: Callable[[], bool]) -
             fingerprint=this.recipe.fingerprint(original.version),
             max_pixels=conf.current().max_pixels,
             with_hash=conf.current().placeholders,
-            with_facts=original.version != this.asset.source_version,
+            with_facts=original.version != this.asset.source_version
+            or this.asset.facts_version < FACTS_VERSION,
             should_stop=should_stop,
         )
 
