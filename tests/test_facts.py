@@ -109,17 +109,29 @@ def test_camera__says_the_make_once(make: str, model: str, camera: str) -> None:
     [
         ("  A \t B\n\x1b[31m\u202e ", "A B [31m"),
         ("Photo\0\0garbage", "Photo"),
-        ("Fotoger\xc3\xa4t", "Fotogerät"),
-        ("Fotoger\xe4t", "Fotogerät"),
-        (b"of bytes\0", "of bytes"),
         ("x" * 1_000_000, "x" * 80),
+        ("x" * 79 + " y", "x" * 79),
         ("None", ""),
-        ((1, 2), ""),
         (None, ""),
     ],
 )
 def test_texts__are_one_short_printable_line(value: object, text: str) -> None:
     assert clean_text(value) == text
+    assert clean_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"Fotoger\xc3\xa4t", "Fotogerät"),
+        (b"Fotoger\xe4t", "Fotogerät"),
+        ("日本".encode(), "日本"),
+        (b"\xff\xfe\x01", "ÿþ"),
+        (b"\0", ""),
+    ],
+)
+def test_texts__of_files_are_utf_8_or_latin_1(value: bytes, text: str) -> None:
+    assert facts_of(saved("JPEG", exif=exif(Software=value))).software == text
 
 
 def test_color_profile__is_unnamed_if_it_is_damaged() -> None:

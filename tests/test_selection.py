@@ -9,6 +9,7 @@ import pytest
 
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession, recipe_in_force
+from thumbnails.rendering import FACTS_VERSION
 from thumbnails.upkeep.selection import conditions
 from thumbnails.upkeep.selection.conditions import Selection
 
@@ -40,12 +41,24 @@ def make(name: str, **columns: Any) -> ImageAsset:
 
 
 FAILED = {"thumbnail_path": "", "thumbnail_error": "unreadable"}
+DESCRIBED = {"facts_version": FACTS_VERSION}
 CASES: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("orientation", {"orientation": 6}, {"orientation": "2-8"}),
     ("format", {"format": "PNG"}, {"format": "png"}),
     ("mode", {"mode": "I;16"}, {"mode": "I;16"}),
     ("large", {"width": 60_000, "height": 50_000}, {"megapixels": "3000-"}),
     ("small", {"width": 10, "height": 10}, {"megapixels": "0-0.12"}),
+    ("camera", {"camera": "A & B, C"}, {"camera": "A & B, C"}),
+    ("software", {"software": "Ünï 1"}, {"software": "Ünï 1"}),
+    ("no profile", {**DESCRIBED, "color_profile": ""}, {"profile": "none"}),
+    ("progressive", {"compression": "progressive"}, {"compression": "progressive,none"}),
+    ("deep", {"bit_depth": 16}, {"bit-depth": "10,16"}),
+    ("transparent", {"has_alpha": True}, {"alpha": "yes"}),
+    ("opaque", {"has_alpha": False}, {"alpha": "no"}),
+    ("animated", {"frames": 3}, {"frames": "2-"}),
+    ("of pages", {"frames": 3}, {"frames": "3"}),
+    ("of few pages", {"frames": 3}, {"frames": "1-3"}),
+    ("in part", {"note": "truncated"}, {"note": "truncated"}),
     ("state", FAILED, {"state": "failed,missing"}),
     ("reason", FAILED, {"reason": "unreadable"}),
     ("recipe", {"thumbnail_recipe": "0ld"}, {"recipe": "0ld"}),
@@ -148,6 +161,18 @@ def test_terms__as_options_for_a_shell() -> None:
         {"state": "wrong"},
         {"reason": "stale"},
         {"recipe": "%"},
+        {"camera": "x" * 81},
+        {"camera": "\u200b"},
+        {"software": "\0"},
+        {"profile": "\0none"},
+        {"compression": "zip"},
+        {"bit-depth": "0"},
+        {"bit-depth": "8-16"},
+        {"alpha": "maybe"},
+        {"frames": "0"},
+        {"frames": "5-2"},
+        {"frames": "9999999999"},
+        {"note": "odd"},
         {"generated-before": "2026-02-30"},
         {"shard": "zz"},
         {"session-id": "0"},

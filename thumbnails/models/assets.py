@@ -19,7 +19,7 @@ from thumbnails.models.inserting import insert
 from thumbnails.models.recipes import recipe_in_force
 from thumbnails.models.sources import Output, Sources, sources_of
 from thumbnails.rendering import (
-    TEXT_LENGTH,
+    FACT_LENGTH,
     THUMBNAIL,
     Variant,
     fingerprint_of,
@@ -224,10 +224,10 @@ class ImageAsset(models.Model):
     orientation = models.PositiveSmallIntegerField(default=1, editable=False)
     source_version = models.CharField(max_length=48, blank=True, editable=False)
     camera = models.CharField(
-        max_length=TEXT_LENGTH, blank=True, editable=False, default="", db_default=""
+        max_length=FACT_LENGTH, blank=True, editable=False, default="", db_default=""
     )
     software = models.CharField(
-        max_length=TEXT_LENGTH, blank=True, editable=False, default="", db_default=""
+        max_length=FACT_LENGTH, blank=True, editable=False, default="", db_default=""
     )
     bit_depth = models.PositiveSmallIntegerField("bits a channel", null=True, editable=False)
     """None, as the two after it, until `facts_version` says that the original is described."""
@@ -235,7 +235,7 @@ class ImageAsset(models.Model):
     frames = models.PositiveIntegerField(null=True, editable=False)
     color_profile = models.CharField(
         "colour profile",
-        max_length=TEXT_LENGTH,
+        max_length=FACT_LENGTH,
         blank=True,
         editable=False,
         default="",

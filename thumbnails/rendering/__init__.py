@@ -6,9 +6,9 @@ this package exports is for all others.
 
 from thumbnails.rendering.compare import Difference
 from thumbnails.rendering.facts import (
+    FACT_LENGTH,
     FACTS_VERSION,
     NO_TEXT,
-    TEXT_LENGTH,
     Compression,
     Facts,
     Note,
@@ -31,11 +31,11 @@ from thumbnails.rendering.thumbhash import placeholder_url
 
 __all__ = [
     "FACTS_VERSION",
+    "FACT_LENGTH",
     "FORMATS",
     "MEDIA_TYPES",
     "NO_TEXT",
     "SUFFIX",
-    "TEXT_LENGTH",
     "THUMBNAIL",
     "Compression",
     "Difference",

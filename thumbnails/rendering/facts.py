@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms
 
 FACTS_VERSION = 1
 """Grows when more is read: images that an older version has described are described again."""
-TEXT_LENGTH = 80
+FACT_LENGTH = 80
 """Longest text of a fact."""
 NO_TEXT = "none"
 """What selects pictures that do not say it; never a text of its own."""
@@ -95,7 +95,7 @@ class Facts:
     orientation: int
     """EXIF orientation, 1 to 8; 1 is upright."""
     camera: str = ""
-    """Make and model by EXIF. As all texts at most TEXT_LENGTH characters of one printable line."""
+    """Make and model by EXIF. As all texts at most FACT_LENGTH characters of one printable line."""
     software: str = ""
     """What wrote the file last, by its own word."""
     bit_depth: int = 8
@@ -126,7 +126,7 @@ def read_header(image: Image.Image, file: BinaryIO) -> dict[str, Any]:
     )
     return {
         "camera": _camera(maker, model),
-        "software": software or clean_text(image.info.get("Software")),  # a PNG's own text
+        "software": software or _text_of(image.info.get("Software")),  # a PNG's own text
         "bit_depth": _bit_depth(image, kind, file),
         "has_alpha": image.has_transparency_data,
         "color_profile": _profile_name(image.info.get("icc_profile")),
@@ -136,30 +136,29 @@ def read_header(image: Image.Image, file: BinaryIO) -> dict[str, Any]:
 
 
 def clean_text(value: object) -> str:
-    """Returns a text of a file's metadata: one line of printable characters, at most TEXT_LENGTH;
-    empty for anything else."""
-    if isinstance(value, bytes):
-        value = value[: 8 * TEXT_LENGTH].decode("latin-1")
+    """Returns a text as facts have it: one line of printable characters, at most FACT_LENGTH;
+    empty for anything else. Of its own result it is the same."""
     if not isinstance(value, str):
         return ""
-    text = _as_utf8(value[: 8 * TEXT_LENGTH].partition("\0")[0])
+    text = value[: 8 * FACT_LENGTH].partition("\0")[0]
     words = "".join(one for one in text if one.isprintable() or one.isspace()).split()
-    found = " ".join(words)[:TEXT_LENGTH].rstrip()
+    found = " ".join(words)[:FACT_LENGTH].rstrip()
     return "" if found.casefold() == NO_TEXT else found
 
 
-def _as_utf8(text: str) -> str:
-    """EXIF is ASCII by its standard, and UTF-8 or Latin-1 by what cameras write."""
+def _text_of(value: object) -> str:
+    """Of metadata, which is ASCII by its standards, and UTF-8 or Latin-1 by what writes it."""
+    raw = value[: 8 * FACT_LENGTH] if isinstance(value, bytes | str) else b""
     try:
-        return text.encode("latin-1").decode()
+        return clean_text((raw.encode("latin-1") if isinstance(raw, str) else raw).decode())
     except UnicodeError:
-        return text
+        return clean_text(raw.decode("latin-1") if isinstance(raw, bytes) else raw)
 
 
 def _tag(image: Image.Image, tag: int) -> str:
     try:
         # The base class's method uses what the header contains, and keeps what it has read.
-        return clean_text(Image.Image.getexif(image).get(tag))
+        return _text_of(Image.Image.getexif(image).get(tag))
     except OSError:
         raise
     except Exception:  # noqa: BLE001  damaged EXIF may raise anything
@@ -171,7 +170,7 @@ def _camera(maker: str, model: str) -> str:
     first_word = maker.partition(" ")[0].casefold()
     if not model or not maker or model.casefold().startswith(first_word):
         return model or maker
-    return f"{maker} {model}"[:TEXT_LENGTH].rstrip()
+    return f"{maker} {model}"[:FACT_LENGTH].rstrip()
 
 
 def _profile_name(profile: object) -> str:

@@ -13,7 +13,7 @@ from django.utils import timezone
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.rendering import FORMATS
+from thumbnails.rendering import FACT_LENGTH, FORMATS, NO_TEXT, Compression, Note, clean_text
 from thumbnails.storage import originals
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.names import SHARDS
@@ -49,6 +49,16 @@ class Selection:
     modes: tuple[str, ...] | None = None
     min_megapixels: float | None = None
     max_megapixels: float | None = None
+    camera: str | None = None
+    """Empty: those that name none; so for the two after it."""
+    software: str | None = None
+    color_profile: str | None = None
+    compressions: tuple[Compression, ...] | None = None
+    bit_depths: tuple[int, ...] | None = None
+    has_alpha: bool | None = None
+    frames: tuple[int, int | None] | None = None
+    """The smallest and the largest number, inclusive; None is open."""
+    notes: tuple[Note, ...] | None = None
     # With which thumbnails.
     states: tuple[State, ...] | None = None
     reasons: tuple[Reason, ...] | None = None
@@ -259,6 +269,29 @@ def search_text(text: str) -> str:
     return text
 
 
+def label(text: str) -> str:
+    """Returns a camera, software or profile as originals name it, empty for NO_TEXT.
+
+    Raises UsageError for what no original can name.
+    """
+    found = clean_text(text)
+    if len(text) > FACT_LENGTH or (not found and text.casefold() != NO_TEXT):
+        raise UsageError(
+            f"{text[:FACT_LENGTH]!r} is not a line of at most {FACT_LENGTH} printable characters."
+        )
+    return found
+
+
+def frame_range(at_least: int | None, at_most: int | None) -> tuple[int, int | None] | None:
+    """Returns the range of numbers of frames; None if neither restricts it. Raises UsageError."""
+    if at_least is None and at_most is None:
+        return None
+    first = at_least or 1
+    if at_most is not None and at_most < first:
+        raise UsageError(f"The range {first}-{at_most} ends before it begins.", about="max_frames")
+    return first, at_most
+
+
 def days(text: str) -> int:
     """Parse an age such as '7d'. Returns days. Raises UsageError."""
     match = re.fullmatch(r"([0-9]{1,5})d", text)
@@ -347,6 +380,24 @@ def _orientations(text: str) -> tuple[int, ...]:
     return tuple(sorted(set(singles)))
 
 
+def _bit_depths(text: str) -> tuple[int, ...]:
+    return tuple(map(int, _some_like("[1-9][0-9]?")(text)))
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise UsageError(f"{text!r} is neither yes nor no.")
+    return text == "yes"
+
+
+def _frames(text: str) -> tuple[int, int | None] | None:
+    match = re.fullmatch(r"([1-9][0-9]{0,8})(?:(-)([1-9][0-9]{0,8})?)?", text)
+    if match is None:
+        raise UsageError(f"{text!r} is not a number or a range like 1, 2-10 or 2-.")
+    last = match[3] if match[2] else match[1]
+    return frame_range(int(match[1]), None if last is None else int(last))
+
+
 def _numbers_and_ranges(text: str, field: str) -> tuple[list[int], list[tuple[int, int]]]:
     """'1,2,5-9' as single numbers and ranges."""
     singles: list[int] = []
@@ -402,8 +453,17 @@ def _joined(values: Iterable[object]) -> str:
     return ",".join(map(str, values))
 
 
+def _or_none(text: str) -> str:
+    return text or NO_TEXT
+
+
 def _or(values: Iterable[str]) -> str:
     return " or ".join(values)
+
+
+def _frames_text(frames: tuple[int, int | None]) -> str:
+    first, last = frames
+    return str(first) if last == first else f"{first}-{last or ''}"
 
 
 def _id_texts(selection: Selection) -> list[str]:
@@ -433,6 +493,22 @@ def _named(assets: ImageAssetQuerySet, name: str) -> ImageAssetQuerySet:
     for word in name.split():
         assets = assets.filter(original__icontains=word)
     return assets
+
+
+def _naming(column: str) -> Callable[[ImageAssetQuerySet, str], ImageAssetQuerySet]:
+    """The condition that originals name this, or that they are described and name none."""
+
+    def matching(assets: ImageAssetQuerySet, text: str) -> ImageAssetQuerySet:
+        found = assets.filter(**{column: text})
+        return found if text else found.filter(facts_version__gt=0)
+
+    return matching
+
+
+def _with_frames(assets: ImageAssetQuerySet, frames: tuple[int, int | None]) -> ImageAssetQuerySet:
+    first, last = frames
+    found = assets.filter(frames__gte=first)
+    return found if last is None else found.filter(frames__lte=last)
 
 
 def _of_sessions_named(assets: ImageAssetQuerySet, name: str) -> ImageAssetQuerySet:
@@ -538,6 +614,82 @@ CONDITIONS: dict[str, Condition] = {
         name=_or,
     ),
     "megapixels": Megapixels(),
+    "camera": OfField(
+        field="camera",
+        example="'Apple iPhone 12'",
+        help=f"originals of this camera, by EXIF's make and model; {NO_TEXT}: that name none",
+        words="camera {}",
+        matching=_naming("camera"),
+        read=label,
+        text=_or_none,
+    ),
+    "software": OfField(
+        field="software",
+        example="NAME",
+        help=f"originals that this software has written; {NO_TEXT}: that name none",
+        words="software {}",
+        matching=_naming("software"),
+        read=label,
+        text=_or_none,
+    ),
+    "profile": OfField(
+        field="color_profile",
+        example="'Display P3'",
+        help=f"originals with the colour profile of this name; {NO_TEXT}: without one",
+        words="colour profile {}",
+        matching=_naming("color_profile"),
+        read=label,
+        text=_or_none,
+    ),
+    "compression": OfField(
+        field="compressions",
+        example="progressive",
+        help=f"originals compressed in one of these ways: {', '.join(Compression)}",
+        words="compression {}",
+        matching=lambda assets, names: assets.filter(compression__in=names),
+        read=_some_of(Compression),
+        text=_joined,
+        name=_or,
+    ),
+    "bit-depth": OfField(
+        field="bit_depths",
+        example="16",
+        help="originals with one of these numbers of bits a channel",
+        words="{} bits a channel",
+        matching=lambda assets, numbers: assets.filter(bit_depth__in=numbers),
+        read=_bit_depths,
+        text=_joined,
+        name=lambda numbers: _or(map(str, numbers)),
+    ),
+    "alpha": OfField(
+        field="has_alpha",
+        example="yes",
+        help="originals whose pixels may be transparent: yes or no",
+        words="{} alpha",
+        matching=lambda assets, has_alpha: assets.filter(has_alpha=has_alpha),
+        read=_yes_or_no,
+        text=lambda has_alpha: "yes" if has_alpha else "no",
+        name=lambda has_alpha: "with" if has_alpha else "without",
+    ),
+    "frames": OfField(
+        field="frames",
+        example="2-",
+        help="originals with this many frames or pages: a number or a range",
+        words="{} frames",
+        matching=_with_frames,
+        read=_frames,
+        text=_frames_text,
+    ),
+    "note": OfField(
+        field="notes",
+        example=str(Note.TRUNCATED),
+        help=f"originals that are shown in part, with one of these notes: {', '.join(Note)}",
+        words="{}",
+        matching=lambda assets, notes: assets.filter(note__in=notes),
+        read=_some_of(Note),
+        text=_joined,
+        name=_or,
+    ),
     "state": OfField(
         field="states",
         example="stale,failed",
