@@ -221,6 +221,41 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def webp_header(width: int, height: int) -> bytes:
+    """A lossless WebP of one white pixel which says that it has that many."""
+    data = bytearray(saved(Image.new("RGB", (1, 1), "white"), "WEBP", lossless=True))
+    data[21:25] = struct.pack("<I", (width - 1) | (height - 1) << 14)
+    return bytes(data)
+
+
+def rle_bmp(width: int = 64, height: int = 48) -> bytes:
+    """A run-length encoded BMP of black rows, in four bytes each."""
+    palette = b"\0\0\0\0\xff\xff\xff\0"
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 2, 2)
+    offset = 14 + len(header) + len(palette)
+    rows = b"\1\0\0\0" * height + b"\0\1"
+    return struct.pack("<2sIHHI", b"BM", offset + len(rows), 0, 0, offset) + header + palette + rows
+
+
+def with_exif_segments(number: int) -> bytes:
+    """A JPEG with that many EXIF segments, each too short to say anything."""
+    data = jpeg()
+    return data[:2] + b"\xff\xe1\x00\x08Exif\0\0" * number + data[2:]
+
+
+def with_png_chunks(number: int, size_bytes: int = 0) -> bytes:
+    """A PNG with that many private chunks of that size ahead of its pixels."""
+    data = png()
+    return data[:33] + _png_chunk(b"prVt", bytes(size_bytes)) * number + data[33:]
+
+
+def with_gif_comment(blocks: int) -> bytes:
+    """A GIF with a comment in that many blocks of 255 bytes ahead of its pixels."""
+    data = gif()
+    first = data.index(b"\x2c", 13 + 3 * 2 ** (data[10] % 8 + 1))
+    return data[:first] + b"\x21\xfe" + (b"\xff" * 256) * blocks + b"\0" + data[first:]
+
+
 def eps() -> bytes:
     """A format that Pillow knows and that runs another program to decode."""
     return saved(scene(), "EPS")

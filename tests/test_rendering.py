@@ -675,15 +675,15 @@ def test_render__refuses_a_colour_mode_that_cannot_be_shown(mode: str) -> None:
         rendering_of(data)
 
 
-@pytest.mark.parametrize("side", [1_001, 1_500, 60_000])
+@pytest.mark.parametrize("side", [1_001, 1_500, 16_383])
 def test_size__is_refused_before_anything_is_decoded(
     side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as in a render process
-    data = pictures.bomb(side, side)
-    for attempt in (facts_of, rendering_of):
-        with pytest.raises(TooLarge):
-            attempt(data, max_pixels=1_000_000)
+    for data in (pictures.bomb(side, side), pictures.webp_header(side, side)):
+        for attempt in (facts_of, rendering_of):
+            with pytest.raises(TooLarge):
+                attempt(data, max_pixels=1_000_000)
 
 
 def test_size__may_be_as_large_as_allowed() -> None:
@@ -691,6 +691,34 @@ def test_size__may_be_as_large_as_allowed() -> None:
     assert rendering_of(data, max_pixels=1_000).width == 40
     with pytest.raises(TooLarge, match=r"40 × 25 pixels .* 999 allowed"):
         rendering_of(data, max_pixels=999)
+
+
+LONG_HEADERS = {
+    "EXIF": (pictures.with_exif_segments, 16, 17, "more than 16 segments of EXIF"),
+    "PNG": (pictures.with_png_chunks, 1_000, 10_000, "more than 10,000 parts"),
+    "GIF": (pictures.with_gif_comment, 2_000, 5_000, "more than 10,000 parts"),
+    "bytes": (lambda number: pictures.with_png_chunks(number, 2**20), 8, 33, "more than 32 MiB"),
+}
+
+
+@pytest.mark.parametrize(
+    ("build", "fine", "long", "message"), LONG_HEADERS.values(), ids=LONG_HEADERS
+)
+def test_header__of_a_length_that_takes_long_to_read_is_refused(
+    build: Callable[[int], bytes], fine: int, long: int, message: str
+) -> None:
+    facts_of(build(fine))
+    rendering_of(build(fine))
+    for attempt in (facts_of, rendering_of):
+        with pytest.raises(TooLarge, match=message):
+            attempt(build(long))
+
+
+def test_rle__is_decoded_in_python_and_may_be_small_only() -> None:
+    assert rendering_of(pictures.rle_bmp(2_000, 10)).width == 256
+    for attempt in (facts_of, rendering_of):
+        with pytest.raises(TooLarge, match=r"4,000,000 allowed in a run-length encoded BMP"):
+            attempt(pictures.rle_bmp(2_000, 2_001))
 
 
 class FailingDisk(BytesIO):

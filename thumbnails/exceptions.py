@@ -41,7 +41,7 @@ class Unreadable(ThumbnailError):
 
 
 class TooLarge(ThumbnailError):
-    """The original has more pixels than the site decodes."""
+    """The original has more pixels, or a longer header, than the site decodes."""
 
     reason = Reason.TOO_LARGE
 

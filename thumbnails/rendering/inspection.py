@@ -16,6 +16,12 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")
 UPRIGHT = 1
 TURNED = range(5, 9)
 """Orientations that rotate the stored pixels by 90 degrees."""
+HEADER_BYTES, HEADER_READS, EXIF_SEGMENTS = 32 * 2**20, 10_000, 16
+"""Limits of what Pillow reads ahead of the pixels. It takes time by the square of the number of a
+GIF's blocks and of a JPEG's EXIF segments, of which there should be one. A panorama's JPEG may have
+several MiB there; a profile in a GIF takes some thousand reads."""
+RLE_PIXELS = 4_000_000
+"""Limit of run-length encoded BMPs, which Pillow decodes in Python, at 60 to 100 ns a pixel."""
 
 
 def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
@@ -55,12 +61,45 @@ def is_whole(file: BinaryIO, *, max_pixels: int) -> bool:
 
 def open_image(file: "WatchedFile", *, max_pixels: int) -> Image.Image:
     """Returns Pillow's image with its header read. To be called inside `translated_errors`."""
-    image = Image.open(cast(BinaryIO, file), formats=FORMATS)
-    if image.width * image.height > max_pixels:
-        raise TooLarge(
-            f"{image.width} × {image.height} pixels are more than the {max_pixels:,} allowed."
-        )
+    # Before its decoder reserves the memory.
+    _check_pixels(*_webp_size(file), max_pixels)
+    with file.header():
+        image = Image.open(cast(BinaryIO, file), formats=FORMATS)
+    _check_pixels(*image.size, max_pixels)
+    if any(tile.codec_name == "bmp_rle" for tile in image.tile):
+        _check_pixels(*image.size, RLE_PIXELS, " in a run-length encoded BMP")
     return image
+
+
+def _check_pixels(width: int, height: int, allowed: int, where: str = "") -> None:
+    if width * height > allowed:
+        raise TooLarge(f"{width} × {height} pixels are more than the {allowed:,} allowed{where}.")
+
+
+def reserved_bytes(file: BinaryIO) -> int:
+    """Returns the address space that the decoder reserves for pixels when it is opened.
+
+    WebP's reserves two canvases of four bytes a pixel, which take no memory until it decodes.
+    Raises StorageFailure.
+    """
+    with translated_errors(file) as watched:
+        width, height = _webp_size(watched)
+    return 8 * width * height
+
+
+def _webp_size(file: "WatchedFile") -> tuple[int, int]:
+    """The canvas in pixels (RFC 9649, 2.5 to 2.7); 0 × 0 for other formats."""
+    start = file.read(30)
+    file.seek(0)
+    if len(start) < 30 or (start[:4], start[8:12]) != (b"RIFF", b"WEBP"):
+        return 0, 0
+    number = partial(int.from_bytes, byteorder="little")
+    if start[12:16] == b"VP8X":
+        return number(start[24:27]) + 1, number(start[27:30]) + 1
+    if start[12:16] == b"VP8L":
+        bits = number(start[21:25])
+        return bits % 2**14 + 1, (bits >> 14) % 2**14 + 1
+    return number(start[26:28]) % 2**14, number(start[28:30]) % 2**14
 
 
 def orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
@@ -84,13 +123,36 @@ class WatchedFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.seek, self.tell = file, file.seek, file.tell
         self.failure: OSError | None = None
+        self._is_header = False
+        self._bytes = self._reads = self._exif_segments = 0
 
     def read(self, size: int = -1) -> bytes:
         try:
-            return self._file.read(size)
+            content = self._file.read(size)
         except OSError as error:
             self.failure = error
             raise
+        if self._is_header and size >= 0:  # others read the whole file once, and then no more
+            self._count(content)
+        return content
+
+    @contextmanager
+    def header(self) -> Iterator[None]:
+        """Inside, `read` raises TooLarge for more than a header may have."""
+        self._is_header = True
+        yield
+        self._is_header = False
+
+    def _count(self, content: bytes) -> None:
+        self._bytes += len(content)
+        self._reads += 1
+        self._exif_segments += content.startswith(b"Exif\0\0")
+        if self._bytes > HEADER_BYTES:
+            raise TooLarge(f"Its header has more than {HEADER_BYTES // 2**20} MiB.")
+        if self._reads > HEADER_READS:
+            raise TooLarge(f"Its header has more than {HEADER_READS:,} parts.")
+        if self._exif_segments > EXIF_SEGMENTS:
+            raise TooLarge(f"Its header has more than {EXIF_SEGMENTS} segments of EXIF.")
 
 
 @contextmanager
