@@ -51,9 +51,10 @@ if "thumbnails.rendering.process" in sys.orig_argv:
     from multiprocessing.connection import Connection
     from pathlib import Path
 
+    from thumbnails.rendering import inspection
     from thumbnails.rendering import render as rendering
 
-    real = rendering.render
+    real, real_inspect = rendering.render, inspection.inspect
     folder = Path(__file__).parent
 
     class Evil:
@@ -95,7 +96,23 @@ if "thumbnails.rendering.process" in sys.orig_argv:
             file = BytesIO(file.read())
         return real(file, *args, **kwargs)
 
+    def inspect(file, **kwargs):
+        word = file.read(20).split(b":")[0].decode(errors="replace")
+        file.seek(0)
+        (folder / f"began-{os.getpid()}").touch()
+        if word == "spin":
+            libc = ctypes.PyDLL(None)  # unlike CDLL keeps the GIL, so no Python runs meanwhile
+            buffer = ctypes.create_string_buffer(2**24)
+            while True:
+                libc.memset(buffer, 1, 2**24)
+        elif word == "gobble":
+            bytearray(100 * 2**20)
+        elif word == "eat":
+            bytearray(60 * 2**20)
+        return real_inspect(file, **kwargs)
+
     rendering.render = render
+    inspection.inspect = inspect
 '''
 
 
@@ -133,6 +150,11 @@ def render(pool: RenderPool, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Re
             spool, Recipe(), name="a.jpg", fingerprint=STAMP, max_pixels=max_pixels
         )
     return rendering
+
+
+def inspect(pool: RenderPool, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Facts:
+    with Spool.of(data) as spool:
+        return pool.inspect(spool, name="a.jpg", max_pixels=max_pixels)
 
 
 def assert_works(pool: RenderPool) -> None:
@@ -272,6 +294,25 @@ def test_memory__is_limited_and_the_next_picture_works(folder: Path) -> None:
         with pytest.raises(Crashed, match="took more than 400 MiB of memory, 2 times"):
             render(pool, pictures.bomb(20_000, 15_000), max_pixels=10**9)
         assert_works(pool)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"), [("spin", "longer than 1 s"), ("gobble", "more than 100 MiB")]
+)
+def test_inspection__that_takes_long_or_much_memory_is_not_tried_again(
+    pool: RenderPool, folder: Path, word: str, message: str
+) -> None:
+    with pytest.raises(Crashed, match=f"^Reading its header takes {message}"):
+        inspect(pool, f"{word}:".encode())
+    assert len(list(folder.glob("began-*"))) == 1
+    with pytest.raises(Unsupported):
+        inspect(pool, b"eat:")
+    assert_works(pool)
+
+
+def test_inspection__of_a_large_webp_may_reserve_its_memory(pool: RenderPool) -> None:
+    facts = inspect(pool, pictures.webp_header(8_000, 10_000), max_pixels=10**8)
+    assert (facts.width, facts.height) == (8_000, 10_000)
 
 
 @pytest.mark.parametrize("times", [1, 2, 4])

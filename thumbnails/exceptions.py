@@ -59,7 +59,10 @@ class StorageFailure(ThumbnailError):
 
 
 class Crashed(ThumbnailError):
-    """The render process crashed, hung or ran out of memory on this original, twice."""
+    """The render process crashed, hung or ran out of memory on this original, twice.
+
+    Once is enough while it reads the header, whose limits no ordinary original comes near.
+    """
 
     reason = Reason.CRASHED
 

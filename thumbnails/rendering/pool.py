@@ -36,7 +36,7 @@ from thumbnails.exceptions import (
 from thumbnails.rendering import thumbhash
 from thumbnails.rendering.compare import Difference
 from thumbnails.rendering.facts import Compression, Facts, Note, clean_text
-from thumbnails.rendering.process import OUT_OF_MEMORY, READY
+from thumbnails.rendering.process import HEADER_SECONDS, OUT_OF_MEMORY, READY
 from thumbnails.rendering.recipe import Recipe
 from thumbnails.rendering.render import Encoded, Rendering
 from thumbnails.rendering.spool import Spool
@@ -57,7 +57,8 @@ PART_BYTES = 2**18
 T = TypeVar("T")
 
 ERRORS: dict[str, type[ThumbnailError]] = {
-    error.reason.value: error for error in (TooLarge, Unreadable, Unsupported, StorageFailure)
+    error.reason.value: error
+    for error in (Crashed, TooLarge, Unreadable, Unsupported, StorageFailure)
 }
 
 
@@ -243,7 +244,8 @@ class RenderProcess:
                 os.setpriority(os.PRIO_PROCESS, self.pid, self._nice)
 
     def _death(self) -> _Died:
-        """How it ended; kills it if it has not."""
+        """How it ended; kills it if it has not. Raises Crashed if it is proven to be due to the
+        image."""
         process = self._process
         if process is None:  # `kill` was called meanwhile
             return _Died("was ended", from_outside=True)
@@ -253,6 +255,8 @@ class RenderProcess:
             self.kill()
             return _Died("did not answer")
         self._forget()
+        if code == -signal.SIGPROF:  # processor time, so another attempt would take as long
+            raise Crashed(f"Reading its header takes longer than {HEADER_SECONDS} s.")
         if code >= 0:
             return _Died(f"ended with status {code}")
         return _Died(f"died of {signal.Signals(-code).name}", from_outside=code in KILLED)
@@ -308,7 +312,11 @@ class RenderPool(AbstractContextManager["RenderPool"]):
         return self._ask(request, file, partial(_parsed_rendering, recipe), should_stop)
 
     def inspect(self, file: OpenFile, *, name: str, max_pixels: int) -> Facts:
-        """Returns the facts of the original's header. Raises as `render`."""
+        """Returns the facts of the original's header.
+
+        Raises as `render`; Crashed at once if it takes longer than HEADER_SECONDS or more memory
+        than HEADER_MEMORY_BYTES.
+        """
         options = {"max_pixels": max_pixels}
         return self._ask(("inspect", name, options), file, lambda answer, _: _parsed_facts(answer))
 

@@ -13,8 +13,8 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from io import BufferedReader, FileIO
 from multiprocessing.connection import Connection
@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image
 
-from thumbnails.exceptions import ThumbnailError
+from thumbnails.exceptions import Crashed, ThumbnailError
 from thumbnails.rendering import inspection
 from thumbnails.rendering.compare import compare
 from thumbnails.rendering.recipe import Recipe
@@ -35,6 +35,11 @@ READY = b"ready"
 OUT_OF_MEMORY = "out_of_memory"
 SPARE_SECONDS = 5
 """The parent enforces the time limit; the process ends itself a little later if the parent died."""
+HEADER_SECONDS = 1
+"""Processor time for reading a header, a thousand times what a photo's takes; SIGPROF kills the
+process after it. Unlike wall time it does not depend on the machine's load or the storage."""
+HEADER_MEMORY_BYTES = 100 * 2**20
+"""Address space for reading a header, beyond what the process has."""
 
 
 def render_original(
@@ -71,7 +76,36 @@ def compare_both(file: BinaryIO, *, old_bytes: int, max_pixels: int) -> Answer:
 
 
 def inspect(file: BinaryIO, *, max_pixels: int) -> Answer:
-    return asdict(inspection.inspect(file, max_pixels=max_pixels)), b""
+    with _header_limits(file):
+        return asdict(inspection.inspect(file, max_pixels=max_pixels)), b""
+
+
+@contextmanager
+def _header_limits(file: BinaryIO) -> Iterator[None]:
+    """Raises Crashed for more than HEADER_MEMORY_BYTES; dies after HEADER_SECONDS."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    lower = _address_space_bytes() + HEADER_MEMORY_BYTES + inspection.reserved_bytes(file)
+    is_lower = lower < (sys.maxsize if soft == resource.RLIM_INFINITY else soft)
+    signal.setitimer(signal.ITIMER_PROF, HEADER_SECONDS)
+    try:
+        if is_lower:
+            resource.setrlimit(resource.RLIMIT_AS, (lower, hard))
+        yield
+    except MemoryError:
+        if not is_lower:  # what earlier images have left may be the cause
+            raise
+        megabytes = HEADER_MEMORY_BYTES // 2**20
+        raise Crashed(f"Reading its header takes more than {megabytes} MiB of memory.") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _address_space_bytes() -> int:
+    """Of this process. Without /proc, as on macOS, more than any limit."""
+    with suppress(OSError), FileIO("/proc/self/statm") as file:
+        return int(file.read(20).split()[0]) * resource.getpagesize()
+    return sys.maxsize
 
 
 WORK: dict[str, Callable[..., Answer]] = {
