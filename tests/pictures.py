@@ -243,6 +243,13 @@ def with_exif_segments(number: int) -> bytes:
     return data[:2] + b"\xff\xe1\x00\x08Exif\0\0" * number + data[2:]
 
 
+def with_scans(number: int) -> bytes:
+    """A progressive JPEG with that many scans, of which all but ten repeat the last one."""
+    data = saved(Image.new("RGB", (8, 8)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (number - data.count(b"\xff\xda")) + data[-2:]
+
+
 def with_png_chunks(number: int, size_bytes: int = 0) -> bytes:
     """A PNG with that many private chunks of that size ahead of its pixels."""
     data = png()

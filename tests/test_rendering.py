@@ -714,6 +714,20 @@ def test_header__of_a_length_that_takes_long_to_read_is_refused(
             attempt(build(long))
 
 
+def test_scans__more_than_any_encoder_writes_are_refused() -> None:
+    assert rendering_of(pictures.with_scans(100)).width == 8
+    with pytest.raises(TooLarge, match="more than 100 scans"):
+        rendering_of(pictures.with_scans(101))
+
+
+def test_scans__of_one_component_each_are_counted_too() -> None:
+    data = pictures.jpeg()
+    first = data.index(b"\xff\xda")
+    scans = b"".join(b"\xff\xda\x00\x08\x01%c\x00\x00\x3f\x00" % n for n in (1, 2, 3) * 34)
+    with pytest.raises(TooLarge, match="more than 100 scans"):
+        rendering_of(data[:first] + scans + data[first:])
+
+
 def test_rle__is_decoded_in_python_and_may_be_small_only() -> None:
     assert rendering_of(pictures.rle_bmp(2_000, 10)).width == 256
     for attempt in (facts_of, rendering_of):

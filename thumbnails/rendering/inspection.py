@@ -1,11 +1,13 @@
 """Reading an original's header, without decoding its pixels."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import BinaryIO, cast
 
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from thumbnails.exceptions import StorageFailure, ThumbnailError, TooLarge, Unreadable, Unsupported
 from thumbnails.rendering.facts import Facts, read_header
@@ -20,6 +22,9 @@ HEADER_BYTES, HEADER_READS, EXIF_SEGMENTS = 32 * 2**20, 10_000, 16
 """Limits of what Pillow reads ahead of the pixels. It takes time by the square of the number of a
 GIF's blocks and of a JPEG's EXIF segments, of which there should be one. A panorama's JPEG may have
 several MiB there; a profile in a GIF takes some thousand reads."""
+JPEG_SCANS = 100
+"""Limit of a JPEG's scans, libtiff's for the JPEGs in a TIFF. Encoders write about ten. Each takes
+the time of all pixels, and some ten bytes."""
 RLE_PIXELS = 4_000_000
 """Limit of run-length encoded BMPs, which Pillow decodes in Python, at 60 to 100 ns a pixel."""
 
@@ -69,6 +74,22 @@ def open_image(file: "WatchedFile", *, max_pixels: int) -> Image.Image:
     if any(tile.codec_name == "bmp_rle" for tile in image.tile):
         _check_pixels(*image.size, RLE_PIXELS, " in a run-length encoded BMP")
     return image
+
+
+def check_scans(image: Image.Image, file: "WatchedFile") -> None:
+    """Raises TooLarge for a JPEG of more than JPEG_SCANS. `image` was opened from `file`.
+
+    Reads the whole file where there may be several scans.
+    """
+    if not isinstance(image, JpegImageFile):
+        return
+    # The last that Pillow reads of a header is that of the first scan: how many components it has.
+    if file.last_read[:1] == bytes([image.layers]) and "progressive" not in image.info:
+        return
+    file.seek(0)
+    # In the data of a scan a byte of 0xff is followed by another one.
+    if len(re.findall(b"\xff\xda", file.read())) > JPEG_SCANS:
+        raise TooLarge(f"It has more than {JPEG_SCANS} scans.")
 
 
 def _check_pixels(width: int, height: int, allowed: int, where: str = "") -> None:
@@ -123,6 +144,8 @@ class WatchedFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.seek, self.tell = file, file.seek, file.tell
         self.failure: OSError | None = None
+        self.last_read = b""
+        """Of the header."""
         self._is_header = False
         self._bytes = self._reads = self._exif_segments = 0
 
@@ -144,6 +167,7 @@ class WatchedFile:
         self._is_header = False
 
     def _count(self, content: bytes) -> None:
+        self.last_read = content
         self._bytes += len(content)
         self._reads += 1
         self._exif_segments += content.startswith(b"Exif\0\0")

@@ -17,6 +17,7 @@ from thumbnails.rendering.inspection import (
     TURNED,
     UPRIGHT,
     WatchedFile,
+    check_scans,
     open_image,
     orientation_of,
     translated_errors,
@@ -101,6 +102,7 @@ def small_images(file: WatchedFile, recipe: Recipe, *, max_pixels: int) -> dict[
     To be called inside `translated_errors`.
     """
     decoded = open_image(file, max_pixels=max_pixels)
+    check_scans(decoded, file)
     full_size = decoded.size
     reduced_size = _decode_reduced(decoded, max(recipe.sizes_px))
     if reduced_size is None:
