@@ -58,9 +58,15 @@ def _read(file: IO[bytes]) -> str:
 
 
 def call_command(
-    name: str, arguments: Iterable[object], *, answer: str = ""
+    name: str,
+    arguments: Iterable[object],
+    *,
+    answer: str = "",
+    stdin: io.StringIO | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run this command of the app's in this process, as `manage.py` does; returns the same.
+
+    Its questions are answered with `answer`, which comes from no terminal, or by `stdin`.
 
     A process of its own takes a second more.
     """
@@ -70,7 +76,7 @@ def call_command(
     with (
         contextlib.redirect_stdout(output),
         contextlib.redirect_stderr(errors),
-        patch.object(sys, "stdin", io.StringIO(answer)),
+        patch.object(sys, "stdin", stdin or io.StringIO(answer)),
     ):
         try:
             load_command_class("thumbnails", name).run_from_argv(command)

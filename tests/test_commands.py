@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,17 +10,19 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
-from tests import pictures
+from tests import pictures, warm
 from tests.conftest import MakeAsset, Manage, RunCommand, StartWorker
-from tests.processes import ROOT
+from tests.processes import ROOT, call_command
 from tests.runs import start_here, work
 from tests.servers import QueueServer
 from tests.waiting import is_alive, wait_for
 from thumbnails.exceptions import NoThumbnail
+from thumbnails.management.commands import thumbnail_stats
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.upkeep.images import serving
 
@@ -106,7 +109,6 @@ def test_regenerate__selects(run_command: RunCommand, make_asset: MakeAsset) -> 
         (["--session", "nobody"], "There is no session named 'nobody'"),
         (["--from-date", "2026-02-30"], "is not a date"),
         (["--from-date", "2026-02-02", "--to-date", "2026-02-01"], "before they begin"),
-        (["--to-date", "1999-01-01"], "No images match"),
         (["--workers", "0"], "is not a whole number over 0"),
         (["--wait"], "goes with --enqueue"),
         (["--rate", "fast"], "is not a rate"),
@@ -121,7 +123,9 @@ def test_regenerate__wrong_usage_is_one_sentence_and_exit_2(
     make_asset()
     done = run_command("regenerate_thumbnails", *arguments)
     assert done.returncode == 2
-    assert sentence in done.stderr
+    reason, *hint = done.stderr.splitlines()
+    assert sentence in reason
+    assert hint in ([], ["Its options: manage.py regenerate_thumbnails --help"])
     assert not Run.objects.exists()
 
 
@@ -228,6 +232,19 @@ def test_regenerate__enqueued_without_a_queue_says_so(
     assert "is saved, but the queue cannot be reached" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["regenerate_thumbnails", "purge_thumbnails"])
+def test_where_no_images_match__there_is_nothing_to_do(
+    run_command: RunCommand, make_asset: MakeAsset, command: str
+) -> None:
+    make_asset()
+    for further in ([], ["--dry-run"]):
+        done = run_command(command, "--to-date", "1999-01-01", *further)
+        said = "Nothing to do: no images match: created to 1999-01-01.\n"
+        assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+    assert as_json(run_command(command, "--to-date", "1999-01-01", "--json"))["run"] is None
+    assert not Run.objects.exists()
+
+
 # --- purge_thumbnails -----------------------------------------------------------------------------
 
 
@@ -287,6 +304,23 @@ def test_purge__wrong_usage_deletes_nothing(
     done = run_command("purge_thumbnails", *arguments)
     assert done.returncode == 2
     assert sentence in done.stderr
+    assert ImageAsset.objects.fresh().count() == 1
+
+
+class Terminal(io.StringIO):
+    """What was typed at a terminal, and then Ctrl-D."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("typed", ["n\n", "\n", ""], ids=["no", "return", "ctrl-d"])
+def test_purge__that_is_not_confirmed_deletes_nothing(make_asset: MakeAsset, typed: str) -> None:
+    serving.serve(make_asset())
+    done = call_command("purge_thumbnails", ["--all"], stdin=Terminal(typed))
+    assert done.returncode == 0
+    assert "Nothing was deleted." in done.stderr
+    assert "Traceback" not in done.stderr
     assert ImageAsset.objects.fresh().count() == 1
 
 
@@ -358,6 +392,37 @@ def test_stats__counts_database_and_cache(manage: Manage, make_asset: MakeAsset)
     text = manage("thumbnail_stats", "--shards").stdout
     assert "Cache: 2 files" in text
     assert report["recipe"] in text
+
+
+# --- output that nobody reads ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", ["nothing", "report"])
+def test_output__that_nobody_reads_ends_without_a_traceback(
+    make_asset: MakeAsset, process_environment: dict[str, str], tmp_path: Path, kept: str
+) -> None:
+    make_asset(pictures.truncated())
+    reader, writer = os.pipe()
+    os.close(reader)
+    errors = tmp_path / "errors"
+    with open(writer, "wb") as closed, errors.open("wb") as log:  # noqa: PTH123  a descriptor
+        process = warm.start(
+            ["manage.py", "regenerate_thumbnails"],
+            env=process_environment,
+            output=closed,
+            errors=log if kept == "report" else closed,
+        )
+        assert process.wait() == 1  # the work's own
+    assert errors.read_text() == ("CommandError: 1 failed.\n" if kept == "report" else "")
+    assert ImageAsset.objects.failed().count() == 1
+
+
+def test_interrupted__says_so_and_ends_as_shells_expect(
+    run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thumbnail_stats, "statistics", Mock(side_effect=KeyboardInterrupt))
+    done = run_command("thumbnail_stats")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
 # --- settings -------------------------------------------------------------------------------------

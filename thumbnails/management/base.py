@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO, TypeVar, cast
 
 from django.core.checks import Tags
 from django.core.exceptions import ImproperlyConfigured
@@ -15,6 +17,7 @@ from django.core.management.base import (
     BaseCommand,
     CommandError,
     CommandParser,
+    OutputWrapper,
     SystemCheckError,
 )
 from django.template.defaultfilters import filesizeformat
@@ -22,7 +25,7 @@ from tqdm import tqdm
 
 from thumbnails import conf
 from thumbnails.exceptions import Interrupted, NoSpace, NotFinished, UsageError
-from thumbnails.models import ImageAsset, Run
+from thumbnails.models import ImageAsset, Outcome, Run
 from thumbnails.models.runs import Progress
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.reports.formatting import done_of_total, duration
@@ -45,12 +48,36 @@ EXAMPLES = 5
 
 
 class ThumbnailCommand(BaseCommand):
-    """Reports wrong usage and wrong settings in one sentence, with exit status 2."""
+    """Reports wrong usage and wrong settings in one sentence, with exit status 2.
+
+    Its exit status is that of its work, also where nobody reads its output to the end.
+    """
 
     # Not those of URLs and the admin, whose modules take as long to import as all others.
     requires_system_checks = (Tags.models, Tags.database, "thumbnails")
     uses_cache = False
     """Whether it reads or writes thumbnails, for which the cache's folder must be safe."""
+
+    def run_from_argv(self, argv: Sequence[str]) -> None:
+        with _outputs_that_may_close() as (output, errors):
+            self.stdout, self.stderr = OutputWrapper(output), OutputWrapper(errors)
+            self.stderr.style_func = self.style.ERROR
+            try:
+                super().run_from_argv(list(argv))
+            except CommandError as error:  # what the parser refuses
+                if "--traceback" in argv:
+                    raise
+                self.stderr.write(str(error).removeprefix("Error: "))
+                self.stderr.write(f"Its options: {Path(argv[0]).name} {argv[1]} --help")
+                sys.exit(WRONG_USAGE)
+            except KeyboardInterrupt:
+                self.stderr.write("Interrupted.")
+                sys.exit(INTERRUPTED)
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        # Otherwise the parser prints all of its usage, and only then what is wrong.
+        self._called_from_command_line = False
+        return super().create_parser(prog_name, subcommand, **kwargs)
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
@@ -94,6 +121,48 @@ class ThumbnailCommand(BaseCommand):
                 self.stdout.write(f"  {asset.pk} {asset}: {asset.thumbnail_error_detail}")
             if len(ids) > EXAMPLES:
                 self.stdout.write("  …")
+
+
+class _Output:
+    """A stream of text that discards what is written to it once nobody reads it any more, as by
+    `| head`: only the output ends then, and not the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        """From now on, and what is buffered: Python flushes that when it ends."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+@contextmanager
+def _outputs_that_may_close() -> Iterator[tuple[TextIO, TextIO]]:
+    """Yields standard output and standard error, as they are inside."""
+    output, errors = (cast(TextIO, _Output(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(output), redirect_stderr(errors):
+        try:
+            yield output, errors
+        finally:
+            output.flush()
+            errors.flush()
 
 
 def counts(progress: Progress) -> str:
@@ -166,6 +235,14 @@ class RunCommand(ThumbnailCommand):
                     raise Interrupted(f"No longer watching; {run} goes on.")
                 run.refresh_from_db()
         self.report(run, run.progress(), as_json=as_json)
+
+    def nothing_to_do(self, why: str, *, as_json: bool) -> None:
+        """Report that there is no run; `why` is the rest of the sentence."""
+        if as_json:
+            no_outcomes = {outcome.value: 0 for outcome in Outcome}
+            self.print_json({"run": None, "total": 0, **no_outcomes})
+        else:
+            self.stdout.write(f"Nothing to do: {why}")
 
     def report_plan(self, verb: str, plan: Plan, *, as_json: bool) -> None:
         """Report what a run would do."""

@@ -29,24 +29,30 @@ class Command(RunCommand):
         selection = selection_from(options)
         selection.require_all_said(options["all"])
         plan = planning.plan(Run.Kind.PURGE, selection.assets())
+        if plan.total == 0:
+            self.nothing_to_do(f"no images match: {selection}.", as_json=options["json"])
+            return
         if options["dry_run"]:
             self.report_plan("delete", plan, as_json=options["json"])
             return
-        if not options["yes"]:
-            self._ask(
-                f"Delete the thumbnails of {plan.total:,} images "
-                f"({filesizeformat(plan.size_bytes)})?"
-            )
-        selection.require_images()
+        if not options["yes"] and not self._agreed(
+            f"Delete the thumbnails of {plan.total:,} images ({filesizeformat(plan.size_bytes)})?"
+        ):
+            self.stderr.write("Nothing was deleted.")
+            return
         self.stop.raise_if_asked()
         run = starting.start_or_continue(Run.Kind.PURGE, selection)
         if run is not None:
             self.work(run, processes=PROCESSES, as_json=options["json"])
 
-    def _ask(self, question: str) -> None:
+    def _agreed(self, question: str) -> bool:
+        """Whether the answer is yes. Raises UsageError where there is nobody to ask."""
         if not sys.stdin.isatty():
             raise UsageError("There is no terminal to ask on: add --yes.")
         with self.stop.at_once():
-            answer = input(f"{question} [y/N] ")
-        if answer.strip().lower() not in ("y", "yes"):
-            raise UsageError("Nothing was deleted.")
+            try:
+                answer = input(f"{question} [y/N] ")
+            except EOFError:  # Ctrl-D
+                self.stderr.write("")
+                return False
+        return answer.strip().lower() in ("y", "yes")

@@ -59,7 +59,10 @@ class Command(RunCommand):
             raise UsageError("--workers does not go with --enqueue, whose workers run already.")
         selection = selection_from(options)
         as_json: bool = options["json"]
-        assets = selection.require_images()
+        assets = selection.assets()
+        if not assets.exists():
+            self.nothing_to_do(f"no images match: {selection}.", as_json=as_json)
+            return
         if options["dry_run"]:
             plan = planning.plan(Run.Kind.REGENERATE, assets, force=options["force"])
             self.report_plan("render", plan, as_json=as_json)
@@ -74,7 +77,7 @@ class Command(RunCommand):
             processes = options["workers"] or execute.available_cores()
             self.work(run, processes=processes, as_json=as_json)
         else:
-            self._nothing_to_do(as_json=as_json)
+            self.nothing_to_do("every thumbnail is fresh.", as_json=as_json)
         if passed_over:
             raise CommandError(passed_over, returncode=FAILED)
 
@@ -93,12 +96,6 @@ class Command(RunCommand):
         )
         return passed_over
 
-    def _nothing_to_do(self, *, as_json: bool) -> None:
-        if as_json:
-            self.print_json({"run": None, "total": 0, "rendered": 0, "fresh": 0, "failed": 0})
-        else:
-            self.stdout.write("Nothing to do: every thumbnail is fresh.")
-
     def _enqueue(
         self, selection: Selection, run_options: dict[str, Any], *, wait: bool, as_json: bool
     ) -> None:
@@ -109,7 +106,7 @@ class Command(RunCommand):
         except NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
         if run.total == 0:
-            self._nothing_to_do(as_json=as_json)
+            self.nothing_to_do("every thumbnail is fresh.", as_json=as_json)
         elif wait:
             self.watch(run, as_json=as_json)
         elif as_json:

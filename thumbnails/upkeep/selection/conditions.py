@@ -105,14 +105,6 @@ class Selection:
             assets = condition.narrow(assets, self)
         return assets
 
-    def require_images(self) -> ImageAssetQuerySet:
-        """Returns the assets that match. Raises UsageError if there are none: that suggests a
-        typing error."""
-        assets = self.assets()
-        if not assets.exists():
-            raise UsageError(f"No images match: {self}.")
-        return assets
-
     def require_all_said(self, everything: bool) -> None:
         """For purges. Raises UsageError unless either there are conditions or `everything`."""
         if self.is_everything != everything:
