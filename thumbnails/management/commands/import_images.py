@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import CommandError, CommandParser
 
-from thumbnails.exceptions import UsageError
+from thumbnails.exceptions import Reason, UsageError
 from thumbnails.management.base import (
     EXAMPLES,
     FAILED,
@@ -128,7 +128,7 @@ class Command(ThumbnailCommand):
                 self.stdout.write(printable(f"refused {one.path} ({one.reason}): {one.detail}"))
             self.stdout.write(_summary(counted))
         if refused:
-            raise CommandError(f"{len(refused):,} refused.", returncode=FAILED)
+            raise CommandError(_refusals(refused), returncode=FAILED)
 
     def _import_table(self, options: dict[str, Any]) -> None:
         if options["session"] or options["hidden"]:
@@ -245,6 +245,13 @@ def _opened(name: str) -> Iterator[tuple[BinaryIO, int | None]]:
             lines = sum(piece.count(b"\n") for piece in iter(lambda: file.read(PIECE_BYTES), b""))
             file.seek(0)
         yield file, lines
+
+
+def _refusals(refused: list[importing.ImportResult]) -> str:
+    """How many were refused, for which reasons, the most common first."""
+    kinds = Counter(str(one.reason) for one in refused).most_common()
+    counted = ", ".join(f"{number:,} {Reason(kind).label}" for kind, number in kinds)
+    return f"{len(refused):,} refused: {counted}."
 
 
 def _summary(counted: Counter[ImportOutcome]) -> str:
