@@ -88,6 +88,13 @@ if "thumbnails.rendering.process" in sys.orig_argv:
             signal.signal(signal.SIGALRM, signal.SIG_IGN)
             os.write(int(sys.argv[1]), b"x")
             time.sleep(1_000_000)
+        elif word == "noise":
+            for _ in range(100):
+                try:
+                    os.write(2, b"noise\\n" * 1000)
+                except BlockingIOError:
+                    pass
+            os._exit(3)
         elif word.startswith("kill"):
             if len(list(folder.glob("began-*"))) <= int(word.removeprefix("kill")):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -212,6 +219,24 @@ def test_limit__is_the_projects_own_whatever_the_parent_sets(
         assert (facts.width, facts.height) == (14_000, 14_000)
         with pytest.raises(TooLarge):
             pool.inspect(spool, name="a.png", max_pixels=195_999_999)
+
+
+def test_noise__of_a_decoder_is_logged_with_the_pictures_name(
+    pool: RenderPool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    damaged = bytearray(pictures.tiff())
+    damaged[10:30] = bytes(20)
+    with pytest.raises(Unreadable):  # libtiff writes what it finds to standard error
+        render(pool, bytes(damaged))
+    assert_works(pool)
+    with pytest.raises(Crashed):  # twice as much as a pipe holds
+        render(pool, b"noise:")
+    of_libtiff, *of_both_processes = [record.message for record in caplog.records]
+    assert of_libtiff.startswith("a.jpg: its decoder says: ZIPDecode: ")
+    assert len(of_both_processes) == 2
+    assert all(said.startswith("a.jpg: its decoder says: noise ") for said in of_both_processes)
+    assert max(map(len, of_both_processes)) < 400
+    assert capfd.readouterr().err == ""
 
 
 def test_compare__marks_what_differs(pool: RenderPool) -> None:

@@ -6,6 +6,7 @@ process has one image at a time and its own socket, so its parent knows which im
 
 import base64
 import json
+import logging
 import math
 import os
 import queue
@@ -41,6 +42,8 @@ from thumbnails.rendering.recipe import Recipe
 from thumbnails.rendering.render import Encoded, Rendering
 from thumbnails.rendering.spool import Spool
 
+logger = logging.getLogger(__name__)
+
 NO_WARNINGS = ("-W", "ignore")
 """Damaged metadata makes Pillow warn, and the parent may run with warnings as errors."""
 START_SECONDS = 30
@@ -53,6 +56,9 @@ KILLED = {-signal.SIGKILL, -signal.SIGTERM}
 HEADER_BYTES, CONTENT_BYTES = 2**16, 2**28
 """Largest header and content of an answer."""
 PART_BYTES = 2**18
+NOISE_BYTES, NOISE_LOGGED = 2**16, 300
+"""Of what a decoder writes to standard error: bytes kept, as many as a pipe holds, and characters
+logged."""
 
 T = TypeVar("T")
 
@@ -136,6 +142,32 @@ class _Channel:
         return content
 
 
+class _Noise:
+    """What a process and its libraries, such as libtiff, write to standard error.
+
+    A pipe of which no end blocks: what does not fit is lost, so that no decoder ever waits.
+    """
+
+    def __init__(self) -> None:
+        ours, self.theirs = os.pipe()
+        for end in (ours, self.theirs):
+            os.set_blocking(end, False)
+        self._ours = Connection(ours, writable=False)
+
+    def log(self, level: int, name: str) -> None:
+        """Log what was written since the last call, for the picture of that name."""
+        try:
+            said = os.read(self._ours.fileno(), NOISE_BYTES)
+        except BlockingIOError:
+            return
+        if said:
+            text = "".join(c if c.isprintable() else " " for c in said.decode(errors="replace"))
+            logger.log(level, "%s: its decoder says: %.*s", name, NOISE_LOGGED, text.strip())
+
+    def close(self) -> None:
+        self._ours.close()
+
+
 class RenderProcess:
     """One process, started for its first request and after each death."""
 
@@ -144,6 +176,9 @@ class RenderProcess:
         self._nice = nice
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: _Channel | None = None
+        self._noise: _Noise | None = None
+        self._name = ""
+        """Of the picture that it was asked for last."""
         self._is_ended = False
 
     @property
@@ -152,6 +187,7 @@ class RenderProcess:
 
     def ask(self, request: Request, file: OpenFile, parse: Callable[[Any, bytes], T]) -> T:
         """Returns what `parse` makes of the answer. Raises _Died; the next call restarts it."""
+        _, self._name, _ = request
         channel = self._channel or self._start()
         give_up_at = time.monotonic() + self._limits.seconds
         try:
@@ -164,6 +200,8 @@ class RenderProcess:
                 raise TypeError("not an object")
             if answer.get("error") == OUT_OF_MEMORY:
                 raise MemoryError
+            if self._noise is not None:
+                self._noise.log(logging.INFO, self._name)
             return parse(answer, content)
         except TimeoutError:
             self.kill()
@@ -198,12 +236,16 @@ class RenderProcess:
             with suppress(subprocess.TimeoutExpired):
                 # One that waits for a disk that hangs cannot even be killed: leave it behind.
                 self._process.wait(1)
-        self._process = self._channel = None
+        if self._noise is not None:
+            self._noise.log(logging.WARNING, self._name)
+            self._noise.close()
+        self._process = self._channel = self._noise = None
 
     def _start(self) -> _Channel:
         here, there = socketpair()
         program = [sys.executable, "-P", *NO_WARNINGS, "-m", "thumbnails.rendering.process"]
         limits = [str(self._limits.seconds), str(self._limits.memory_bytes)]
+        noise = _Noise()
         with there:
             try:
                 process = subprocess.Popen(  # noqa: S603  ours
@@ -211,6 +253,7 @@ class RenderProcess:
                     stdin=subprocess.DEVNULL,
                     # Standard output is for a command's report.
                     stdout=subprocess.DEVNULL,
+                    stderr=noise.theirs,
                     pass_fds=[there.fileno()],
                     env=_environment(),
                     # The parent's may be removed, and then nothing could be imported.
@@ -220,10 +263,14 @@ class RenderProcess:
                 )
             except OSError as error:
                 here.close()
+                noise.close()
                 raise StorageFailure(
                     f"No render process can be started: {error.strerror}."
                 ) from error
+            finally:
+                os.close(noise.theirs)
         self._process = process
+        self._noise = noise
         self._channel = channel = _Channel(Connection(here.detach()))
         if self._is_ended:  # by another thread
             self.kill()
