@@ -438,8 +438,10 @@ def test_generate__over_the_limit_is_429_and_renders_nothing(
     file = thumbnail_dir / asset.thumbnail_name
     before = file.stat().st_ino
     response = Caller(staff).post(path)  # another token of the same user's
-    problem_of(response, HTTPStatus.TOO_MANY_REQUESTS)
+    body = problem_of(response, HTTPStatus.TOO_MANY_REQUESTS)
     assert response["Retry-After"] == "50"
+    assert body["retryAfterSeconds"] == 50
+    assert body["detail"] == "Too many requests: try again in 50 seconds."
     assert file.stat().st_ino == before
     assert api.get("/images").status_code == HTTPStatus.OK
     assert Caller(superuser).post(path).status_code == HTTPStatus.OK

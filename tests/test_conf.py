@@ -111,3 +111,7 @@ def test_settings__a_wrong_value_that_may_be_another_packages_is_explained(
         conf.current()
     explanation = "another package, such as sorl-thumbnail or easy-thumbnails. Put .* THUMBNAILS = "
     assert refused.match(explanation) if is_explained else "sorl" not in str(refused.value)
+
+
+def test_renders_per_minute__admit_a_script_that_renders_ten_a_second() -> None:
+    assert conf.current().renders_per_minute == 10 * 60

@@ -263,7 +263,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         ),
         web_renders=read.whole_number("WEB_RENDERS", 1, 1, 64),
         web_waiting=read.whole_number("WEB_WAITING", 5, 0, 1000),
-        renders_per_minute=read.whole_number("RENDERS_PER_MINUTE", 60, 1, 1_000_000),
+        renders_per_minute=read.whole_number("RENDERS_PER_MINUTE", 600, 1, 1_000_000),
         dir_group_writable=read.flag("DIR_GROUP_WRITABLE", default=False),
         heal_per_second=read.rate("HEAL"),
         cdn=read.origins("CDN"),

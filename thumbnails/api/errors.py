@@ -147,7 +147,10 @@ ANSWERS: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
     NotDispatched: lambda _, error: unavailable(str(error), **_run_of(error)),
     Busy: lambda _, error: unavailable(str(error)),
     TooMany: lambda _, error: problem(
-        HTTPStatus.TOO_MANY_REQUESTS, str(error), headers={"Retry-After": str(error.wait_seconds)}
+        HTTPStatus.TOO_MANY_REQUESTS,
+        str(error),
+        headers={"Retry-After": str(error.wait_seconds)},
+        retryAfterSeconds=error.wait_seconds,
     ),
     TooManyFieldsSent: lambda _, __: problem(
         HTTPStatus.BAD_REQUEST, "The address has too many parameters."

@@ -353,6 +353,9 @@ class Problem(Out):
         default=NOT_GIVEN,
         description="With 503: the run, which is saved. With 409: the one that does the same.",
     )
+    retry_after_seconds: int = Field(
+        default=NOT_GIVEN, description="With 429: when to try again, as in `Retry-After`."
+    )
     checks: dict[str, bool] = Field(
         default=NOT_GIVEN, description="With 503 of readyz: which dependencies answer."
     )
