@@ -69,6 +69,15 @@ def test_page__shows_the_originals_facts_and_the_thumbnail_at_true_size(
     assert "in force" in page
 
 
+def test_history__has_what_staff_have_done(staff_client: Client, make_asset: MakeAsset) -> None:
+    asset = make_asset()
+    make_asset()
+    staff_client.post(url_of(asset, "regenerate"))
+    page = text_of(staff_client.get(url_of(asset, "history"))).split('id="change-history"')[1]
+    assert re.findall(r"<td>(.*)</td>", page) == ["staff", "The thumbnail was rendered."]
+    assert "1 entry" in page
+
+
 def test_page__shows_the_history_with_links_to_runs(
     staff_client: Client, make_asset: MakeAsset
 ) -> None:

@@ -22,6 +22,8 @@ from thumbnails.models import ImageAsset, Run, SessionImage, State, TrainingSess
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.selection.conditions import Selection
 
+LIST = "thumbnails_imageasset_changelist"
+
 
 @admin.register(ImageAsset)
 class ImageAssetAdmin(AssetPage):
@@ -51,7 +53,9 @@ class ImageAssetAdmin(AssetPage):
     # --- the list -----------------------------------------------------------------------------
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any) -> Any:
-        if ORDER_VAR in request.GET:
+        # Autocompletes and the history of an image ask for one, too.
+        is_list = request.resolver_match is not None and request.resolver_match.url_name == LIST
+        if not is_list or ORDER_VAR in request.GET:
             return super().get_paginator(request, queryset, per_page, *args)
         selection = selection_of(request.GET.dict())
         return SelectionPaginator(selection, queryset, per_page, *args)
