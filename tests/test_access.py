@@ -294,6 +294,8 @@ class Site:
             "group": self.group,
         }
         names = route.split("/")
+        if "run" in names and "delete" in names:  # only one that is over can be
+            Run.objects.filter(pk=rows["run"].pk).update(state=Run.State.CANCELLED)
         return next((row.pk for name, row in rows.items() if name in names), "nothing")
 
 

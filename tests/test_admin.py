@@ -22,6 +22,7 @@ from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.runs import control
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -276,3 +277,23 @@ def test_run__acts_need_the_permission_of_its_kind(client: Client, make_asset: M
     assert "/act/cancel/" not in text_of(client.get(f"/admin/thumbnails/run/{run.pk}/change/"))
     run.refresh_from_db()
     assert run.state == Run.State.RUNNING
+
+
+def test_run__is_not_deleted_while_it_goes_on(admin_client: Client, make_asset: MakeAsset) -> None:
+    make_asset()
+    over, running = start_here(), start_here()
+    control.cancel(over)
+    url = f"/admin/thumbnails/run/{running.pk}/"
+    assert f"{url}delete/" not in text_of(admin_client.get(f"{url}change/"))
+    forged = admin_client.post(f"{url}delete/", {"post": "yes"})
+    assert forged.status_code == HTTPStatus.FORBIDDEN
+    ticked = {"action": "delete_selected", "_selected_action": [over.pk, running.pk]}
+    question = text_of(admin_client.post("/admin/thumbnails/run/", ticked))
+    assert f"{running}, which is running: cancel it first" in question
+    assert "chunk" not in question
+    admin_client.post("/admin/thumbnails/run/", {**ticked, "post": "yes"})
+    assert set(Run.objects.all()) == {over, running}
+    admin_client.post(
+        "/admin/thumbnails/run/", {**ticked, "_selected_action": over.pk, "post": "yes"}
+    )
+    assert Run.objects.get() == running

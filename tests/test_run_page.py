@@ -25,6 +25,8 @@ from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import health
 from thumbnails.upkeep.reports.formatting import duration
+from thumbnails.upkeep.runs import control, starting
+from thumbnails.upkeep.selection.conditions import Selection
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -142,6 +144,28 @@ def test_page__queries_do_not_grow(
     work(run := start())
     with django_assert_max_num_queries(12):
         page(staff_client, run)
+
+
+def test_page__of_a_run_that_another_goes_on_with_offers_no_resume(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    make_asset()
+
+    def begin() -> Run:
+        run = starting.start_or_continue(Run.Kind.REGENERATE, Selection())
+        assert run is not None
+        return run
+
+    old = begin()
+    Run.objects.filter(pk=old.pk).update(lease_until=None)
+    control.pause(old, "Stopped by SIGINT.")
+    assert "/act/resume/" in page(staff_client, old)
+    new = begin()
+    shown = page(staff_client, old)
+    assert "Cancelled</strong>: The same command was started again" in shown
+    assert "SIGINT" not in report(staff_client, old)
+    assert "/act/resume/" not in shown
+    assert f"{new} is over the same images" in press(staff_client, old, "resume")
 
 
 # --- the part that moves --------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
@@ -208,6 +209,29 @@ class RunAdmin(ReadOnlyAdmin):
         )
         return new, f"{new} started over {new.scope_text}."
 
+    # --- deletion -----------------------------------------------------------------------------
+
+    def has_delete_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
+        """Not for a run that goes on or may: it is cancelled first."""
+        return super().has_delete_permission(request, obj) and (obj is None or obj.is_over)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """The runs alone: Django's own would list each chunk and line of their logs."""
+        kept = [f"{run}, which is {run.state}: cancel it first" for run in objs if not run.is_over]
+        names = [str(run) for run in objs if run.is_over]
+        return names, {"runs, with their logs": len(names)}, set(), kept
+
+    def delete_model(self, request: HttpRequest, obj: Run) -> None:
+        self.delete_queryset(request, Run.objects.filter(pk=obj.pk))
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Run]) -> None:
+        # One may have been resumed since it was read.
+        Run.objects.over().filter(pk__in=queryset).delete()
+
+    # --- access -------------------------------------------------------------------------------
+
     def has_view_permission(self, request: HttpRequest, obj: Run | None = None) -> bool:
         """Also for users who may start one: they are redirected here."""
         return super().has_view_permission(request, obj) or may_start_some(request)
@@ -240,7 +264,8 @@ def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str,
     if run.state in (Run.State.RUNNING, Run.State.PAUSED):
         verbs["cancel"] = "Cancel"
     stuck = run.state == Run.State.RUNNING and queue_use is None and not run.is_leased
-    if stuck or run.state in (Run.State.PAUSED, Run.State.CANCELLED):
+    stands = run.state in (Run.State.PAUSED, Run.State.CANCELLED)
+    if stuck or (stands and not control.why_not_resumed(run)):
         verbs["resume"] = "Resume"
     if failed and run.is_over and run.kind == Run.Kind.REGENERATE:
         verbs["retry"] = "Retry failures"

@@ -39,8 +39,8 @@ LATELY = timedelta(seconds=60)
 class RunQuerySet(models.QuerySet["Run"]):
     def move(self, run_id: int, to: "Run.State", *, by: "User | None" = None, **also: Any) -> bool:
         """Change the state and log that. Returns False, changing nothing, if that is illegal."""
-        if to in (Run.State.DONE, Run.State.CANCELLED):
-            also |= {"finished_at": timezone.now(), "resume_at": None}
+        if to in Run.OVER:
+            also = {"pause_reason": "", **also, "finished_at": timezone.now(), "resume_at": None}
         elif to == Run.State.RUNNING:
             also |= {"finished_at": None, "pause_reason": "", "resume_at": None}
         legal = self.filter(pk=run_id, state__in=Run.TRANSITIONS[to])
@@ -65,6 +65,10 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def running(self) -> Self:
         return self.filter(state=Run.State.RUNNING)
+
+    def over(self) -> Self:
+        """Those that are done or cancelled: others cannot be deleted."""
+        return self.filter(state__in=Run.OVER)
 
     def unleased(self) -> Self:
         """Running and left to the workers: no command has a lease on them."""
@@ -135,6 +139,7 @@ class Run(models.Model):
         State.CANCELLED: (State.RUNNING, State.PAUSED),
         State.DONE: (State.RUNNING,),
     }
+    OVER: ClassVar = (State.DONE, State.CANCELLED)
 
     kind = models.CharField(max_length=10, choices=Kind.choices)
     state = models.CharField(max_length=10, choices=State.choices, default=State.RUNNING)
@@ -187,10 +192,15 @@ class Run(models.Model):
         leased = Run.objects.filter(pk=self.pk, lease_until__gte=Now())
         return self.lease_until is not None and leased.exists()
 
+    def newer_over_same(self) -> "Run | None":
+        """Returns the newest later run over the same selection, which continues this one."""
+        later = Run.objects.filter(pk__gt=self.pk, kind=self.kind, force=self.force)
+        return later.filter(scope=self.scope, scope_text=self.scope_text).first()
+
     @property
     def is_over(self) -> bool:
         """Whether it is done or cancelled."""
-        return self.state in (self.State.DONE, self.State.CANCELLED)
+        return self.state in self.OVER
 
     def progress(self, *, with_ids: bool = True) -> "Progress":
         """Returns the sum of its chunks so far, as `progress_of`."""

@@ -28,9 +28,9 @@ def pause(run: Run, reason: str) -> None:
     run.refresh_from_db()
 
 
-def cancel(run: Run, *, by: "User | None" = None) -> None:
+def cancel(run: Run, *, reason: str = "", by: "User | None" = None) -> None:
     """Stop after the current image of each worker and keep what is done. Raises NotNow."""
-    _move(run, Run.State.CANCELLED, "cancelled", by=by)
+    _move(run, Run.State.CANCELLED, "cancelled", pause_reason=reason, by=by)
 
 
 def abandon(run: Run) -> bool:
@@ -64,7 +64,7 @@ def resume(run: Run, *, by: "User | None" = None) -> None:
         except QueueDown as error:
             raise NotDispatched(run) from error
         return
-    _check_recipe(run)
+    _check_resumable(run)
     with transaction.atomic():
         missing.update(ignores_missing=True)
         _move(run, Run.State.RUNNING, "resumed", by=by, lease_until=None)
@@ -74,7 +74,7 @@ def resume(run: Run, *, by: "User | None" = None) -> None:
 def take_over(run: Run) -> None:
     """Resume a run under the caller's lease. Raises NotNow if that is illegal."""
     if run.state != Run.State.RUNNING:
-        _check_recipe(run)
+        _check_resumable(run)
         _move(run, Run.State.RUNNING, "resumed", lease_until=Now() + LEASE)
     elif not Run.objects.renew_lease(run.pk):
         raise NotNow(f"{run} is not running any more.")
@@ -87,14 +87,23 @@ def _move(run: Run, to: Run.State, participle: str, **also: Any) -> None:
         raise NotNow(f"{run} is {run.state} and cannot be {participle}.")
 
 
-def _check_recipe(run: Run) -> None:
-    """Raises NotNow if its recipe is not in force: no process would work on it."""
+def why_not_resumed(run: Run) -> str:
+    """Returns why a paused or cancelled run cannot be resumed; empty if it can."""
     in_force = recipe_in_force()
     if run.kind == Run.Kind.REGENERATE and run.recipe != in_force.digest:
-        raise NotNow(
+        # No process would work on it.
+        return (
             f"{run} is of recipe {labels().get(run.recipe, run.recipe)}, and {label_of(in_force)} "
             "is in force now: start a new run."
         )
+    newer = run.newer_over_same()
+    return "" if newer is None else f"{newer} is over the same images, and newer than {run}."
+
+
+def _check_resumable(run: Run) -> None:
+    """Raises NotNow."""
+    if reason := why_not_resumed(run):
+        raise NotNow(reason)
 
 
 def dispatch(run: Run) -> None:

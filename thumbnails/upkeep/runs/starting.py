@@ -201,7 +201,7 @@ def start_or_continue(
             take_over(unfinished)
             return unfinished
         # What it rendered is fresh now, so a new run over the rest continues it.
-        cancel(unfinished)
+        cancel(unfinished, reason="The same command was started again.")
     assets = _to_do(kind, selection, force=force)
     if not assets.exists():
         return None
