@@ -113,7 +113,7 @@ def test_filters__narrow_the_list_and_what_all_that_match_means(
             select_across="1",
             query=f"?{query}",
         )
-        assert f"<strong>{len(shown)}</strong>" in text_of(page)
+        assert f'value="Purge {len(shown)} image' in text_of(page)
         run_page = press(staff_client, address_of(page))
         run = Run.objects.get()
         assert run.total == len(shown), text_of(run_page)
@@ -180,6 +180,14 @@ def test_plan__says_what_will_happen_and_starts_nothing(
     assert "<strong>5</strong>" in forced
     assert "--format JPEG --force" in forced
     assert not Run.objects.exists()
+
+
+def test_plan__of_a_purge_counts_the_thumbnails_that_there_are(
+    staff_client: Client, variety: dict[str, ImageAsset]
+) -> None:
+    page = text_of(staff_client.get(f"{PLAN}/purge/"))
+    assert "<strong>1</strong>; 5 images have none</td>" in page
+    assert 'value="Purge 6 images"' in page
 
 
 def test_plan__of_nothing_offers_no_button(staff_client: Client, make_asset: MakeAsset) -> None:

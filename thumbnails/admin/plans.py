@@ -144,6 +144,7 @@ class PlanView(PlanFormView):
         return super().get_context_data(
             **self._page(title),
             plan=plan,
+            without_thumbnail=plan.total - plan.deleted,
             duration=None if plan.seconds is None else duration(plan.seconds),
             states=[(State(state), number) for state, number in plan.states.items() if number],
             sample=[

@@ -30,6 +30,8 @@ class Plan:
     """Numbers of assets that it would work on, by state."""
     skipped: int
     """Number of fresh ones that it would skip."""
+    deleted: int
+    """Number of thumbnails that a purge deletes: fewer than its assets where some have none."""
     size_bytes: int
     """Of the thumbnails: for a regeneration those it leaves, for a purge those it deletes."""
     seconds: float | None
@@ -63,8 +65,9 @@ def plan(
     `look_at_files_up_to`.
     """
     states = assets.count_by_state()
-    total, skipped = sum(states.values()), 0
+    total, skipped, deleted = sum(states.values()), 0, 0
     if kind == Run.Kind.PURGE:
+        deleted = assets.exclude(thumbnail_path="").count()
         summed = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
         size_bytes = round(summed * with_variants())
     else:
@@ -77,7 +80,11 @@ def plan(
         total -= skipped
         size_bytes = total * mean_bytes()
     return Plan(
-        states=states, skipped=skipped, size_bytes=size_bytes, seconds=_seconds(kind, total)
+        states=states,
+        skipped=skipped,
+        deleted=deleted,
+        size_bytes=size_bytes,
+        seconds=_seconds(kind, total),
     )
 
 
