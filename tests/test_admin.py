@@ -38,13 +38,16 @@ def text_of(response: Any) -> str:
 
 def test_list__shows_thumbnail_state_and_size(staff_client: Client, make_asset: MakeAsset) -> None:
     fresh, broken = make_asset(name="fresh.jpg"), make_asset(pictures.truncated(), name="b.jpg")
+    missing = make_asset(name="far/away/missing.jpg")
     serving.serve(fresh)
     with pytest.raises(NoThumbnail):
         serving.serve(broken)
     fresh.refresh_from_db()
     page = text_of(staff_client.get(LIST))
     assert fresh.thumbnail_url in page
-    assert "64 × 48" in page
+    assert "64\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}48" in page
+    assert '>missing.jpg<span class="folder">far/away/</span></a>' in page
+    assert missing.thumbnail_url not in page  # loading it would render it
     assert "Failed: unreadable" in page
     assert broken.thumbnail_url not in page
 

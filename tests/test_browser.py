@@ -200,12 +200,12 @@ def test_admin__regenerates_what_is_ticked(
     logged_in: Page, live_server: LiveServer, make_asset: MakeAsset, worker: StartWorker
 ) -> None:
     for _ in range(3):
-        make_asset(pictures.jpeg(pictures.scene(640, 480), orientation=6))
+        serving.serve(make_asset(pictures.jpeg(pictures.scene(640, 480), orientation=6)))
     worker()
     page = logged_in
     page.goto(live_server.url + reverse("admin:thumbnails_imageasset_changelist"))
     for image in thumbnails(page):
-        look_at(image)  # which renders it
+        look_at(image)
     made_at = dict(ImageAsset.objects.values_list("pk", "thumbnail_generated_at"))
     boxes = page.locator("input.action-select").all()[:2]
     for box in boxes:

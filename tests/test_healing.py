@@ -87,5 +87,5 @@ def test_overview__offers_a_run_over_all_that_is_stale(
     settings.THUMBNAIL_SIZE = 100
     assert {asset.state for asset in ImageAsset.objects.all()} == {State.STALE}
     page = staff_client.get("/admin/thumbnails/cache/").content.decode()
-    assert f'<a class="button" href="{link}">Regenerate the 3 stale ones</a>' in page
+    assert f'<a class="button regenerate" href="{link}">Regenerate the 3 stale ones</a>' in page
     assert staff_client.get(link).context["planned"].assets.count() == 3

@@ -125,7 +125,7 @@ class AssetPage(BoundedAdmin):
         if obj is None:
             return [(None, {"fields": ["original", "sessions"]})]
         may_change = self.has_change_permission(request, obj)
-        own = ["name", "sessions" if may_change else "sessions_shown"]
+        own = ["full_name", "sessions" if may_change else "sessions_shown"]
         if may_change and not is_tracked(obj):
             own.append("replacement")
         return [
@@ -135,7 +135,9 @@ class AssetPage(BoundedAdmin):
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: ImageAsset | None = None) -> list[str]:
-        return [] if obj is None else ["name", "sessions_shown", *self.THUMBNAIL, *self.ORIGINAL]
+        return (
+            [] if obj is None else ["full_name", "sessions_shown", *self.THUMBNAIL, *self.ORIGINAL]
+        )
 
     def get_form(
         self,
@@ -149,6 +151,10 @@ class AssetPage(BoundedAdmin):
         else:
             kwargs["form"] = TrackedAssetForm if is_tracked(obj) else KnownAssetForm
         return super().get_form(request, obj, change, **kwargs)
+
+    @admin.display(description="name")
+    def full_name(self, asset: ImageAsset) -> str:
+        return str(asset)
 
     @admin.display(description="thumbnail")
     def thumbnail_shown(self, asset: ImageAsset) -> SafeString | str:

@@ -22,6 +22,7 @@ from thumbnails.models import ImageAsset, Run, SessionImage, State, TrainingSess
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.selection.conditions import Selection
 
+NARROW_TIMES = "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}"
 LIST = "thumbnails_imageasset_changelist"
 
 
@@ -47,7 +48,6 @@ class ImageAssetAdmin(AssetPage):
     actions = ("regenerate_thumbnails", "purge_cache")
 
     class Media:
-        css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/pages.css"]}
         js: ClassVar = ["thumbnails/labels.js"]
 
     # --- the list -----------------------------------------------------------------------------
@@ -62,20 +62,21 @@ class ImageAssetAdmin(AssetPage):
 
     @admin.display(description="thumbnail")
     def picture(self, asset: ImageAsset) -> SafeString | str:
-        if asset.state == State.FAILED:
+        url = previews.cached_url(asset)
+        if url is None:  # loading a missing one would render it, beside a badge that says missing
             return "–"
         width, height = asset.display_size or ("", "")
         return format_html(
             '<img class="thumbnail" src="{}" alt="" loading="lazy" width="{}" height="{}">',
-            # A missing one is rendered by this request.
-            previews.cached_url(asset) or asset.thumbnail_url,
+            url,
             width,
             height,
         )
 
     @admin.display(description="name", ordering="original")
-    def name(self, asset: ImageAsset) -> str:
-        return str(asset)
+    def name(self, asset: ImageAsset) -> SafeString | str:
+        folder, _, name = str(asset).rpartition("/")
+        return format_html('{}<span class="folder">{}/</span>', name, folder) if folder else name
 
     @admin.display(description="state")
     def state_shown(self, asset: ImageAsset) -> SafeString:
@@ -92,7 +93,7 @@ class ImageAssetAdmin(AssetPage):
         if not asset.thumbnail_bytes:
             return "–"
         size = f"{asset.thumbnail_width} × {asset.thumbnail_height}"
-        return f"{size}, {filesizeformat(asset.thumbnail_bytes)}"
+        return f"{size}, {filesizeformat(asset.thumbnail_bytes)}".replace(" × ", NARROW_TIMES)
 
     # --- actions ------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What the admin's lists take from an address or a form: what their own pages send."""
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.exceptions import DisallowedModelAdminLookup
@@ -49,6 +49,9 @@ class BoundedAdmin(ModelAdmin):
 
     Subclasses that have a list class of their own derive it from BoundedList.
     """
+
+    class Media:
+        css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/pages.css"]}
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedList

@@ -98,7 +98,7 @@ def _link_to(shown: bool, **filters: str) -> str:
 @admin.register(Cache)
 class CacheAdmin(ReadOnlyAdmin):
     class Media:
-        css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/overview.css"]}
+        css: ClassVar = {"all": ["thumbnails/overview.css"]}
 
     def get_urls(self) -> list[URLPattern]:
         """Only the overview: the images have their own admin."""
@@ -146,8 +146,10 @@ class CacheAdmin(ReadOnlyAdmin):
         return False
 
 
-def _plans(request: HttpRequest, states: dict[State, int] | None) -> list[tuple[str, str]]:
-    """Label and URL of each plan that the user may open."""
+def _plans(
+    request: HttpRequest, states: dict[State, int] | None
+) -> list[tuple[str, str, Run.Kind]]:
+    """Label, URL and kind of each plan that the user may open."""
     plans = [
         ("Regenerate all that is not fresh", Run.Kind.REGENERATE, Selection()),
         ("Purge everything", Run.Kind.PURGE, Selection()),
@@ -156,7 +158,7 @@ def _plans(request: HttpRequest, states: dict[State, int] | None) -> list[tuple[
         label = f"Regenerate the {intcomma(stale)} stale ones"
         plans.insert(1, (label, Run.Kind.REGENERATE, Selection(states=(State.STALE,))))
     return [
-        (label, plan_url(kind, selection))
+        (label, plan_url(kind, selection), kind)
         for label, kind, selection in plans
         if request.user.has_perm(kind.permission)
     ]

@@ -11,6 +11,8 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -53,14 +55,10 @@ def _counted(run: Run) -> Progress:
 class RunAdmin(ReadOnlyAdmin):
     list_display = (
         "name",
-        "kind",
         "state_shown",
         "progress_shown",
-        "rate_shown",
-        "scope_text",
-        "who",
-        "note",
-        "created_at",
+        "scope_shown",
+        "started",
     )
     list_filter = ("kind", "state", "created_at")
     list_select_related = ("started_by",)
@@ -77,7 +75,6 @@ class RunAdmin(ReadOnlyAdmin):
     )
 
     class Media:
-        css: ClassVar = {"all": ["thumbnails/admin.css", "thumbnails/pages.css"]}
         js: ClassVar = ["thumbnails/run.js"]
 
     # --- the list -----------------------------------------------------------------------------
@@ -86,8 +83,8 @@ class RunAdmin(ReadOnlyAdmin):
         return RunList
 
     @admin.display(description="run", ordering="pk")
-    def name(self, run: Run) -> str:
-        return str(run)
+    def name(self, run: Run) -> SafeString:
+        return format_html('{}<span class="note">{}</span>', run, run.get_kind_display())
 
     @admin.display(description="state", ordering="state")
     def state_shown(self, run: Run) -> SafeString:
@@ -101,17 +98,26 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="progress")
     def progress_shown(self, run: Run) -> SafeString:
         progress = _counted(run)
+        numbers = [formatting.counts(progress), formatting.throughput(run, progress)]
         return format_html(
             '<progress max="100" value="{}" aria-label="Progress of {}">{}&nbsp;%</progress> {}',
             progress.percent,
             run,
             progress.percent,
-            formatting.counts(progress),
+            ", ".join(filter(None, numbers)),
         )
 
-    @admin.display(description="rate")
-    def rate_shown(self, run: Run) -> str:
-        return formatting.throughput(run, _counted(run)) or "–"
+    @admin.display(description="scope", ordering="scope_text")
+    def scope_shown(self, run: Run) -> SafeString | str:
+        if not run.note:
+            return run.scope_text
+        return format_html('{}<span class="note">{}</span>', run.scope_text, run.note)
+
+    @admin.display(description="started", ordering="created_at")
+    def started(self, run: Run) -> SafeString:
+        at = localize(timezone.localtime(run.created_at))
+        by = f"by {self.who(run)}" if run.started_by else ""
+        return format_html('{}<span class="note">{}</span>', at, by)
 
     @admin.display(
         description="started by", ordering=f"started_by__{get_user_model().USERNAME_FIELD}"

@@ -45,9 +45,6 @@ class ApiTokenAdmin(BoundedAdmin):
     actions = ("revoke",)
     form = ApiTokenForm
 
-    class Media:
-        css: ClassVar = {"all": ["thumbnails/admin.css"]}
-
     @admin.display(description="state")
     def state(self, token: ApiToken) -> str:
         if token.revoked_at:
