@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -30,6 +32,7 @@ from thumbnails.storage.names import SHARDS, shard_for
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import counts
+from thumbnails.upkeep.reports.audit import audit
 from thumbnails.upkeep.reports.overview import overview
 from thumbnails.upkeep.runs import planning
 
@@ -190,6 +193,33 @@ def test_overview__of_a_cache_whose_disk_is_lost(monkeypatch: pytest.MonkeyPatch
     assert overview().free_bytes is not None
     monkeypatch.setattr(planning, "free_bytes", fail)
     assert overview().free_bytes is None
+
+
+def test_overview__of_a_deleted_cache_agrees_with_the_plan(
+    varied: list[ImageAsset], thumbnail_dir: Path
+) -> None:
+    shutil.rmtree(thumbnail_dir)
+    found = overview()
+    assert found.states == {"missing": 5, "fresh": 0, "stale": 1, "failed": 1}
+    assert found.states == planning.plan(Run.Kind.REGENERATE, ImageAsset.objects.all()).states
+    assert found.files_seen is not None
+    assert (found.files_seen.lost, found.files_seen.is_current) == (2, True)
+
+
+def test_overview__of_a_large_site_says_when_an_audit_looked(
+    staff_client: Client, varied: list[ImageAsset], large_site: None, thumbnail_dir: Path
+) -> None:
+    while counts.count_due():
+        pass
+    shutil.rmtree(thumbnail_dir)
+    page = text_of(staff_client.get(PAGE))
+    assert "States are as the database has them: manage.py audit_thumbnails" in words(page)
+    audit()
+    found = overview()
+    assert found.states == {"missing": 3, "fresh": 2, "stale": 1, "failed": 1}
+    page = words(text_of(staff_client.get(PAGE)))
+    assert "The cache’s files were looked at now, and states are as the database has them." in page
+    assert "The files of 3 thumbnails were missing or cut short." in page
 
 
 # --- queue and workers ----------------------------------------------------------------------------
@@ -420,7 +450,7 @@ def test_page__queries_do_not_grow_with_its_rows(
         if number % 2 == 0:
             work(run)
     CachedCount.objects.all().delete()
-    assert queries() == before <= 8
+    assert queries() == before <= 9
 
 
 def test_page__localizes_no_coordinate(

@@ -125,6 +125,7 @@ class CacheAdmin(ReadOnlyAdmin):
                 "media": self.media,
                 "overview": found,
                 "age": naturaltime(found.counted_at) if found.counted_at else "",
+                "files_age": naturaltime(found.files_seen.at) if found.files_seen else "",
                 "plans": _plans(request, found.states),
                 "with_runs": with_runs,
                 **_numbers(found, link_to),

@@ -30,6 +30,7 @@ from thumbnails.upkeep.images.adoption import adopted, cached_variants
 from thumbnails.upkeep.images.freshness import has_variants, own_suffixes
 from thumbnails.upkeep.images.lost_files import as_missing
 from thumbnails.upkeep.images.rescan import Rescan, record_gone, rescan
+from thumbnails.upkeep.reports.cache_files import keep_files_seen
 
 BATCH = 1000
 SHARE_AT_MOST = 0.1
@@ -134,6 +135,9 @@ def audit(
         this.look_at_originals()
     if fix:
         this.fix(allow_share)
+    if not this.report.errors:
+        is_mended = fix and not this.report.refusal
+        keep_files_seen(0 if is_mended else this.report.found[Finding.MISSING])
     this.report.errors += this.originals.errors
     return this.report
 

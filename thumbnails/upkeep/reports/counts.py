@@ -116,6 +116,8 @@ class CachedCounts:
     values: dict[str, dict[str, Any]]
     counted_at: datetime | None
     """When the oldest was counted; None while one is absent or void."""
+    is_small: bool
+    """Whether the site has so few assets that pages count them."""
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         return self.values.get(name, {})
@@ -124,7 +126,8 @@ class CachedCounts:
 def cached_counts() -> CachedCounts:
     """Returns all cached counts; on a small site counts those that are due."""
     kept = {cached.name: cached for cached in _known() if _holds(cached)}
-    if ImageAsset.objects.order_by()[: SMALL + 1].count() <= SMALL:
+    is_small = ImageAsset.objects.order_by()[: SMALL + 1].count() <= SMALL
+    if is_small:
         counted = {
             name: _count(name)
             for name in COUNTERS
@@ -137,6 +140,7 @@ def cached_counts() -> CachedCounts:
     return CachedCounts(
         values={name: cached.value["numbers"] for name, cached in kept.items()},
         counted_at=min(cached.counted_at for cached in kept.values()) if complete else None,
+        is_small=is_small,
     )
 
 

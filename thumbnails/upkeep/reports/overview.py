@@ -12,6 +12,7 @@ from thumbnails.rendering import Recipe
 from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.queue import QueueUse
+from thumbnails.upkeep.reports.cache_files import FilesSeen, files_seen
 from thumbnails.upkeep.reports.counts import Shard, VariantUse, cached_counts
 from thumbnails.upkeep.runs import planning
 
@@ -28,6 +29,9 @@ class Overview:
     counted_at: datetime | None
     """When the oldest was counted; None while one is absent."""
     states: dict[State, int] | None
+    """As the plan of a run counts them: fresh ones whose files are known to be lost are missing."""
+    files_seen: FilesSeen | None
+    """The last look at the files themselves; None if there was none."""
     failures: dict[str, int] | None
     """Failed assets by reason, most frequent first."""
     recipe: Recipe
@@ -69,13 +73,15 @@ class Overview:
 def overview(*, with_runs: bool = True) -> Overview:
     """Returns the overview, at the same cost on a site of any size."""
     kept = cached_counts()
+    seen = files_seen(is_small=kept.is_small)
 
     def counted(name: str, shape: Callable[[Any], T]) -> T | None:
         return shape(kept.values[name]) if name in kept.values else None
 
     return Overview(
         counted_at=kept.counted_at,
-        states=counted("states", _states),
+        states=_with_lost(counted("states", _states), seen),
+        files_seen=seen,
         failures=counted("reasons", _most_first),
         recipe=recipe_in_force(),
         recipes=counted("recipes", _recipes),
@@ -90,6 +96,17 @@ def overview(*, with_runs: bool = True) -> Overview:
 
 def _states(counted: dict[str, int]) -> dict[State, int]:
     return {state: counted[state.value] for state in State}
+
+
+def _with_lost(states: dict[State, int] | None, seen: FilesSeen | None) -> dict[State, int] | None:
+    if states is None or seen is None or not seen.is_current:
+        return states
+    lost = min(seen.lost, states[State.FRESH])
+    return {
+        **states,
+        State.MISSING: states[State.MISSING] + lost,
+        State.FRESH: states[State.FRESH] - lost,
+    }
 
 
 def _originals(counted: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
