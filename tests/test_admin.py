@@ -158,6 +158,23 @@ def test_upload__is_recorded_by_its_header(staff_client: Client) -> None:
     assert staff_client.get(asset.thumbnail_url).status_code == HTTPStatus.OK
 
 
+def test_upload__of_several_adds_those_that_are_images(staff_client: Client) -> None:
+    sea = TrainingSession.objects.create(name="Sea")
+    url = reverse("admin:thumbnails_imageasset_add")
+    form = text_of(staff_client.get(url))
+    assert "JPEG, PNG, GIF, WEBP, AVIF, TIFF or BMP. Up to 100 files at once." in form
+    files = {"a.jpg": pictures.jpeg(), "b.txt": pictures.TEXT, "c.png": pictures.png()}
+    uploads = [SimpleUploadedFile(name, data) for name, data in files.items()]
+    page = text_of(staff_client.post(url, {"original": uploads, "sessions": sea.pk}, follow=True))
+    assets = ImageAsset.objects.all()
+    assert [(asset.format, asset.session_ids) for asset in assets] == [
+        ("JPEG", [sea.pk]),
+        ("PNG", [sea.pk]),
+    ]
+    assert "1 other image added." in page
+    assert "Not added: b.txt: " in page
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture at all", pictures.bomb()])
 def test_upload__of_no_picture_is_refused_with_a_sentence(
     staff_client: Client, content: bytes

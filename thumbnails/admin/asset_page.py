@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, cast
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
@@ -14,7 +15,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
-from django.template.defaultfilters import filesizeformat
+from django.template.defaultfilters import filesizeformat, pluralize
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.dateparse import parse_datetime
@@ -28,7 +29,7 @@ from thumbnails.models import ImageAsset, Outcome, Run, State, TrainingSession, 
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.recipes import labels
 from thumbnails.models.results import Result
-from thumbnails.rendering import Facts
+from thumbnails.rendering import FORMATS, Facts
 from thumbnails.upkeep.images import freshness, importing, serving
 from thumbnails.upkeep.images.tracked_fields import is_tracked
 
@@ -51,21 +52,52 @@ class SessionsField(SessionChoice):
         )
 
 
+class FilesInput(forms.FileInput):
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """One or several uploads."""
+
+    widget = FilesInput(attrs={"accept": "image/*"})
+
+    def clean(self, data: Any, initial: Any = None) -> Any:
+        return [super(FilesField, self).clean(each, initial) for each in data or [None]]
+
+
 class NewAssetForm(AssetForm):
+    original = FilesField(label="Originals")
     sessions = SessionsField()
-    facts: Facts
-    """Of the uploaded file, once it is validated."""
+    accepted: list[tuple["UploadedFile[Any]", Facts]]
+    """The uploads that are images, with what their headers say, once they are validated. The first
+    is the form's own instance."""
+    refused: list[str]
+    """Why others are not."""
+    others: list[ImageAsset]
+    """What was saved besides the instance."""
 
     class Meta:
         model = ImageAsset
         fields: ClassVar = ["original"]
-        # Not Django's own, which links to the file: originals are never public.
-        widgets: ClassVar = {"original": forms.FileInput(attrs={"accept": "image/*"})}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+        at_most = settings.DATA_UPLOAD_MAX_NUMBER_FILES
+        several = f" Up to {at_most} files at once." if at_most else ""
+        self.fields["original"].help_text = formats + several
 
     def clean_original(self) -> "UploadedFile[Any]":
-        upload: UploadedFile[Any] = self.cleaned_data["original"]
-        self.facts = _facts_by(serving.inspect_upload, upload)
-        return upload
+        uploads: list[UploadedFile[Any]] = self.cleaned_data["original"]
+        self.accepted, self.refused = [], []
+        for upload in uploads:
+            try:
+                self.accepted.append((upload, _facts_by(serving.inspect_upload, upload)))
+            except ValidationError as error:
+                self.refused.append(f"{upload.name}: {' '.join(error.messages)}")
+        if not self.accepted:
+            raise ValidationError(self.refused)
+        return self.accepted[0][0]
 
 
 class TrackedAssetForm(AssetForm):
@@ -226,7 +258,7 @@ class AssetPage(BoundedAdmin):
     ) -> None:
         if not change:
             super().save_model(request, obj, form, change)
-            importing.record_facts(obj, cast(NewAssetForm, form).facts)
+            self._add_others(request, obj, cast(NewAssetForm, form))
             return
         # The row is not saved: a worker may be writing the thumbnail's columns.
         facts: Facts | None = form.cleaned_data.get("replacement")
@@ -236,7 +268,25 @@ class AssetPage(BoundedAdmin):
     def save_related(
         self, request: HttpRequest, form: AssetForm, formsets: Any, change: bool
     ) -> None:
-        form.instance.set_sessions(form.cleaned_data["sessions"])
+        sessions = form.cleaned_data["sessions"]
+        for asset in (form.instance, *getattr(form, "others", ())):
+            asset.set_sessions(sessions)
+
+    def _add_others(self, request: HttpRequest, first: ImageAsset, form: NewAssetForm) -> None:
+        """Add the uploads besides the first, which is saved, and record the facts of all."""
+        (_, facts), *others = form.accepted
+        importing.record_facts(first, facts)
+        form.others = []
+        for upload, facts in others:
+            asset = ImageAsset.objects.create(original=upload)
+            importing.record_facts(asset, facts)
+            self.log_addition(request, asset, [{"added": {}}])
+            form.others.append(asset)
+        if number := len(others):
+            text = f"{number} other image{pluralize(number)} added."
+            self.message_user(request, text, messages.SUCCESS)
+        for sentence in form.refused:
+            self.message_user(request, f"Not added: {sentence}", messages.WARNING)
 
     def _replace(self, request: HttpRequest, asset: ImageAsset, facts: Facts) -> None:
         upload = cast("UploadedFile[Any]", request.FILES["replacement"])
