@@ -177,6 +177,7 @@ TABLE: dict[str, list[Page]] = {
     ],
     "admin:thumbnails_imageasset_regenerate": button(REGENERATE, method="POST", good=(302,)),
     "admin:thumbnails_imageasset_purge": button(PURGE),
+    "admin:thumbnails_imageasset_original": page(CHANGE_IMAGES),
     "admin:thumbnails_imageasset_as_it_is": page(VIEW_IMAGES, CHANGE_IMAGES),
     **pages_of("thumbnails.trainingsession"),
     "admin:thumbnails_cache_changelist": page(VIEW_IMAGES, CHANGE_IMAGES, REGENERATE, PURGE),
@@ -405,6 +406,7 @@ def answer(client: Client, method: str, address: str, row: Page) -> int | str:
     body = b'{"all": true}' if address.endswith("/purge") else b""
     with transaction.atomic():
         response: Any = client.generic(method, address, body, "application/json")
+        b"".join(response)  # which closes a file that is sent
         transaction.set_rollback(True)
     if response.status_code == 302:
         goes_to = urlsplit(response["Location"]).path

@@ -236,7 +236,7 @@ def test_action__on_what_is_no_key_is_refused(admin_client: Client, model: type[
 
 @pytest.mark.parametrize("model", LISTS)
 def test_pages__of_what_there_is_not(admin_client: Client, model: type[Model]) -> None:
-    pages = ("change", "delete", "history", "regenerate", "purge", "as-it-is", "report")
+    pages = ("change", "delete", "history", "regenerate", "purge", "as-it-is", "original", "report")
     for key in (MANY_DIGITS, "9" * 30, "%00", "1%00", "_00", "x", "-1"):
         for page in pages:
             response = admin_client.get(f"{address_of(model)}{key}/{page}/", follow=True)

@@ -14,6 +14,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.test import Client
+from pytest_django import Settings
 
 from tests import pictures
 from tests.conftest import MakeAsset
@@ -89,6 +90,57 @@ def test_page__shows_the_history_with_links_to_runs(
     assert "<td>Failed</td>" in history
     assert "<td>unreadable</td>" in history
     assert f'<a href="/admin/thumbnails/run/{run.pk}/change/">Run {run.pk}</a>' in history
+
+
+def test_page__lists_the_variants_with_their_sizes(
+    staff_client: Client, make_asset: MakeAsset, settings: Settings
+) -> None:
+    settings.THUMBNAIL_VARIANTS = "@2x.jpg=512,.webp=256"
+    asset = make_asset(pictures.jpeg(pictures.scene(640, 480)))
+    serving.serve(asset)
+    asset.refresh_from_db()
+    page = text_of(staff_client.get(url_of(asset)))
+    address = asset.variant_url("@2x.jpg").replace("&", "&amp;")
+    assert f'<a href="{address}">@2x.jpg</a>: 512 × 384, ' in page
+    assert ">.webp</a>: 256 × 192, " in page
+
+
+# --- the original ---------------------------------------------------------------------------------
+
+
+def test_original__is_shown_where_nothing_in_it_can_run(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    data = pictures.png()
+    asset = make_asset(data, name="folder/a.png")
+    assert url_of(asset, "original") in text_of(staff_client.get(url_of(asset)))
+    answer: Any = staff_client.get(url_of(asset, "original"))
+    assert b"".join(answer.streaming_content) == data
+    assert answer["Content-Type"] == "image/png"
+    assert answer["Content-Disposition"] == 'inline; filename="a.png"'
+    assert answer["X-Content-Type-Options"] == "nosniff"
+    assert answer["Content-Security-Policy"].endswith("; sandbox")
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_original__that_is_no_picture_is_downloaded(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    asset = make_asset(name="a.svg")
+    ImageAsset.objects.filter(pk=asset.pk).update(format="SVG")
+    answer: Any = staff_client.get(url_of(asset, "original"))
+    assert b"".join(answer.streaming_content) == pictures.jpeg()
+    assert answer["Content-Type"] == "application/octet-stream"
+    assert answer["Content-Disposition"] == 'attachment; filename="a.svg"'
+
+
+def test_original__that_is_gone_is_told(
+    staff_client: Client, make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    asset = make_asset(name="a.jpg")
+    (originals_dir / "a.jpg").unlink()
+    page = text_of(staff_client.get(url_of(asset, "original"), follow=True))
+    assert "The original a.jpg is gone." in page
 
 
 # --- regenerate and purge -------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from django.template.defaultfilters import filesizeformat, pluralize
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.dateparse import parse_datetime
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from thumbnails.admin import formatting, previews
+from thumbnails.admin import formatting, originals, previews
 from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.exceptions import Busy, ThumbnailError
 from thumbnails.models import ImageAsset, Outcome, Run, State, TrainingSession, recipe_in_force
@@ -138,6 +138,7 @@ class AssetPage(BoundedAdmin):
         "thumbnail_shown",
         "state_shown",
         "thumbnail_size",
+        "variants",
         "thumbnail_generated_at",
         "recipe",
         "thumbnail_error_detail",
@@ -205,6 +206,24 @@ class AssetPage(BoundedAdmin):
             height,
         )
 
+    @admin.display(description="variants")
+    def variants(self, asset: ImageAsset) -> SafeString | str:
+        rows = sorted(asset.thumbnail_variants.items())
+        texts = (
+            (suffix, f"{width} × {height}, {filesizeformat(size_bytes)}")
+            for suffix, (width, height, size_bytes) in rows
+        )
+        if asset.state != State.FRESH:  # its address would have it refreshed
+            return format_html_join("", "{}: {}<br>", texts) or "–"
+        return (
+            format_html_join(
+                "",
+                '<a href="{}">{}</a>: {}<br>',
+                ((asset.variant_url(suffix), suffix, text) for suffix, text in texts),
+            )
+            or "–"
+        )
+
     @admin.display(description="recipe")
     def recipe(self, asset: ImageAsset) -> str:
         if not asset.thumbnail_recipe:
@@ -247,6 +266,7 @@ class AssetPage(BoundedAdmin):
                 "asset_verbs": {
                     kind.value for kind in Run.Kind if request.user.has_perm(kind.permission)
                 },
+                "asset_may_show_original": self.has_change_permission(request, asset),
                 "asset_history": _history(asset),
             }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
@@ -326,7 +346,12 @@ class AssetPage(BoundedAdmin):
             view(partial(previews.as_it_is, self)),
             name="thumbnails_imageasset_as_it_is",
         )
-        return [*own, as_it_is, *super().get_urls()]
+        original = path(
+            "<int:asset_id>/original/",
+            view(partial(originals.original, self)),
+            name="thumbnails_imageasset_original",
+        )
+        return [*own, as_it_is, original, *super().get_urls()]
 
     def regenerate_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
         asset = self._asset_for(request, asset_id, Run.Kind.REGENERATE)

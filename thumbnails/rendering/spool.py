@@ -5,7 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Self
+from typing import BinaryIO, Self
 
 KEPT_BYTES = 16 * 2**20
 KEPT_SPOOLS = 8
@@ -66,6 +66,13 @@ class Spool(AbstractContextManager["Spool"]):
         """Returns the descriptor, truncated to what was written: no rest of an earlier original."""
         os.ftruncate(self._fd, self.size_bytes)
         return self._fd
+
+    def detach(self) -> BinaryIO:
+        """Returns it as a file that the caller closes; the spool itself is of no use any more."""
+        fd, self._fd = self.fileno(), -1
+        file = os.fdopen(fd, "rb")
+        file.seek(0)
+        return file
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
