@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from django.core.files.storage import Storage
 from django.db import models, transaction
-from django.db.models import Exists, F, OuterRef, Q, Value
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Cast
 from django.db.models.lookups import GreaterThanOrEqual, LessThan
 from django.utils import timezone
@@ -122,6 +122,13 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         for state in states:
             wanted |= conditions[state]
         return self.filter(wanted)
+
+    def with_state(self) -> Self:
+        """Annotated with `current_state`, for queries that load no instances."""
+        cases = [
+            When(condition, then=Value(state)) for state, condition in self._in_state().items()
+        ]
+        return self.annotate(current_state=Case(*cases, output_field=models.CharField()))
 
     def fresh(self) -> Self:
         return self.in_state(State.FRESH)

@@ -104,6 +104,10 @@ class Result:
     """The rendered variants, by suffix."""
     is_stored: bool = True
     """False if the thumbnail is not in the cache: it can only be sent in this response."""
+    before: str | None = None
+    """Fingerprint of the recorded thumbnail before the attempt, for a run's report; None if there
+    was none."""
+    after: str | None = None
 
 
 def save_results(results: Iterable[Result], *, run_id: int | None = None) -> list[int]:

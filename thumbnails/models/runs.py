@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from thumbnails.exceptions import Reason
 from thumbnails.models.assets import Outcome
+from thumbnails.models.outcomes import pack
 from thumbnails.models.results import Result
 from thumbnails.storage.roots import NAME_LENGTH as ROOT_LENGTH
 
@@ -425,6 +426,9 @@ class Chunk(models.Model):
     failed = models.PositiveIntegerField(default=0)
     failures = models.JSONField(default=dict)
     """The failed assets' ids by reason."""
+    outcomes = models.BinaryField(default=b"", db_default=b"")
+    """What became of each asset, as `thumbnails.models.outcomes` packs it. A former release counts
+    assets without appending them."""
 
     objects = ChunkQuerySet.as_manager()
 
@@ -456,11 +460,13 @@ class Chunk(models.Model):
         for result in results:
             if result.reason is not None:
                 self.failures.setdefault(result.reason.value, []).append(result.asset_id)
+        self.outcomes = bytes(self.outcomes) + pack(results)
         self.position += len(results)
         finished = self.position == len(self.asset_ids)
         self._mine().update(
             position=self.position,
             failures=self.failures,
+            outcomes=self.outcomes,
             finished_at=timezone.now() if finished else None,
             lease_until=None if finished else Now() + LEASE,
             **{outcome.value: getattr(self, outcome.value) for outcome in Outcome},
@@ -526,9 +532,14 @@ class RunEvent(models.Model):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
     )
     at = models.DateTimeField(default=timezone.now)
+    mail_due = models.BooleanField(default=False, db_default=False)
+    """Whether a worker has yet to mail it to who started the run."""
 
     class Meta:
         ordering: ClassVar = ["pk"]
+        indexes: ClassVar = [
+            models.Index(fields=["id"], condition=Q(mail_due=True), name="event_to_be_mailed")
+        ]
 
     def __str__(self) -> str:
         return f"{self.run_id} {self.kind}"

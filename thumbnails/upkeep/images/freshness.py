@@ -57,7 +57,8 @@ def refresh(
     clock, by default now. Raises NotDecoded if the pool is closed or `should_stop` returns True.
     """
     if asset.thumbnail_error == Reason.CRASHED and not try_crashed and not is_worth_a_try(asset):
-        return Result(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
+        skipped = Result(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
+        return with_history(asset, skipped)
     with render_lock(asset.pk, patience_seconds=2 * conf.current().render_seconds):
         # Also without the lock: a process that holds it that long hangs.
         result = refresh_locked(
@@ -188,11 +189,14 @@ def delete_unsaved(asset_ids: Iterable[int]) -> None:
 
 
 def with_history(asset: ImageAsset, result: Result, run_id: int | None = None) -> Result:
-    """Returns the result with the asset's new history, if it changes anything."""
-    if result.record is None and result.failure is None:
-        return result
-    history = asset.history_with(result.outcome, reason=result.reason, run_id=run_id)
-    return replace(result, history=history)
+    """Returns the result with the fingerprints before and after it, and the asset's new history if
+    it changes anything."""
+    before = asset.recorded_fingerprint if result.read is None else result.read.recorded
+    after = before if result.record is None else result.record.fingerprint
+    history = None
+    if result.record is not None or result.failure is not None:
+        history = asset.history_with(result.outcome, reason=result.reason, run_id=run_id)
+    return replace(result, history=history, before=before, after=after)
 
 
 def is_worth_a_try(asset: ImageAsset, *, patience_seconds: float | None = None) -> bool:

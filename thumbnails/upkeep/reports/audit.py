@@ -142,6 +142,20 @@ def audit(
     return this.report
 
 
+def check(asset: ImageAsset) -> Finding | None:
+    """Returns how the files of one asset differ from what is recorded; None if they do not.
+
+    Reads the thumbnail's stamp, and the sizes of the variants. Raises StorageFailure.
+    """
+    looked = _look_at(asset.thumbnail_name, deep=False)
+    if looked is None:
+        return Finding.MISSING if asset.thumbnail_path else None
+    finding = _judge(looked, asset)
+    if finding is None and not has_variants(asset.pk, asset.thumbnail_variants):
+        return Finding.MISSING
+    return finding
+
+
 class _Audit:
     def __init__(self, *, adopt: bool, deep: bool) -> None:
         self.report = Report()

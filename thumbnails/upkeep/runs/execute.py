@@ -309,9 +309,14 @@ class _Work:
             )
         if again is None:
             return Result(asset_id=before.asset_id, outcome=self._nothing_to_do)
-        if again.outcome == Outcome.FRESH and before.outcome == Outcome.RENDERED:
-            return Result(asset_id=before.asset_id, outcome=Outcome.RENDERED)
-        return Result(asset_id=before.asset_id, outcome=again.outcome, reason=again.reason)
+        is_own = again.outcome == Outcome.FRESH and before.outcome == Outcome.RENDERED
+        return Result(
+            asset_id=before.asset_id,
+            outcome=before.outcome if is_own else again.outcome,
+            reason=again.reason,
+            before=before.before,
+            after=again.after,
+        )
 
     # --- a root that is away ------------------------------------------------------------------
 
