@@ -14,6 +14,7 @@ from unittest.mock import Mock
 
 import psutil
 import pytest
+from pytest_django import Settings
 
 from tests import pictures, warm
 from tests.conftest import MakeAsset, Manage, RunCommand, StartWorker
@@ -322,6 +323,50 @@ def test_purge__that_is_not_confirmed_deletes_nothing(make_asset: MakeAsset, typ
     assert "Nothing was deleted." in done.stderr
     assert "Traceback" not in done.stderr
     assert ImageAsset.objects.fresh().count() == 1
+
+
+# --- thumbnail_runs report ------------------------------------------------------------------------
+
+
+def test_report__says_what_became_of_each_image(
+    run_command: RunCommand, make_asset: MakeAsset, settings: Settings
+) -> None:
+    settings.THUMBNAIL_SITE_URL = "https://images.example.org"
+    asset, gone = make_asset(name="one.jpg"), make_asset(name="two.jpg")
+    work(run := start_here())
+    gone.delete()
+    said = run_command("thumbnail_runs", "report", run.pk)
+    assert said.returncode == 0, said.stderr
+    assert "Of 2 images: 2 rendered." in said.stdout
+    assert "Now: 1 fresh. Since the run: 1 deleted." in said.stdout
+    asset.refresh_from_db()
+    table = run_command("thumbnail_runs", "report", run.pk, "--csv").stdout.splitlines()
+    assert table[0] == "id,name,outcome,reason,old_fingerprint,new_fingerprint,url,state"
+    url = f"https://images.example.org{asset.thumbnail_url}"
+    assert table[1] == f"{asset.pk},one.jpg,rendered,,,{asset.fingerprint},{url},fresh"
+    images = as_json(run_command("thumbnail_runs", "report", run.pk, "--json"))["images"]
+    assert [image["state"] for image in images] == ["fresh", "deleted"]
+    assert "file" not in images[0]
+
+
+def test_report__verified_exits_with_1_where_a_file_is_not_as_recorded(
+    run_command: RunCommand, make_asset: MakeAsset, thumbnail_dir: Path
+) -> None:
+    make_asset(name="one.jpg")
+    lost = make_asset(name="two.jpg")
+    work(run := start_here())
+    done = run_command("thumbnail_runs", "report", run.pk, "--verify")
+    assert done.returncode == 0, done.stderr
+    assert "Files: 2 as recorded." in done.stdout
+    (thumbnail_dir / lost.thumbnail_name).unlink()
+    done = run_command("thumbnail_runs", "report", run.pk, "--verify")
+    assert done.returncode == 1
+    assert "Files: 1 as recorded, 1 missing." in done.stdout
+    assert f"  {lost.pk} two.jpg: missing" in done.stdout
+    assert "1 image has files that are not as recorded." in done.stderr
+    done = run_command("thumbnail_runs", "report", run.pk, "--verify", "--json")
+    assert done.returncode == 1
+    assert [image["file"] for image in as_json(done)["images"]] == ["as recorded", "missing"]
 
 
 # --- thumbnail_runs -------------------------------------------------------------------------------

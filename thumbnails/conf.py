@@ -75,6 +75,9 @@ class ThumbnailSettings:
     """THUMBNAIL_CDN_TOKEN: a secret, or a whole header with it."""
     eager: bool
     """THUMBNAIL_EAGER: workers render what is imported, uploaded or tracked at once."""
+    site_url: str
+    """THUMBNAIL_SITE_URL: the site's own origin, such as https://images.example.org, for addresses
+    in mails and reports; empty for paths alone."""
     track: tuple[str, ...]
     """THUMBNAIL_TRACK: fields of other models whose files are images: `catalog.Product.photo`."""
 
@@ -270,6 +273,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         cdn_api=read.text("CDN_API", ADDRESS, "an address like https://api.example.com/purge"),
         cdn_token=read.text("CDN_TOKEN", TOKEN, "one line of ASCII characters"),
         eager=read.flag("EAGER", default=False),
+        site_url=read.text("SITE_URL", ORIGIN, "an origin like https://images.example.org"),
         track=read.texts("TRACK"),
     )
 

@@ -53,6 +53,7 @@ THUMBNAIL_HEAL = environment.text("THUMBNAIL_HEAL", "off")
 THUMBNAIL_CDN = environment.text("THUMBNAIL_CDN", "")
 THUMBNAIL_CDN_API = environment.text("THUMBNAIL_CDN_API", "")
 THUMBNAIL_CDN_TOKEN = environment.text("THUMBNAIL_CDN_TOKEN", "")
+THUMBNAIL_SITE_URL = environment.text("THUMBNAIL_SITE_URL", "")
 THUMBNAIL_EAGER = environment.boolean("THUMBNAIL_EAGER", default=False)
 THUMBNAIL_DIR = environment.path("THUMBNAIL_DIR", Path("/tmp/thumbnails"))  # noqa: S108  the contract
 THUMBNAIL_DIR_GROUP_WRITABLE = environment.boolean("THUMBNAIL_DIR_GROUP_WRITABLE", default=False)

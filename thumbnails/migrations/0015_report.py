@@ -15,7 +15,9 @@ class Migration(migrations.Migration):
 
     operations: ClassVar = [
         AddFieldInPlace("chunk", "outcomes", models.BinaryField(db_default=b"", default=b"")),
-        AddFieldInPlace("runevent", "mail_due", models.BooleanField(db_default=False, default=False)),
+        AddFieldInPlace(
+            "runevent", "mail_due", models.BooleanField(db_default=False, default=False)
+        ),
         migrations.AddIndex(
             "runevent",
             models.Index(

@@ -300,6 +300,48 @@ def _finding(asset: ImageAsset) -> str:
         return error.reason.value
 
 
+# --- in words -------------------------------------------------------------------------------------
+
+
+def sentences(run: Run) -> list[str]:
+    """Returns what a run came to and how things stand now, for mails and terminals."""
+    because = f": {run.pause_reason}" if run.pause_reason else "."
+    return [
+        f"{run} ({run.kind}, {run.scope_text}) is {run.state}{because}",
+        f"Of {run.total:,} images: {outcomes_text(run.progress())}.",
+        comparison_text(compare(run)),
+    ]
+
+
+def outcomes_text(progress: Progress) -> str:
+    """Returns the number of each outcome that occurred: `7 rendered, 3 failed (3 unreadable)`."""
+    reasons = ", ".join(
+        f"{len(ids):,} {Reason(reason).label}" for reason, ids in sorted(progress.failures.items())
+    )
+    words = [
+        f"{number:,} {outcome}{f' ({reasons})' if outcome == Outcome.FAILED and reasons else ''}"
+        for outcome, number in progress.outcomes.items()
+        if number
+    ]
+    if left := progress.total - progress.done:
+        words.append(f"{left:,} not done")
+    return ", ".join(words) or "nothing to do"
+
+
+def comparison_text(now: Comparison) -> str:
+    """Returns how things stand now: `Now 9 are fresh, 1 is stale. Since the run …`."""
+    states = [f"{number:,} {state}" for state, number in now.states.items() if number]
+    since = {
+        "with another thumbnail": now.replaced,
+        "purged": now.purged,
+        "deleted": now.deleted,
+    }
+    changed = [f"{number:,} {what}" for what, number in since.items() if number]
+    return (
+        f"Now: {', '.join(states) or 'none'}. Since the run: {', '.join(changed) or 'no change'}."
+    )
+
+
 # --- exports --------------------------------------------------------------------------------------
 
 
