@@ -188,7 +188,10 @@ TABLE: dict[str, list[Page]] = {
         history=page(*LOOK_AT_RUNS),
         add=[Page(needs=NO_USER)],
     ),
+    "admin:thumbnails_run_progress": page(*LOOK_AT_RUNS),
     "admin:thumbnails_run_report": page(*LOOK_AT_RUNS),
+    "admin:thumbnails_run_csv": page(*LOOK_AT_RUNS),
+    "admin:thumbnails_run_json": page(*LOOK_AT_RUNS),
     "admin:thumbnails_run_act": page(REGENERATE, method="POST", good=(302,)),
     **pages_of("thumbnails.apitoken"),
     # Django asks for both: a new user could otherwise have more rights than the one who adds it.

@@ -56,7 +56,7 @@ def test_run__bar_moves_by_itself_to_its_end(
     run = start_run(rate=2)
     page = go(f"run/{run.pk}/change/")
     asked: list[Request] = []
-    page.on("request", lambda r: asked.append(r) if r.url.endswith("/report/") else None)
+    page.on("request", lambda r: asked.append(r) if r.url.endswith("/progress/") else None)
     page.evaluate("window.loadedOnce = true")
     first = bar_of(page)
     page.wait_for_function(
@@ -82,9 +82,9 @@ def test_run__asks_less_often_while_the_server_fails(
     make_asset()
     run = start_run()
     page = go(f"run/{run.pk}/change/")
-    page.route("**/report/", lambda route: route.abort())
+    page.route("**/progress/", lambda route: route.abort())
     expect(page.locator("#run-silent")).to_contain_text("The server does not answer")
-    page.unroute("**/report/")
+    page.unroute("**/progress/")
     expect(page.locator("#run-silent")).to_be_empty()
 
 
@@ -95,7 +95,7 @@ def test_run__asks_nothing_while_it_is_hidden(
     run = start_run()
     page = go(f"run/{run.pk}/change/")
     asked: list[Request] = []
-    page.on("request", lambda r: asked.append(r) if r.url.endswith("/report/") else None)
+    page.on("request", lambda r: asked.append(r) if r.url.endswith("/progress/") else None)
     hide = """hidden => {
         Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
         document.dispatchEvent(new Event("visibilitychange"));
@@ -103,7 +103,7 @@ def test_run__asks_nothing_while_it_is_hidden(
     page.evaluate(hide, arg=True)
     page.wait_for_timeout(3000)
     assert not asked
-    with page.expect_request("**/report/"):
+    with page.expect_request("**/progress/"):
         page.evaluate(hide, arg=False)
 
 
@@ -180,6 +180,7 @@ def test_pages__are_accessible(
     paths = {
         "run/",
         f"run/{over.pk}/change/",
+        f"run/{over.pk}/report/",
         f"run/{under_way.pk}/change/",
         f"imageasset/{asset.pk}/change/",
         f"imageasset/{asset.pk}/purge/",

@@ -179,6 +179,7 @@ PAGES = [
     f"{ADMIN}/cache/",
     f"{ADMIN}/run/",
     f"{ADMIN}/run/{{run}}/change/",
+    f"{ADMIN}/run/{{run}}/progress/",
     f"{ADMIN}/run/{{run}}/report/",
     f"{ADMIN}/trainingsession/",
     f"{ADMIN}/apitoken/",

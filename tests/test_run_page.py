@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
 from datetime import timedelta
 from http import HTTPStatus
@@ -19,11 +22,12 @@ from tests.runs import start_run, work
 from tests.servers import QueueServer
 from tests.waiting import wait_for
 from thumbnails import jobs
+from thumbnails.admin import run_report as run_report_pages
 from thumbnails.exceptions import NotDispatched
 from thumbnails.models import Run
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
-from thumbnails.upkeep.reports import health
+from thumbnails.upkeep.reports import health, run_report
 from thumbnails.upkeep.reports.formatting import duration
 from thumbnails.upkeep.runs import control, starting
 from thumbnails.upkeep.selection.conditions import Selection
@@ -45,8 +49,8 @@ def page(client: Client, run: Run) -> str:
     return text_of(client.get(f"{LIST}{run.pk}/change/"))
 
 
-def report(client: Client, run: Run) -> str:
-    return text_of(client.get(f"{LIST}{run.pk}/report/"))
+def progress(client: Client, run: Run) -> str:
+    return text_of(client.get(f"{LIST}{run.pk}/progress/"))
 
 
 def text_of(response: Any) -> str:
@@ -186,7 +190,7 @@ def test_report__costs_at_most_eight_queries(
     for chunk in run.chunks.all()[:10]:
         jobs.work_chunk(chunk.pk)
     with django_assert_max_num_queries(8):
-        text = report(staff_client, run)
+        text = progress(staff_client, run)
     assert "10 of 20 (50" in text
     assert "5 unreadable" in text
     assert 'data-over="no"' in text
@@ -200,13 +204,13 @@ def test_report__tells_rate_and_time_left(
     run = start()
     Run.objects.filter(pk=run.pk).update(created_at=timezone.now() - timedelta(seconds=50))
     jobs.work_chunk(run.chunks.all()[0].pk)
-    text = report(staff_client, run)
+    text = progress(staff_client, run)
     assert "1.2 images a minute" in text
     assert re.search(r"about 2 minutes left|about 3 minutes left|about 150 seconds", text)
 
 
 def test_report__of_a_run_that_there_is_not(staff_client: Client) -> None:
-    assert staff_client.get(f"{LIST}999/report/").status_code == HTTPStatus.NOT_FOUND
+    assert staff_client.get(f"{LIST}999/progress/").status_code == HTTPStatus.NOT_FOUND
 
 
 # --- when nothing moves ---------------------------------------------------------------------------
@@ -238,12 +242,12 @@ def test_no_worker__is_said_until_one_lives_or_a_command_works(
 ) -> None:
     make_asset()
     run = start(leased=False)
-    assert "No worker is running" in report(staff_client, run)
-    assert "No worker" not in report(staff_client, start(leased=True))
+    assert "No worker is running" in progress(staff_client, run)
+    assert "No worker" not in progress(staff_client, start(leased=True))
     worker()
     left = start(leased=True)
     Run.objects.filter(pk=left.pk).update(lease_until=None)
-    wait_for(lambda: "No worker" not in report(staff_client, left), "the worker to be seen")
+    wait_for(lambda: "No worker" not in progress(staff_client, left), "the worker to be seen")
 
 
 def test_no_worker_of_its_recipe__is_said(make_asset: MakeAsset, queue_server: QueueServer) -> None:
@@ -308,3 +312,74 @@ def test_list__shows_progress_rate_and_people_in_a_constant_number_of_queries(
 )
 def test_duration__in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+# --- its report -----------------------------------------------------------------------------------
+
+
+def report(client: Client, run: Run, query: str = "") -> str:
+    return text_of(client.get(f"{LIST}{run.pk}/report/{query}"))
+
+
+def streamed(client: Client, run: Run, ending: str) -> Any:
+    response: Any = client.get(f"{LIST}{run.pk}/report.{ending}")
+    assert response.status_code == HTTPStatus.OK
+    assert (
+        response.headers["Content-Disposition"] == f'attachment; filename="run-{run.pk}.{ending}"'
+    )
+    return b"".join(response.streaming_content).decode()
+
+
+def test_report__lists_what_became_of_the_images(
+    staff_client: Client,
+    make_asset: MakeAsset,
+    monkeypatch: pytest.MonkeyPatch,
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    make_asset(name="<one>.jpg")
+    make_asset(pictures.truncated(), name="two.jpg")
+    make_asset(name="three.jpg").delete()
+    work(run := start())
+    assert f'href="{LIST}{run.pk}/report/"' in page(staff_client, run)
+    # Of the user five, the run, two of its progress, and as many of the page as of the comparison.
+    with django_assert_num_queries(11):
+        text = report(staff_client, run)
+    assert "1 rendered, 1 failed (1 unreadable)" in text
+    assert "&lt;one&gt;.jpg" in text
+    assert "no change" in text
+    text = report(staff_client, run, "?outcome=failed")
+    assert "two.jpg" in text
+    assert "&lt;one&gt;" not in text
+    assert "two.jpg" in report(staff_client, run, "?reason=unreadable")
+
+    monkeypatch.setattr(run_report_pages, "SHOWN", 1)
+    text = report(staff_client, run)
+    assert "two.jpg" not in text
+    (after,) = re.findall(r"\?after=([0-9-]+)", text)
+    assert "two.jpg" in report(staff_client, run, f"?after={after}")
+    for query in "?after=1", "?outcome=lost", "?reason=none":
+        refused = staff_client.get(f"{LIST}{run.pk}/report/{query}")
+        assert refused.status_code == HTTPStatus.BAD_REQUEST
+    assert staff_client.get(f"{LIST}999/report/").status_code == HTTPStatus.NOT_FOUND
+
+
+def test_report__of_a_large_run_is_compared_with_now_when_that_is_asked_for(
+    staff_client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_report, "COMPARED_AT_MOST", 0)
+    make_asset()
+    work(run := start())
+    assert "no change" not in report(staff_client, run)
+    assert 'href="?now=1"' in report(staff_client, run)
+    assert "no change" in report(staff_client, run, "?now=1")
+
+
+def test_report__is_downloaded(staff_client: Client, make_asset: MakeAsset) -> None:
+    asset = make_asset(name="one.jpg")
+    work(run := start())
+    asset.refresh_from_db()
+    (row,) = csv.DictReader(io.StringIO(streamed(staff_client, run, "csv")))
+    assert row["url"] == f"http://testserver{asset.thumbnail_url}"
+    assert json.loads(streamed(staff_client, run, "json"))["images"] == [
+        {**row, "id": asset.pk, "name": "one.jpg"}
+    ]

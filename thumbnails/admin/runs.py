@@ -17,7 +17,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from thumbnails.admin import formatting
-from thumbnails.admin.bounds import BoundedList, ReadOnlyAdmin, may_start_some
+from thumbnails.admin.bounds import BoundedList, may_start_some
+from thumbnails.admin.run_report import ReportPages
 from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
@@ -52,7 +53,7 @@ def _counted(run: Run) -> Progress:
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(ReportPages):
     list_display = (
         "name",
         "state_shown",
@@ -135,11 +136,11 @@ class RunAdmin(ReadOnlyAdmin):
         view = self.admin_site.admin_view
         own = [
             path("<int:run_id>/act/<slug:verb>/", view(self.act), name="thumbnails_run_act"),
-            path("<int:run_id>/report/", view(self.report), name="thumbnails_run_report"),
+            path("<int:run_id>/progress/", view(self.progress), name="thumbnails_run_progress"),
         ]
         return [*own, *super().get_urls()]
 
-    def report(self, request: HttpRequest, run_id: int) -> HttpResponse:
+    def progress(self, request: HttpRequest, run_id: int) -> HttpResponse:
         """The part of a run's page that updates itself. It is polled, so it costs only three
         queries besides those for the user."""
         if not self.has_view_permission(request):

@@ -7,14 +7,16 @@ of now. It is read a few chunks at a time: memory does not grow with the run.
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from thumbnails.batching import batched
-from thumbnails.exceptions import Reason, StorageFailure
+from thumbnails.exceptions import Reason, StorageFailure, UsageError
 from thumbnails.models import Chunk, ImageAsset, Outcome, Run, State
 from thumbnails.models.outcomes import Entry, unpack
 from thumbnails.models.runs import Progress
@@ -51,6 +53,9 @@ OF_ASSET = (
 )
 """Columns of an image that its row of the report needs."""
 
+CURSOR = "([0-9]{1,9})-([0-9]{1,9})"
+"""Regular expression of a position as text."""
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet may take for a formula (OWASP, CSV injection)."""
 
@@ -60,6 +65,9 @@ class Position(NamedTuple):
 
     chunk: int
     place: int
+
+    def __str__(self) -> str:
+        return f"{self.chunk}-{self.place}"
 
 
 BEFORE_ALL = Position(0, 0)
@@ -73,6 +81,12 @@ class Filter:
     """One of OUTCOMES."""
     reason: Reason | None = None
     """Of a failure."""
+
+    @property
+    def query(self) -> str:
+        """The query of an address, as `filter_of` takes its values."""
+        values = {"outcome": self.outcome, "reason": self.reason or ""}
+        return urlencode({name: value for name, value in values.items() if value})
 
 
 ALL = Filter()
@@ -130,6 +144,23 @@ class Comparison:
     def fresh(self) -> int:
         return self.states[State.FRESH.value]
 
+    @property
+    def others(self) -> dict[str, int]:
+        """Numbers in other states, without zeros."""
+        fresh = State.FRESH.value
+        return {state: number for state, number in self.states.items() if number and state != fresh}
+
+    @property
+    def since(self) -> str:
+        """What happened to the images since the run: `2 purged, 1 deleted`."""
+        happened = {
+            "rendered again": self.replaced,
+            "purged": self.purged,
+            "deleted": self.deleted,
+        }
+        found = [f"{number:,} {what}" for what, number in happened.items() if number]
+        return ", ".join(found) or "no change"
+
 
 class _Image(NamedTuple):
     """An image of a chunk as the run left it."""
@@ -142,6 +173,23 @@ class _Image(NamedTuple):
     after: str
     is_recorded: bool
     """Whether the fingerprints are known."""
+
+
+def filter_of(outcome: str, reason: str) -> Filter:
+    """Returns the filter of an address. Raises UsageError."""
+    if outcome and outcome not in OUTCOMES:
+        raise UsageError(f"{outcome!r} is not one of {', '.join(OUTCOMES)}.", about="outcome")
+    if reason and reason not in [*Reason]:
+        raise UsageError(f"{reason!r} is not one of {', '.join(Reason)}.", about="reason")
+    return Filter(outcome=outcome, reason=Reason(reason) if reason else None)
+
+
+def position_of(text: str) -> Position:
+    """Returns the position that `str` made that text of; BEFORE_ALL of none. Raises UsageError."""
+    match = re.fullmatch(CURSOR, text)
+    if text and not match:
+        raise UsageError(f"{text!r} is not an image's place in a run, like 12-57.", about="cursor")
+    return Position(int(match[1]), int(match[2])) if match else BEFORE_ALL
 
 
 # --- the record -----------------------------------------------------------------------------------
@@ -316,7 +364,8 @@ def sentences(run: Run) -> list[str]:
 def outcomes_text(progress: Progress) -> str:
     """Returns the number of each outcome that occurred: `7 rendered, 3 failed (3 unreadable)`."""
     reasons = ", ".join(
-        f"{len(ids):,} {Reason(reason).label}" for reason, ids in sorted(progress.failures.items())
+        f"{len(ids):,} {reason.replace('_', ' ')}"
+        for reason, ids in sorted(progress.failures.items())
     )
     words = [
         f"{number:,} {outcome}{f' ({reasons})' if outcome == Outcome.FAILED and reasons else ''}"
@@ -329,17 +378,9 @@ def outcomes_text(progress: Progress) -> str:
 
 
 def comparison_text(now: Comparison) -> str:
-    """Returns how things stand now: `Now 9 are fresh, 1 is stale. Since the run …`."""
-    states = [f"{number:,} {state}" for state, number in now.states.items() if number]
-    since = {
-        "with another thumbnail": now.replaced,
-        "purged": now.purged,
-        "deleted": now.deleted,
-    }
-    changed = [f"{number:,} {what}" for what, number in since.items() if number]
-    return (
-        f"Now: {', '.join(states) or 'none'}. Since the run: {', '.join(changed) or 'no change'}."
-    )
+    """Returns how things stand now: `Now: 9 fresh, 1 stale. Since the run: 1 purged.`"""
+    others = "".join(f", {number:,} {state}" for state, number in now.others.items())
+    return f"Now: {now.fresh:,} fresh{others}. Since the run: {now.since}."
 
 
 # --- exports --------------------------------------------------------------------------------------
