@@ -149,6 +149,7 @@ TABLE: dict[str, list[Page]] = {
     "thumbnails_api:purge": operation(PURGE, method="POST", good=202),
     "thumbnails_api:runs": operation(*API_RUNS),
     "thumbnails_api:run": operation(*API_RUNS, id="run"),
+    "thumbnails_api:report": operation(*API_RUNS, id="run"),
     "thumbnails_api:cancel": verb("cancel"),
     "thumbnails_api:resume": verb("resume"),
     "thumbnails_api:retry": verb("retry"),

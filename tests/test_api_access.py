@@ -91,6 +91,7 @@ TABLE: dict[tuple[str, str], tuple[bool, int]] = {
     ("GET", "/images"): (False, 200),
     ("GET", "/admin/thumbnails/runs"): (False, 200),
     ("GET", "/admin/thumbnails/runs/{id}"): (False, 200),
+    ("GET", "/admin/thumbnails/runs/{id}/report"): (False, 200),
     ("GET", "/admin/thumbnails/statistics"): (False, 200),
     ("POST", "/images/{id}/thumbnail/generate"): (False, 200),
     ("POST", "/training/sessions/{id}/thumbnails"): (False, 202),

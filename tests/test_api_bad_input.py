@@ -333,6 +333,12 @@ def test_images__filters_that_make_no_sense(api: Caller, query: str, field: str)
     assert field in faults_of(api.client.get(f"{BASE}/images?{query}"))
 
 
+@pytest.mark.parametrize("query", ["cursor=12", "cursor=-1-2", "outcome=lost", "reason=none"])
+def test_report__filters_that_make_no_sense(api: Caller, query: str) -> None:
+    field = query.partition("=")[0]
+    assert field in faults_of(api.client.get(f"{BASE}/admin/thumbnails/runs/1/report?{query}"))
+
+
 def test_nothing_started__would_notice(asset: ImageAsset, thumbnail_dir: Path) -> None:
     """The look at the files that all of these tests rely on."""
     file = thumbnail_dir / asset.thumbnail_name

@@ -636,6 +636,38 @@ def test_runs__pages_hold_each_once_the_newest_first(
         api.get(RUNS)
 
 
+def test_report__has_what_became_of_each_image(
+    api: Caller, make_asset: MakeAsset, queue_server: QueueServer
+) -> None:
+    asset, broken = make_asset(name="one.jpg"), make_asset(pictures.truncated(), name="two.jpg")
+    work(run := start_run())
+    asset.refresh_from_db()
+    path = f"{RUNS}/{run.pk}/report"
+    first = api.get(path, limit=1).json()
+    assert first == {
+        "images": [
+            {
+                "id": asset.pk,
+                "name": "one.jpg",
+                "outcome": "rendered",
+                "reason": "",
+                "oldFingerprint": "",
+                "newFingerprint": asset.fingerprint,
+                "url": asset.thumbnail_url,
+                "state": "fresh",
+            }
+        ],
+        "now": None,
+        "nextCursor": first["nextCursor"],
+    }
+    second = api.get(path, limit=1, cursor=first["nextCursor"], now=True).json()
+    assert [image["id"] for image in second["images"]] == [broken.pk]
+    assert second["nextCursor"] is None
+    assert (second["now"]["fresh"], second["now"]["failed"], second["now"]["deleted"]) == (1, 1, 0)
+    assert api.get(path, outcome="failed").json()["images"] == second["images"]
+    assert api.get(path, reason="crashed").json()["images"] == []
+
+
 def test_runs__by_state(api: Caller, half_done: int, make_asset: MakeAsset) -> None:
     cancelled = started(api.post(REGENERATE))["id"]
     api.post(f"{RUNS}/{cancelled}/cancel")
@@ -968,6 +1000,7 @@ def test_openapi__is_valid_and_has_every_call(client: Client) -> None:
         "POST /admin/thumbnails/purge",
         "GET /admin/thumbnails/runs",
         "GET /admin/thumbnails/runs/{id}",
+        "GET /admin/thumbnails/runs/{id}/report",
         "POST /admin/thumbnails/runs/{id}/cancel",
         "POST /admin/thumbnails/runs/{id}/resume",
         "POST /admin/thumbnails/runs/{id}/retry",

@@ -24,11 +24,16 @@ from thumbnails.api.openapi import answers
 from thumbnails.api.schemas import (
     IdInPath,
     In,
+    NowOut,
     NumberInUrl,
     PageSize,
+    PlaceInRun,
     PlanOut,
     PurgeIn,
     RegenerateIn,
+    ReportedImage,
+    ReportedOutcome,
+    ReportPage,
     RetryIn,
     RunOut,
     RunPage,
@@ -36,9 +41,10 @@ from thumbnails.api.schemas import (
     SessionIn,
     StatisticsOut,
 )
-from thumbnails.exceptions import UsageError
+from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import Run
 from thumbnails.models.runs import progress_of
+from thumbnails.upkeep.reports import run_report
 from thumbnails.upkeep.reports.counts import statistics
 from thumbnails.upkeep.runs import control, planning, starting
 from thumbnails.upkeep.runs.starting import RequestKey
@@ -167,6 +173,39 @@ def show_run(request: ApiRequest, run_id: IdInPath) -> RunOut:
     """A run and its progress."""
     run = _run(run_id)
     return RunOut.of(run, run.progress())
+
+
+@router.get(
+    "/admin/thumbnails/runs/{id}/report",
+    url_name="report",
+    auth=staff_with(VIEW_RUNS, REGENERATE, PURGE),
+    response=answers({200: ReportPage}, also=(404,)),
+)
+def report(
+    request: ApiRequest,
+    run_id: IdInPath,
+    outcome: ReportedOutcome | None = None,
+    reason: Reason | None = None,
+    now: bool = False,
+    cursor: PlaceInRun | None = None,
+    limit: PageSize = 100,
+) -> ReportPage:
+    """What became of the run's images. With `now=true` also how things stand with all of them,
+    which takes time in proportion to their number."""
+    only_in_query(request, "outcome", "reason", "now", "cursor", "limit")
+    run = _run(run_id)
+    found = run_report.page(
+        run,
+        size=limit,
+        after=run_report.position_of(cursor or ""),
+        wanted=run_report.Filter(outcome=outcome or "", reason=reason),
+    )
+    compared = NowOut(**run_report.as_numbers(run_report.compare(run))) if now else None
+    return ReportPage.model_construct(
+        images=[ReportedImage.of(row) for row in found.rows],
+        now=compared,
+        next_cursor=str(found.next_after) if found.next_after else None,
+    )
 
 
 @router.get(

@@ -14,6 +14,7 @@ from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.runs import Progress
 from thumbnails.models.sources import Sources
 from thumbnails.upkeep.reports.counts import Statistics
+from thumbnails.upkeep.reports.run_report import CURSOR, ReportRow
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.selection import conditions
 
@@ -46,6 +47,9 @@ NumberInUrl = Annotated[PlainInt, Field(ge=1, le=LARGEST_ID)]
 IdInPath = Annotated[PlainInt, Path(alias="id", ge=1, le=LARGEST_ID)]
 Cursor = Annotated[str, Field(pattern="^-?[0-9]{1,16}-[0-9]{1,18}$")]
 """When the last image of a page was created, in microseconds since 1970, and its id."""
+PlaceInRun = Annotated[str, Field(pattern=f"^{CURSOR}$")]
+"""The last image of a page of a run's report: its chunk and its place there."""
+ReportedOutcome = Literal["rendered", "fresh", "purged", "failed", "open", "unknown"]
 PageSize = Annotated[PlainInt, Field(ge=1, le=PAGE_AT_MOST)]
 
 
@@ -261,6 +265,43 @@ class RunPage(Out):
 
     runs: list[RunOut]
     next_cursor: int | None = Field(description="The `cursor` of the next page; null on the last.")
+
+
+class ReportedImage(Out):
+    """What became of an image of a run, and how it is now."""
+
+    id: int
+    name: str = Field(description="Of its original; empty: the image was deleted.")
+    outcome: str = Field(description="Of the run, or open or unknown.")
+    reason: str = Field(description="Of a failure.")
+    old_fingerprint: str = Field(description="Of the thumbnail before; empty: there was none.")
+    new_fingerprint: str = Field(description="Of the thumbnail after the run.")
+    url: str
+    state: str = Field(description="Now; deleted: the image is gone.")
+
+    @classmethod
+    def of(cls, row: ReportRow) -> Self:
+        return cls.model_construct(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class NowOut(Out):
+    """How things stand now with a run's images."""
+
+    missing: int
+    fresh: int
+    stale: int
+    failed: int
+    replaced: int = Field(description="They have another thumbnail than after the run.")
+    purged: int = Field(description="They had a thumbnail after the run, and have none.")
+    deleted: int
+
+
+class ReportPage(Out):
+    """Some images of a run, in its order."""
+
+    images: list[ReportedImage]
+    now: NowOut | None = Field(description="Of all its images, if it was asked for.")
+    next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last.")
 
 
 class PlanOut(Out):
