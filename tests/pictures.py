@@ -214,10 +214,10 @@ def bomb(width: int = 100_000, height: int = 100_000) -> bytes:
     """A PNG of a few hundred bytes which says that it has that many pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(kind, data) for kind, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks)
 
 
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
+def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
@@ -253,7 +253,7 @@ def with_scans(number: int) -> bytes:
 def with_png_chunks(number: int, size_bytes: int = 0) -> bytes:
     """A PNG with that many private chunks of that size ahead of its pixels."""
     data = png()
-    return data[:33] + _png_chunk(b"prVt", bytes(size_bytes)) * number + data[33:]
+    return data[:33] + png_chunk(b"prVt", bytes(size_bytes)) * number + data[33:]
 
 
 def with_gif_comment(blocks: int) -> bytes:

@@ -9,12 +9,12 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, TiffImagePlugin
 
 from tests import pictures
 from tests.libvips import Pixels, References
 from thumbnails.rendering import Recipe, fit_inside
-from thumbnails.rendering.inspection import translated_errors
+from thumbnails.rendering.inspection import inspect, translated_errors
 from thumbnails.rendering.render import small_images
 
 SIZE_PX = 64
@@ -100,3 +100,34 @@ def exact_thumbnail(image: Image.Image) -> Pixels:
         for band in image.split()
     ]
     return np.stack([np.asarray(band, np.float64) for band in bands], axis=-1).clip(0, 255)
+
+
+# --- Orientation ----------------------------------------------------------------------------------
+
+
+XMP_ON_ITS_SIDE = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+
+
+def with_xmp(format_: str) -> bytes:
+    image = pictures.scene(SIZE_PX, 48)
+    if format_.startswith("PNG"):
+        chunk = pictures.png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP_ON_ITS_SIDE)
+        data = pictures.saved(image, "PNG")
+        place = data.index(b"IEND" if format_ == "PNG-behind" else b"IDAT") - 4
+        return data[:place] + chunk + data[place:]
+    if format_ == "TIFF":
+        return pictures.saved(image, "TIFF", tiffinfo={TiffImagePlugin.XMP: XMP_ON_ITS_SIDE})
+    return pictures.saved(image, format_, xmp=XMP_ON_ITS_SIDE, quality=95)
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "PNG-behind", "WEBP", "AVIF", "TIFF"])
+def test_orientation__that_stands_only_in_xmp_is_passed_over(
+    format_: str, libvips: References
+) -> None:
+    data = with_xmp(format_)
+    facts = inspect(BytesIO(data), max_pixels=MAX_PIXELS)
+    assert (facts.width, facts.height, facts.orientation) == (64, 48, 1)
+    # But for the edges of the scene's quarters, where decoders smooth colours differently.
+    assert np.median(np.abs(shown(data) - libvips.thumbnail(data, SIZE_PX))) <= 3

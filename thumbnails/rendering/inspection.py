@@ -39,7 +39,7 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
         image = open_image(watched, max_pixels=max_pixels)
         # The base class's method uses what the header contains; PNG's own would decode the whole
         # image to find EXIF behind it.
-        orientation = orientation_of(partial(Image.Image.getexif, image))
+        orientation = orientation_of(image, partial(Image.Image.getexif, image))
         width, height = image.size
         if image.format == "TIFF" and orientation in TURNED:
             width, height = height, width  # Pillow returns a TIFF's size upright
@@ -73,6 +73,7 @@ def open_image(file: "WatchedFile", *, max_pixels: int) -> Image.Image:
     _check_pixels(*image.size, max_pixels)
     if any(tile.codec_name == "bmp_rle" for tile in image.tile):
         _check_pixels(*image.size, RLE_PIXELS, " in a run-length encoded BMP")
+    _pass_over_xmp(image)  # before Pillow turns a TIFF
     return image
 
 
@@ -123,8 +124,12 @@ def _webp_size(file: "WatchedFile") -> tuple[int, int]:
     return number(start[26:28]) % 2**14, number(start[28:30]) % 2**14
 
 
-def orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
-    """Returns the EXIF orientation; 1 if there is none, it is invalid, or EXIF is damaged."""
+def orientation_of(image: Image.Image, read_exif: Callable[[], Image.Exif]) -> int:
+    """Returns the EXIF orientation; 1 if there is none, it is invalid, or EXIF is damaged.
+
+    `read_exif` reads that of the image.
+    """
+    _pass_over_xmp(image)  # of a PNG it may stand behind the pixels
     try:
         value = read_exif().get(ExifTags.Base.Orientation)
     except OSError:
@@ -132,6 +137,12 @@ def orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
     except Exception:  # noqa: BLE001  damaged EXIF may raise anything, and the pixels are fine
         return UPRIGHT
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
+
+
+def _pass_over_xmp(image: Image.Image) -> None:
+    """Pillow would take the orientation from XMP if there is none in EXIF; others do not."""
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(key, None)
 
 
 class WatchedFile:

@@ -108,7 +108,7 @@ def small_images(file: WatchedFile, recipe: Recipe, *, max_pixels: int) -> dict[
     if reduced_size is None:
         decoded.load()
         full_size = reduced_size = decoded.size  # Pillow turns a TIFF upright on loading
-    orientation = orientation_of(decoded.getexif)
+    orientation = orientation_of(decoded, decoded.getexif)
     profile = decoded.info.get("icc_profile")
     image = _with_plain_pixels(decoded)
     shown: dict[int, Image.Image] = {}
