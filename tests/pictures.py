@@ -11,6 +11,7 @@ import zlib
 from io import BytesIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, ImageDraw
 
 from thumbsite.demo.pictures import stored
@@ -165,6 +166,61 @@ def tiff(
     image = laid((image or scene()).convert(mode), orientation)
     tags = {ExifTags.Base.Orientation: orientation} if orientation else {}
     return saved(image, "TIFF", compression="tiff_deflate", tiffinfo=tags)
+
+
+def tiff_of(
+    strips: list[bytes],
+    *,
+    bits: list[int],
+    photometric: int,
+    side: int = 64,
+    sample_format: int = 1,
+    planes: bool = False,
+    order: str = "<",
+    compressed: bool = False,
+) -> bytes:
+    """A square TIFF of these numbers, of kinds that Pillow does not write (TIFF 6.0, section 8)."""
+    if compressed:
+        strips = [zlib.compress(strip) for strip in strips]
+    places = [8 + sum(map(len, strips[:number])) for number in range(len(strips))]
+    tags: dict[int, tuple[str, list[int]]] = {
+        256: ("H", [side]),
+        257: ("H", [side]),
+        258: ("H", bits),
+        259: ("H", [8 if compressed else 1]),
+        262: ("H", [photometric]),
+        273: ("I", places),
+        277: ("H", [len(bits)]),
+        278: ("H", [side]),
+        279: ("I", [len(strip) for strip in strips]),
+        284: ("H", [2 if planes else 1]),
+        339: ("H", [sample_format] * len(bits)),
+    }
+    content = b"".join(strips)
+    entries = b""
+    for tag, (kind, values) in tags.items():
+        value = struct.pack(f"{order}{len(values)}{kind}", *values)
+        if len(value) > 4:
+            content, value = content + value, struct.pack(f"{order}I", 8 + len(content))
+        entries += struct.pack(f"{order}HHI", tag, 3 if kind == "H" else 4, len(values))
+        entries += value.ljust(4, b"\0")
+    start = {"<": b"II", ">": b"MM"}[order]
+    start += struct.pack(f"{order}HI", 42, 8 + len(content))
+    return start + content + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+def png_16_bit(pixels: npt.NDArray[np.int64], key: list[int]) -> bytes:
+    """An RGB PNG of 16 bits a channel, of which the colour `key` stands for transparency."""
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = (
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(">3H", *key)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks)
 
 
 def bmp(image: Image.Image | None = None) -> bytes:

@@ -11,7 +11,7 @@ from itertools import product
 from thumbsite.demo.profiles import Primaries, Vector, matrix_profile, profile
 
 # The primaries in XYZ, adapted to D50: the columns of the colour space's matrix.
-_SRGB: Primaries = (
+SRGB: Primaries = (
     (0.43607, 0.22249, 0.01392),
     (0.38515, 0.71687, 0.09708),
     (0.14307, 0.06061, 0.71410),
@@ -20,12 +20,12 @@ _BLACK_INK_LAB, _RED_LAB, _PAPER_LAB = (0.0, 0.0, 0.0), (54.3, 80.8, 69.9), (100
 
 
 def srgb() -> bytes:
-    return matrix_profile("made for a test", _SRGB)
+    return matrix_profile("made for a test", SRGB)
 
 
 def rotated() -> bytes:
     """sRGB with other names for its primaries: (R, G, B) of it is sRGB's (B, R, G)."""
-    red, green, blue = _SRGB
+    red, green, blue = SRGB
     return matrix_profile("made for a test", (green, blue, red))
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw, ImageFont, TiffImagePlugin
 
-from tests import pictures
+from tests import pictures, profiles
 from tests.libvips import Pixels, References
 from thumbnails.rendering import Recipe, fit_inside
 from thumbnails.rendering.inspection import inspect, translated_errors
@@ -102,8 +102,111 @@ def exact_thumbnail(image: Image.Image) -> Pixels:
     return np.stack([np.asarray(band, np.float64) for band in bands], axis=-1).clip(0, 255)
 
 
-# --- Orientation ----------------------------------------------------------------------------------
+# --- Kinds of pixels ------------------------------------------------------------------------------
 
+RAMP = np.tile(np.linspace(0, 1, SIZE_PX), (SIZE_PX, 1))
+COLOURS = np.stack([RAMP, RAMP[:, ::-1], 0.8 * RAMP.T], axis=-1)
+"""Red grows to the right, green to the left, blue to the bottom."""
+
+
+def assert_as_libvips(data: bytes, libvips: References, *, within: float) -> None:
+    """All values differ by at most so much, of 255."""
+    assert np.abs(shown(data) - libvips.thumbnail(data, SIZE_PX)).max() <= within
+
+
+def sixteen_bit(values: npt.NDArray[np.float64], order: str) -> bytes:
+    return (values * 65_535).round().astype(f"{order}u2").tobytes()
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "deflated"])
+def test_tiff__of_16_bit_grey_whose_zero_is_white(compressed: bool, libvips: References) -> None:
+    strips = [sixteen_bit(RAMP, "<")]
+    data = pictures.tiff_of(strips, bits=[16], photometric=0, compressed=compressed)
+    assert_as_libvips(data, libvips, within=1)
+    assert shown(data)[0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "deflated"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiff__of_16_bit_colour_in_planes(
+    order: str, compressed: bool, libvips: References
+) -> None:
+    strips = [sixteen_bit(COLOURS[:, :, band], order) for band in range(3)]
+    data = pictures.tiff_of(
+        strips, bits=[16] * 3, photometric=2, planes=True, order=order, compressed=compressed
+    )
+    assert_as_libvips(data, libvips, within=1)
+
+
+def test_tiff__of_12_bit_grey() -> None:
+    pairs = (RAMP * 4095).round().astype(int).reshape(-1, 2)
+    packed = np.stack(
+        [pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], axis=-1
+    )
+    data = pictures.tiff_of([packed.astype(np.uint8).tobytes()], bits=[12], photometric=1)
+    assert np.abs(shown(data)[:, :, 0] - RAMP * 255).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0, 255), (-3, 7e9), (1000, 1001)], ids=lambda value: f"{value:g}"
+)
+@pytest.mark.parametrize("photometric", [0, 1], ids=["white-is-zero", "black-is-zero"])
+def test_tiff__of_floating_point_is_shown_in_its_range(
+    photometric: int, low: float, high: float
+) -> None:
+    numbers = (low + RAMP * (high - low)).astype("<f4").tobytes()
+    data = pictures.tiff_of([numbers], bits=[32], photometric=photometric, sample_format=3)
+    expected = RAMP if photometric else 1 - RAMP
+    assert np.abs(shown(data)[:, :, 0] - expected * 255).max() <= 1
+
+
+def test_tiff__of_floating_point_from_0_to_1_keeps_its_brightness() -> None:
+    numbers = (0.25 + RAMP / 2).astype("<f4").tobytes()
+    data = pictures.tiff_of([numbers], bits=[32], photometric=1, sample_format=3)
+    assert np.abs(shown(data)[:, :, 0] - (0.25 + RAMP / 2) * 255).max() <= 1
+
+
+@pytest.mark.parametrize("hole", [math.nan, math.inf, -math.inf])
+def test_tiff__of_floating_point_with_holes_is_shown_in_the_range_of_the_rest(hole: float) -> None:
+    numbers = (RAMP * 300).astype("<f4")
+    numbers[:4] = hole
+    data = pictures.tiff_of([numbers.tobytes()], bits=[32], photometric=1, sample_format=3)
+    assert np.abs(shown(data)[4:, :, 0] - RAMP[4:] * 255).max() <= 1
+    numbers[:] = hole
+    data = pictures.tiff_of([numbers.tobytes()], bits=[32], photometric=1, sample_format=3)
+    assert np.ptp(shown(data)) == 0
+
+
+def test_tiff__of_32_bit_grey_is_shown_in_its_range() -> None:
+    numbers = (RAMP * 2_000_000_000).astype("<i4").tobytes()
+    data = pictures.tiff_of([numbers], bits=[32], photometric=1, sample_format=2)
+    assert np.abs(shown(data)[:, :, 0] - RAMP * 255).max() <= 1
+
+
+def test_tiff__of_lab() -> None:
+    """By the definition of CIE L*a*b* under D50, since libvips reads no such TIFF."""
+    lab = np.stack([50 + 30 * RAMP, 40 * RAMP - 20, 40 * RAMP.T - 20], axis=-1)
+    stored = (lab * (2.55, 1, 1)).round().astype(np.int64).astype(np.uint8)
+    data = pictures.tiff_of([stored.tobytes()], bits=[8] * 3, photometric=8)
+    f_y = (lab[:, :, 0] + 16) / 116
+    f = np.stack([f_y + lab[:, :, 1] / 500, f_y, f_y - lab[:, :, 2] / 200], axis=-1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * (0.9642, 1, 0.8249)
+    light = (xyz @ np.linalg.inv(np.array(profiles.SRGB))).clip(0, 1)
+    srgb = np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
+    assert np.abs(shown(data) - srgb * 255).max() <= 3
+
+
+def test_png__of_16_bit_colour_of_which_one_is_transparent(libvips: References) -> None:
+    key = [12_345, 54_321, 777]
+    pixels = np.full((SIZE_PX, SIZE_PX, 3), key)
+    pixels[:, 20:, 2] += 1  # another colour, and the same in 8 bits
+    pixels[:, 40:, 0] = 50_000
+    data = pictures.png_16_bit(pixels, key)
+    assert_as_libvips(data, libvips, within=1)
+    assert shown(data)[0, [10, 30]].tolist() == [[255, 255, 255], [48, 212, 3]]
+
+
+# --- Orientation ----------------------------------------------------------------------------------
 
 XMP_ON_ITS_SIDE = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/">
 <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""

@@ -668,13 +668,6 @@ def test_formats__beside_the_list_are_never_opened(
         rendering_of(data)
 
 
-@pytest.mark.parametrize("mode", ["F", "LAB"])
-def test_render__refuses_a_colour_mode_that_cannot_be_shown(mode: str) -> None:
-    data = pictures.saved(plain(mode, 0), "TIFF")
-    with pytest.raises(Unsupported, match=f"mode {mode} "):
-        rendering_of(data)
-
-
 @pytest.mark.parametrize("side", [1_001, 1_500, 16_383])
 def test_size__is_refused_before_anything_is_decoded(
     side: int, monkeypatch: pytest.MonkeyPatch

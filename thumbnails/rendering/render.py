@@ -4,15 +4,12 @@ import base64
 import io
 import math
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from PIL import Image, ImageCms
+from PIL import Image
 
-from thumbnails.exceptions import Unsupported
-from thumbnails.rendering import thumbhash
+from thumbnails.rendering import pixels, thumbhash
 from thumbnails.rendering.inspection import (
     TURNED,
     UPRIGHT,
@@ -31,8 +28,6 @@ thumbnail's size to LANCZOS; so does libvips. At 1.5 text and line screens show 
 
 AVIF_LOWER = 20
 """An AVIF of so much lower a quality is as close to the original as a JPEG, and half its size."""
-
-TO_8_BIT = [value // 257 for value in range(65536)]
 
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -106,11 +101,11 @@ def small_images(file: WatchedFile, recipe: Recipe, *, max_pixels: int) -> dict[
     full_size = decoded.size
     reduced_size = _decode_reduced(decoded, max(recipe.sizes_px))
     if reduced_size is None:
-        decoded.load()
+        pixels.load(decoded, cast(BinaryIO, file))
         full_size = reduced_size = decoded.size  # Pillow turns a TIFF upright on loading
     orientation = orientation_of(decoded, decoded.getexif)
     profile = decoded.info.get("icc_profile")
-    image = _with_plain_pixels(decoded)
+    image = pixels.plain_pixels(decoded)
     shown: dict[int, Image.Image] = {}
     for size_px in sorted(recipe.sizes_px, reverse=True):
         size = fit_inside(*full_size, size_px)
@@ -120,7 +115,7 @@ def small_images(file: WatchedFile, recipe: Recipe, *, max_pixels: int) -> dict[
             shown[size_px] = _resized(larger, upright, larger.size)
             continue
         small = _resized(image, size, reduced_size)
-        small = _flattened(_in_srgb(small, profile), recipe.background)
+        small = pixels.flattened(pixels.in_srgb(small, profile), recipe.background)
         if orientation != UPRIGHT:
             small = small.transpose(TRANSPOSITIONS[orientation])
         shown[size_px] = small
@@ -186,67 +181,3 @@ def _decode_reduced(image: Image.Image, size_px: int) -> tuple[float, float] | N
     wanted = math.ceil(width * REDUCING_GAP), math.ceil(height * REDUCING_GAP)
     drafted = image.draft(None, wanted)
     return None if drafted is None else drafted[1][2:]
-
-
-def _with_plain_pixels(image: Image.Image) -> Image.Image:
-    """Converted to a mode that can be resized: L, LA, RGB, RGBA or CMYK. Raises Unsupported."""
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if "transparency" in image.info or image.mode in ("PA", "La", "RGBa"):
-        return image.convert("RGBA")
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode in ("P", "YCbCr", "HSV", "RGBX"):
-        return image.convert("RGB")
-    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
-        return image
-    raise Unsupported(f"Pictures of colour mode {image.mode} cannot be shown.")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey to 8 bits; Pillow's own conversion clips everything over 255 to white.
-
-    One of its greys may mean transparency (PNG's tRNS).
-    """
-    wide = image.convert("I")
-    grey = wide.point(TO_8_BIT, "L")
-    key = image.info.get("transparency")
-    if not isinstance(key, int):
-        return grey
-    opaque = wide.point([0 if value == key else 255 for value in range(65536)], "L")
-    return Image.merge("LA", (grey, opaque))
-
-
-def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """Converted from its colour profile to L or RGB, with its alpha channel if it has one.
-
-    Without a usable profile, grey is taken as it is and RGB as sRGB.
-    """
-    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    opaque = image if alpha is None else image.convert(image.mode.removesuffix("A"))
-    converted = None
-    if isinstance(profile, bytes):
-        with suppress(ImageCms.PyCMSError, OSError, ValueError):
-            converted = ImageCms.applyTransform(opaque, _to_srgb(profile, opaque.mode))
-    if converted is None:
-        converted = opaque.convert("RGB") if opaque.mode == "CMYK" else opaque
-    if alpha is not None:
-        converted.putalpha(alpha)
-    return converted
-
-
-@lru_cache(maxsize=8)
-def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
-    # Cached, since building it costs more than applying it to a thumbnail. Threads may share it
-    # (lcms2 copies its cache).
-    return ImageCms.buildTransform(
-        ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB"
-    )
-
-
-def _flattened(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    if image.mode not in ("LA", "RGBA"):
-        return image
-    flat = Image.new("RGB", image.size, background)
-    flat.paste(image.convert("RGB"), mask=image.getchannel("A"))
-    return flat

@@ -1,0 +1,225 @@
+"""Converting pixels between colour modes: whatever Pillow decodes becomes flat sRGB."""
+
+import io
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, BinaryIO, cast
+
+from PIL import Image, ImageChops, ImageCms, ImageMath, PngImagePlugin, TiffImagePlugin
+
+from thumbnails.exceptions import Unsupported
+
+WHITE_IS_ZERO = 0
+"""Of a TIFF's PhotometricInterpretation."""
+SEPARATE_PLANES = 2
+"""Of a TIFF's PlanarConfiguration."""
+HIGH_BYTES, LOW_BYTES = "RGB;16B", "RGB;16L"
+"""Pillow's raw modes that take the first and the second byte of each channel of 16 bits."""
+
+
+def load(image: Image.Image, file: BinaryIO) -> None:
+    """Decode the pixels, which Pillow would misread of some files. `image` was opened from `file`.
+
+    Raises OSError and others as Pillow does.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _name_16_bit_planes(image)
+    if isinstance(image, PngImagePlugin.PngImageFile) and _has_16_bit_key(image):
+        _load_16_bit_key(image, file)
+    image.load()
+
+
+def plain_pixels(image: Image.Image) -> Image.Image:
+    """Returns it in a mode that can be resized: L, LA, RGB, RGBA, CMYK or LAB.
+
+    Raises Unsupported for other modes.
+    """
+    if image.mode.startswith("I;16"):
+        return _from_16_bit(image)
+    if image.mode in ("I", "F"):
+        return _by_range(image)
+    if "transparency" in image.info or image.mode in ("PA", "La", "RGBa"):
+        return image.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("P", "YCbCr", "HSV", "RGBX"):
+        return image.convert("RGB")
+    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
+        return image
+    raise Unsupported(f"Pictures of colour mode {image.mode} cannot be shown.")
+
+
+def in_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """Returns it converted from its colour profile to L or RGB, with its alpha channel if it has
+    one.
+
+    Without a usable profile, grey is taken as it is and RGB as sRGB.
+    """
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    opaque = image if alpha is None else image.convert(image.mode.removesuffix("A"))
+    converted = None
+    if isinstance(profile, bytes):
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):
+            converted = _transformed(opaque, _to_srgb(profile, opaque.mode))
+    if converted is None:
+        converted = _without_profile(opaque)
+    if alpha is not None:
+        converted.putalpha(alpha)
+    return converted
+
+
+def flattened(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Returns it without its alpha channel, on the background."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
+    flat = Image.new("RGB", image.size, background)
+    flat.paste(image.convert("RGB"), mask=image.getchannel("A"))
+    return flat
+
+
+# --- 16-bit colour --------------------------------------------------------------------------------
+
+
+def _name_16_bit_planes(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Have each plane of an uncompressed TIFF unpacked as one of 16 bits, not 8.
+
+    Compressed ones are unpacked by libtiff, rightly.
+    """
+    is_planar = _tag(image, TiffImagePlugin.PLANAR_CONFIGURATION, 1) == SEPARATE_PLANES
+    if not is_planar or set(_tag(image, TiffImagePlugin.BITSPERSAMPLE, ())) != {16}:
+        return
+    order = "B" if image.tag_v2.prefix == b"MM" else "L"
+    image.tile = [
+        tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
+        if tile.codec_name == "raw" and isinstance(tile.args, tuple)
+        else tile
+        for tile in image.tile
+    ]
+
+
+def _has_16_bit_key(image: PngImagePlugin.PngImageFile) -> bool:
+    """Whether a colour of 16 bits a channel stands for transparency (tRNS)."""
+    rawmodes = [tile.args for tile in image.tile]
+    return rawmodes == [HIGH_BYTES] and "transparency" in image.info
+
+
+def _load_16_bit_key(image: PngImagePlugin.PngImageFile, file: BinaryIO) -> None:
+    """Load it as RGBA. Pillow keeps the high bytes alone, so the low ones are decoded first."""
+    key = image.info.pop("transparency")
+    file.seek(0)
+    low = Image.open(file, formats=["PNG"])
+    low.tile = [tile._replace(args=LOW_BYTES) for tile in low.tile]
+    low.load()
+    opaque = _differs(low, [value % 256 for value in key])
+    del low
+    image.load()
+    opaque = ImageChops.lighter(opaque, _differs(image, [value // 256 for value in key]))
+    image.putalpha(opaque)
+
+
+def _differs(image: Image.Image, colour: Sequence[int]) -> Image.Image:
+    """255 where it has another colour, and 0 elsewhere."""
+    tables = [[255 * (value != part) for value in range(256)] for part in colour]
+    red, green, blue = image.point([*tables[0], *tables[1], *tables[2]]).split()
+    return ImageChops.lighter(ImageChops.lighter(red, green), blue)
+
+
+# --- Grey of more than 8 bits ---------------------------------------------------------------------
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """16-bit grey to 8 bits; Pillow's own conversion clips everything over 255 to white.
+
+    One of its greys may mean transparency (PNG's tRNS).
+    """
+    bits = _tag(image, TiffImagePlugin.BITSPERSAMPLE, (16,))
+    white = 2 ** min(16, bits[0]) - 1  # of a TIFF also 12 bits
+    shades = [min(255, value * 255 // white) for value in range(65536)]
+    if _is_white_zero(image):
+        shades.reverse()
+    wide = image.convert("I")
+    grey = wide.point(shades, "L")
+    key = image.info.get("transparency")
+    if not isinstance(key, int):
+        return grey
+    opaque = wide.point([0 if value == key else 255 for value in range(65536)], "L")
+    return Image.merge("LA", (grey, opaque))
+
+
+def _by_range(image: Image.Image) -> Image.Image:
+    """Grey of floating point or 32-bit numbers to 8 bits, from its least one, black, to its
+    greatest.
+
+    Numbers that all lie from 0 to 1, or to 65,535 if they are whole, have that as their range.
+    """
+    low, high = _range_of(image)
+    highest = 1.0 if image.mode == "F" else 65_535.0
+    if low >= 0 and high <= highest:
+        low, high = 0.0, highest
+    scale = 255 / ((high - low) or 1)
+    # The conversion to L cuts off what is behind the point, hence the half.
+    numbers = image if image.mode == "F" else image.convert("F")
+    grey = numbers.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
+    return ImageChops.invert(grey) if _is_white_zero(image) else grey
+
+
+def _range_of(image: Image.Image) -> tuple[float, float]:
+    """The least and the greatest number, without those that are infinite or not a number."""
+    low, high = (float(str(value)) for value in image.getextrema())
+    if math.isfinite(low) and math.isfinite(high):
+        return low, high
+    finite = ImageMath.lambda_eval(lambda names: names["it"] - names["it"] == 0, it=image)
+    mask = finite.convert("F").point(lambda value: value * 255 + 0).convert("1")
+    if mask.getbbox() is None:
+        return 0.0, 1.0
+    ends: list[float] = []
+    for start in (math.inf, -math.inf):
+        numbers = Image.new("F", image.size, start)
+        numbers.paste(image, mask=mask)
+        ends += map(float, map(str, numbers.getextrema()))
+    return ends[0], ends[3]
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Whether the file says so, and Pillow has not inverted it: that it does up to 8 bits."""
+    return bool(_tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, None) == WHITE_IS_ZERO)
+
+
+def _tag(image: Image.Image, tag: int, default: Any) -> Any:
+    """Of a TIFF."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    return tags.get(tag, default)
+
+
+# --- Colour ---------------------------------------------------------------------------------------
+
+
+def _without_profile(image: Image.Image) -> Image.Image:
+    if image.mode == "CMYK":
+        return image.convert("RGB")
+    if image.mode == "LAB":
+        return _transformed(image, _lab_to_srgb())
+    return image
+
+
+def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    return cast(Image.Image, ImageCms.applyTransform(image, transform))  # None only in place
+
+
+@lru_cache(maxsize=8)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform:
+    # Cached, since building it costs more than applying it to a thumbnail. Threads may share it
+    # (lcms2 copies its cache).
+    return ImageCms.buildTransform(
+        ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB"
+    )
+
+
+@lru_cache(maxsize=1)
+def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
+    lab = ImageCms.createProfile("LAB")  # of the white D50, as a TIFF's
+    srgb = ImageCms.createProfile("sRGB")
+    # The tables of an optimized one are off by up to 10 of 255.
+    return ImageCms.buildTransform(lab, srgb, "LAB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE)
