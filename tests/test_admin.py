@@ -78,6 +78,13 @@ def test_list__filters_by_session_and_date_and_searches_names(
         assert "tree.jpg" not in page
 
 
+@pytest.mark.parametrize("name", ["reason", "format"])
+def test_list__takes_no_filter_of_a_wrong_value_that_offers_nothing(
+    staff_client: Client, name: str
+) -> None:
+    assert staff_client.get(f"{LIST}?{name}=x").status_code == HTTPStatus.FOUND
+
+
 def test_list__tells_sessions_of_a_name_apart_and_shows_each_image_once(
     staff_client: Client, make_asset: MakeAsset
 ) -> None:

@@ -79,6 +79,10 @@ class ConditionFilter(admin.SimpleListFilter):
             for value, label, number in self.values(_counts(request))
         ]
 
+    def has_output(self) -> bool:
+        # Django applies none that offers nothing, also if it is given.
+        return super().has_output() or self.value() is not None
+
     def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
         """Yields value, label and number of images, None if it is unknown."""
         raise NotImplementedError
