@@ -118,6 +118,16 @@ def png(
     return saved(image.convert(mode), "PNG", exif=exif_of(orientation))
 
 
+def png_with_exif_behind(orientation: int) -> bytes:
+    """A PNG whose EXIF follows its pixels, between two other chunks."""
+    data = png(orientation=orientation)
+    begin = data.index(b"eXIf") - 4
+    end = begin + 12 + int.from_bytes(data[begin : begin + 4], "big")
+    note = _png_chunk(b"tEXt", b"Comment\0behind")
+    without = data[:begin] + data[end:]
+    return without[:-12] + note + data[begin:end] + without[-12:]
+
+
 def transparent_png(mode: str = "RGBA") -> bytes:
     """A PNG of mode RGBA, LA, P or L of the half-transparent scene."""
     image = half_transparent()

@@ -126,6 +126,12 @@ def test_orientation__is_applied_and_recorded(build: Build, orientation: int) ->
     assert (facts.width, facts.height) == ((640, 480) if orientation < 5 else (480, 640))
 
 
+def test_orientation__behind_the_pixels_of_a_png_is_applied_and_recorded() -> None:
+    data = pictures.png_with_exif_behind(6)
+    assert pictures.corners(shown(data)) == pictures.UPRIGHT
+    assert facts_of(data).orientation == 6
+
+
 @pytest.mark.parametrize("value", [0, 9, 65_535])
 def test_orientation__is_upright_where_its_number_means_nothing(value: int) -> None:
     exif = Image.Exif()

@@ -37,8 +37,9 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
     """
     with translated_errors(file) as watched:
         image = open_image(watched, max_pixels=max_pixels)
-        # The base class's method uses what the header contains; PNG's own would decode the whole
-        # image to find EXIF behind it.
+        if image.format == "PNG" and "exif" not in image.info:
+            _find_exif_behind(image, watched)
+        # The base class's method; PNG's own would decode the whole image to find EXIF behind it.
         orientation = orientation_of(image, partial(Image.Image.getexif, image))
         width, height = image.size
         if image.format == "TIFF" and orientation in TURNED:
@@ -52,6 +53,19 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
             orientation=orientation,
             **read_header(image, cast(BinaryIO, watched)),
         )
+
+
+def _find_exif_behind(image: Image.Image, file: "WatchedFile") -> None:
+    """Take the EXIF chunk of a PNG that is behind its pixels, where ExifTool may put it."""
+    position = 8
+    for _ in range(HEADER_READS):
+        file.seek(position)
+        length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+        if kind == b"eXIf" and length <= HEADER_BYTES:
+            image.info["exif"] = b"Exif\0\0" + file.read(length)
+        if kind in (b"eXIf", b"IEND", b""):
+            return
+        position += length + 12
 
 
 def is_whole(file: BinaryIO, *, max_pixels: int) -> bool:

@@ -84,7 +84,7 @@ def inspect(file: BinaryIO, *, max_pixels: int) -> Answer:
 def _header_limits(file: BinaryIO) -> Iterator[None]:
     """Raises Crashed for more than HEADER_MEMORY_BYTES; dies after HEADER_SECONDS."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    lower = _address_space_bytes() + HEADER_MEMORY_BYTES + inspection.reserved_bytes(file)
+    lower = address_space_bytes() + HEADER_MEMORY_BYTES + inspection.reserved_bytes(file)
     is_lower = lower < (sys.maxsize if soft == resource.RLIM_INFINITY else soft)
     signal.setitimer(signal.ITIMER_PROF, HEADER_SECONDS)
     try:
@@ -101,7 +101,7 @@ def _header_limits(file: BinaryIO) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _address_space_bytes() -> int:
+def address_space_bytes() -> int:
     """Of this process. Without /proc, as on macOS, more than any limit."""
     with suppress(OSError), FileIO("/proc/self/statm") as file:
         return int(file.read(20).split()[0]) * resource.getpagesize()
