@@ -123,7 +123,7 @@ def png_with_exif_behind(orientation: int) -> bytes:
     data = png(orientation=orientation)
     begin = data.index(b"eXIf") - 4
     end = begin + 12 + int.from_bytes(data[begin : begin + 4], "big")
-    note = _png_chunk(b"tEXt", b"Comment\0behind")
+    note = png_chunk(b"tEXt", b"Comment\0behind")
     without = data[:begin] + data[end:]
     return without[:-12] + note + data[begin:end] + without[-12:]
 

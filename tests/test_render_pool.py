@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -383,6 +384,26 @@ def test_answer__is_never_unpickled(brief_pool: RenderPool, folder: Path) -> Non
     assert_works(brief_pool)
 
 
+WRONG: list[dict[str, object]] = [
+    {"files": [["x", None, 7]]},
+    {"facts": {"width": 1}},
+    {"files": [[257, 1, 7]]},  # larger than the recipe's
+    {"files": [[1, 1, 6], [1, 1, 1]]},  # more than it has
+    {"files": [[1, 1, 6]]},  # of less than what follows
+    {"files": [[1, 1, 8]]},
+    {"hash": "not base64!"},
+    {"hash": "AAAA"},
+    {"note": "cut"},
+]
+
+
+def json_answer(wrong: dict[str, object]) -> bytes:
+    """As a process sends it in front of seven bytes, but for what is wrong."""
+    return json.dumps(
+        {"files": [[1, 1, 7]], "hash": "", "note": "", "facts": None} | wrong
+    ).encode()
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -395,14 +416,7 @@ def test_answer__is_never_unpickled(brief_pool: RenderPool, folder: Path) -> Non
         b'{"error": 5}',
         b'{"error": "unreadable"}',
         b'{"error": ["unreadable"], "message": "x"}',
-        b'{"files": [["x", null, 7]], "hash": "", "facts": null}',
-        b'{"files": [[1, 1, 7]], "hash": "", "facts": {"width": 1}}',
-        b'{"files": [[257, 1, 7]], "hash": "", "facts": null}',  # larger than the recipe's
-        b'{"files": [[1, 1, 6], [1, 1, 1]], "hash": "", "facts": null}',  # more than it has
-        b'{"files": [[1, 1, 6]], "hash": "", "facts": null}',  # of less than what follows
-        b'{"files": [[1, 1, 8]], "hash": "", "facts": null}',
-        b'{"files": [[1, 1, 7]], "hash": "not base64!", "facts": null}',
-        b'{"files": [[1, 1, 7]], "hash": "AAAA", "facts": null}',
+        *map(json_answer, WRONG),
         b"[" * 100_000,
     ],
     ids=lambda answer: answer[:20].decode(errors="replace"),

@@ -46,6 +46,8 @@ class ThumbnailSettings:
     """THUMBNAIL_QUALITY: of the JPEG, 1 to 95 (Pillow's useful range)."""
     variants: tuple[Variant, ...]
     """THUMBNAIL_VARIANTS: further densities, formats and sizes, in order of their suffixes."""
+    show_truncated: bool
+    """THUMBNAIL_SHOW_TRUNCATED: of a JPEG or PNG that breaks off what is there is shown."""
     placeholders: bool
     """THUMBNAIL_PLACEHOLDERS: a ThumbHash is made with each thumbnail."""
     max_pixels: int
@@ -257,6 +259,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         size_px=read.whole_number("SIZE", 256, 1, SIZE_AT_MOST),
         quality=read.whole_number("QUALITY", 85, 1, 95),
         variants=read.variants("VARIANTS"),
+        show_truncated=read.flag("SHOW_TRUNCATED", default=False),
         placeholders=read.flag("PLACEHOLDERS", default=False),
         max_pixels=read.whole_number("MAX_PIXELS", 200_000_000, 1, 10**10),
         max_bytes=read.whole_number("MAX_BYTES", 200 * 2**20, 1, 2**40),

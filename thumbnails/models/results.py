@@ -94,6 +94,8 @@ class Result:
     """The new failure, or NO_FAILURE; None keeps the old one."""
     facts: Facts | None = None
     """The facts of the original if it has changed."""
+    note: str | None = None
+    """What rendering noted of the original, a Note or empty; None keeps the old one."""
     source_version: str | None = None
     """The version of the original if it has changed."""
     history: list[dict[str, Any]] | None = None
@@ -183,6 +185,8 @@ def _columns(result: Result) -> dict[str, Any]:
     for part in (result.record, result.failure, result.facts):
         if part is not None:
             columns |= {field.name: getattr(part, field.name) for field in fields(part)}
+    if result.note is not None:
+        columns["note"] = result.note
     if result.history is not None:
         columns["thumbnail_history"] = result.history
     if result.source_version is not None:

@@ -339,10 +339,12 @@ class RenderPool(AbstractContextManager["RenderPool"]):
         max_pixels: int,
         with_hash: bool = False,
         with_facts: bool = False,
+        show_truncated: bool = False,
         should_stop: Callable[[], bool] = never,
     ) -> tuple[Rendering, Facts | None]:
         """Returns the thumbnail of the original, with its ThumbHash if `with_hash`, and the
-        original's facts if `with_facts`.
+        original's facts if `with_facts`. With `show_truncated` also of what is there of a
+        truncated JPEG or PNG.
 
         Raises Unsupported, TooLarge, Unreadable; Crashed if the process crashed, hung or ran out
         of memory in each of ATTEMPTS; StorageFailure if no process can be started; NotDecoded if
@@ -354,6 +356,7 @@ class RenderPool(AbstractContextManager["RenderPool"]):
             "max_pixels": max_pixels,
             "with_hash": with_hash,
             "with_facts": with_facts,
+            "show_truncated": show_truncated,
         }
         request = ("render_original", name, options)
         return self._ask(request, file, partial(_parsed_rendering, recipe), should_stop)
@@ -459,6 +462,7 @@ def _parsed_rendering(
         height=thumbnail.height,
         variants=dict(zip(suffixes, variants, strict=True)),
         thumb_hash=_parsed_hash(answer["hash"]),
+        note=_parsed_note(answer["note"]),
     )
     return rendering, facts
 
@@ -467,6 +471,10 @@ def _parsed_hash(answer: Any) -> str:
     if answer:
         thumbhash.decode(base64.b64decode(answer, validate=True))
     return str(answer)
+
+
+def _parsed_note(answer: Any) -> str:
+    return Note(answer).value if answer else ""
 
 
 def _parsed_files(sizes_px: list[int], answer: Any, content: bytes) -> Iterator[Encoded]:
@@ -498,7 +506,7 @@ def _parsed_facts(answer: Any) -> Facts:
         color_profile=clean_text(answer["color_profile"]),
         compression=Compression(answer["compression"]).value if answer["compression"] else "",
         frames=_number(answer["frames"]),
-        note=Note(answer["note"]).value if answer["note"] else "",
+        note=_parsed_note(answer["note"]),
     )
 
 

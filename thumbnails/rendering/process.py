@@ -50,16 +50,25 @@ def render_original(
     max_pixels: int,
     with_hash: bool,
     with_facts: bool,
+    show_truncated: bool,
 ) -> Answer:
     """The thumbnail and its variants, its ThumbHash if `with_hash`, and the facts of the
     original's header if `with_facts`."""
     facts = inspection.inspect(file, max_pixels=max_pixels) if with_facts else None
     file.seek(0)
-    done = render(file, recipe, fingerprint=fingerprint, max_pixels=max_pixels, with_hash=with_hash)
+    done = render(
+        file,
+        recipe,
+        fingerprint=fingerprint,
+        max_pixels=max_pixels,
+        with_hash=with_hash,
+        show_truncated=show_truncated,
+    )
     files = [done, *done.variants.values()]
     found = {
         "files": [[file.width, file.height, len(file.content)] for file in files],
         "hash": done.thumb_hash,
+        "note": done.note,
         "facts": facts and asdict(facts),
     }
     return found, b"".join(file.content for file in files)

@@ -4,12 +4,15 @@ import base64
 import io
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 from PIL import Image
 
+from thumbnails.exceptions import Unreadable
 from thumbnails.rendering import pixels, thumbhash
+from thumbnails.rendering.facts import Note
 from thumbnails.rendering.inspection import (
     TURNED,
     UPRIGHT,
@@ -21,6 +24,7 @@ from thumbnails.rendering.inspection import (
 )
 from thumbnails.rendering.recipe import Recipe, fit_inside
 from thumbnails.rendering.stamp import make_stamp
+from thumbnails.rendering.truncated import loaded_in_part
 
 REDUCING_GAP = 2.0
 """What reduces cheaply, a decoder or the averaging of blocks, leaves at least this many times the
@@ -58,19 +62,56 @@ class Rendering(Encoded):
     """By suffix, in the recipe's order."""
     thumb_hash: str = ""
     """Its ThumbHash in base64, if that was asked for."""
+    note: str = ""
+    """A Note if it shows a part of the original; empty if it shows all."""
 
 
 def render(
-    file: BinaryIO, recipe: Recipe, *, fingerprint: str, max_pixels: int, with_hash: bool = False
+    file: BinaryIO,
+    recipe: Recipe,
+    *,
+    fingerprint: str,
+    max_pixels: int,
+    with_hash: bool = False,
+    show_truncated: bool = False,
 ) -> Rendering:
     """Render the thumbnail of the original in `file`, with `fingerprint` as its stamp, and the
-    recipe's variants.
+    recipe's variants; with `show_truncated` also of what is there of a truncated JPEG or PNG.
 
     Raises Unsupported, TooLarge or Unreadable for a bad original, StorageFailure if reading it
     fails.
     """
+    attempt = partial(
+        _render,
+        file,
+        recipe,
+        fingerprint=fingerprint,
+        max_pixels=max_pixels,
+        with_hash=with_hash,
+    )
+    try:
+        return attempt(in_part=False)
+    except Unreadable as error:
+        if not show_truncated:
+            raise
+        file.seek(0)
+        try:
+            return replace(attempt(in_part=True), note=Note.TRUNCATED.value)
+        except Unreadable:
+            raise error from None
+
+
+def _render(
+    file: BinaryIO,
+    recipe: Recipe,
+    *,
+    fingerprint: str,
+    max_pixels: int,
+    with_hash: bool,
+    in_part: bool,
+) -> Rendering:
     with translated_errors(file) as watched:
-        shown = small_images(watched, recipe, max_pixels=max_pixels)
+        shown = small_images(watched, recipe, max_pixels=max_pixels, in_part=in_part)
         encode = _Encoder(recipe.quality, make_stamp(fingerprint))
         thumbnail = encode("jpg", shown[recipe.size_px])
         return Rendering(
@@ -91,15 +132,20 @@ def _hash_of(image: Image.Image) -> str:
     return base64.b64encode(thumbhash.encode(*size, small.tobytes())).decode()
 
 
-def small_images(file: WatchedFile, recipe: Recipe, *, max_pixels: int) -> dict[int, Image.Image]:
+def small_images(
+    file: WatchedFile, recipe: Recipe, *, max_pixels: int, in_part: bool = False
+) -> dict[int, Image.Image]:
     """Returns what is to be encoded for each of the recipe's sizes: upright, flat and in sRGB.
 
-    To be called inside `translated_errors`.
+    `in_part`: of a truncated original what is there. To be called inside `translated_errors`.
     """
     decoded = open_image(file, max_pixels=max_pixels)
     check_scans(decoded, file)
     full_size = decoded.size
     reduced_size = _decode_reduced(decoded, max(recipe.sizes_px))
+    if in_part:
+        decoded = loaded_in_part(decoded)
+        reduced_size = reduced_size or decoded.size
     if reduced_size is None:
         pixels.load(decoded, cast(BinaryIO, file))
         full_size = reduced_size = decoded.size  # Pillow turns a TIFF upright on loading

@@ -279,6 +279,7 @@ def _render(this: _Attempt, pool: RenderPool, should_stop: Callable[[], bool]) -
             fingerprint=this.recipe.fingerprint(original.version),
             max_pixels=conf.current().max_pixels,
             with_hash=conf.current().placeholders,
+            show_truncated=conf.current().show_truncated,
             with_facts=original.version != this.asset.source_version
             or this.asset.facts_version < FACTS_VERSION,
             should_stop=should_stop,
@@ -329,7 +330,10 @@ def _found_fresh(this: _Attempt, rendered_since: datetime | None) -> Result | No
         and asset.thumbnail_bytes == len(cached.content)
         and has_variants(asset.pk, asset.thumbnail_variants)
     )
-    if not is_recorded and (this.recipe.variants or conf.current().placeholders):
+    settings = conf.current()
+    if not is_recorded and (
+        this.recipe.variants or settings.placeholders or settings.show_truncated
+    ):
         return None  # a variant is missing, or what was made with the file is not recorded
     made_at = (
         asset.thumbnail_generated_at
@@ -368,10 +372,18 @@ def _rendered(this: _Attempt) -> Result:
         record=_record(this, clock.now()),
         failure=NO_FAILURE,
         facts=this.facts,
+        note=_note(this),
         source_version=this.version,
         content=this.rendering.content if this.rendering else None,
         variants=_contents(this.rendering),
     )
+
+
+def _note(this: _Attempt) -> str | None:
+    """The note to be saved; None if it is there already."""
+    if this.rendering is None or (this.facts is None and this.rendering.note == this.asset.note):
+        return None
+    return this.rendering.note
 
 
 def _contents(rendering: Rendering | None) -> dict[str, bytes]:

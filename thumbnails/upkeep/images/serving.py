@@ -286,6 +286,7 @@ def preview(asset: ImageAsset, *, patience_seconds: float) -> Rendering:
                 name=name,
                 fingerprint=recipe.fingerprint(original.version),
                 max_pixels=conf.current().max_pixels,
+                show_truncated=conf.current().show_truncated,
             )
         return rendering
 
