@@ -486,6 +486,8 @@ def test_interrupted__says_so_and_ends_as_shells_expect(
         ("DATABASE_URL", "nonsense"),
         ("REDIS_URL", "http://localhost"),
         ("HTTPS", "perhaps"),
+        ("EMAIL_URL", "mail.example.org:587"),
+        ("THUMBNAIL_SITE_URL", "images.example.org"),
     ],
 )
 def test_wrong_setting__stops_the_start_and_is_named(manage: Manage, name: str, value: str) -> None:

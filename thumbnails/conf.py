@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.apps import apps
-from django.conf import settings
+from django.conf import global_settings, settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
@@ -292,6 +292,14 @@ def current() -> ThumbnailSettings:
     read.require("CDN", because_of="CDN_API")
     read.check()
     return found
+
+
+def sends_mail() -> bool:
+    """Whether the project has set up mail: not Django's default of a server on this machine."""
+    return (settings.EMAIL_BACKEND, settings.EMAIL_HOST) != (
+        global_settings.EMAIL_BACKEND,
+        global_settings.EMAIL_HOST,
+    )
 
 
 def has_dict() -> bool:

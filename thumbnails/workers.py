@@ -25,7 +25,7 @@ from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep import cdn
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.queue import PURGE_CDN, REFRESH_ASSETS, WORK_CHUNK
-from thumbnails.upkeep.reports import counts
+from thumbnails.upkeep.reports import counts, run_mail
 from thumbnails.upkeep.runs import execute, recovery
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class ThumbnailWorker(Worker):
             recovery.recover_runs()
             cdn.enqueue_in_turn()
             counts.count_in_turn()
+            run_mail.send_next()
         except (QueueDown, DatabaseError) as error:
             logger.warning("Runs cannot be recovered: %s", error)
         finally:

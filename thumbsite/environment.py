@@ -1,13 +1,16 @@
 """The environment as typed values. A wrong one raises ImproperlyConfigured with its name."""
 
 import os
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE_WORDS = {"1", "true", "yes", "on"}
 FALSE_WORDS = {"0", "false", "no", "off", ""}
+MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
 KEY_LENGTH, KEY_DIFFERENT = 50, 5
 """What a secret key needs at least, as in Django's own check of a deployment (security.W009)."""
 
@@ -91,6 +94,47 @@ def package(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise ImproperlyConfigured(f"The package {name} is not installed.")
     return Path(spec.origin).parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailServer:
+    """Where mails are handed in, by SMTP."""
+
+    host: str = "localhost"
+    port: int = 25
+    user: str = ""
+    password: str = field(default="", repr=False)
+    use_tls: bool = False
+    """STARTTLS."""
+    use_ssl: bool = False
+    """TLS from the beginning."""
+
+
+def mail_server(name: str) -> MailServer:
+    """Returns the server of an address like `smtp+tls://user:password@mail.example.org:587`;
+    Django's default, to which nothing is sent, if there is none."""
+    value = os.environ.get(name)
+    if not value:
+        return MailServer()
+    try:
+        parts = urlsplit(value)
+        port = parts.port or MAIL_PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        parts, port = urlsplit(""), 0
+    if not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ImproperlyConfigured(
+            f"{name} must be an address like smtp+tls://user:password@mail.example.org:587, with "
+            "smtp:// for no TLS or smtps:// for TLS from the beginning, and % escapes in user and "
+            "password."
+        )
+    return MailServer(
+        host=parts.hostname,
+        port=port,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        use_tls=parts.scheme == "smtp+tls",
+        use_ssl=parts.scheme == "smtps",
+    )
 
 
 def words(name: str, default: tuple[str, ...] = ()) -> list[str]:

@@ -124,6 +124,18 @@ NINJA_NUM_PROXIES = environment.integer("PROXIES", 0)
 if NINJA_NUM_PROXIES < 0:
     raise ImproperlyConfigured("PROXIES must be a whole number from 0.")
 
+# --- Mail ---------------------------------------------------------------------------------------
+# Lowercase, so that no debug page shows it.
+mail_server = environment.mail_server("EMAIL_URL")
+EMAIL_HOST = mail_server.host
+EMAIL_PORT = mail_server.port
+EMAIL_HOST_USER = mail_server.user
+EMAIL_HOST_PASSWORD = mail_server.password
+EMAIL_USE_TLS = mail_server.use_tls
+EMAIL_USE_SSL = mail_server.use_ssl
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = environment.text("EMAIL_FROM", "thumbnails@localhost")
+
 # --- Files --------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"

@@ -13,6 +13,7 @@ from django.db.models import Exists, F, OuterRef, Q, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from thumbnails import conf
 from thumbnails.exceptions import Reason
 from thumbnails.models.assets import Outcome
 from thumbnails.models.outcomes import pack
@@ -56,6 +57,7 @@ class RunQuerySet(models.QuerySet["Run"]):
                     kind=RunEvent.Kind.RESUMED if resumed else RunEvent.Kind(to.value),
                     detail=also.get("pause_reason", ""),
                     by=by,
+                    mail_due=RunEvent.objects.is_to_be_mailed(run_id, to),
                 )
         return moved
 
@@ -182,6 +184,15 @@ class Run(models.Model):
     def permission(self) -> str:
         """The permission to start such a run, or to act on it."""
         return self.Kind(self.kind).permission
+
+    @property
+    def starters_address(self) -> str:
+        """E-mail address of who started it; empty if there is none, or the user may not log in."""
+        user = self.started_by
+        if user is None or not user.is_active:
+            return ""
+        # Not every user model has addresses.
+        return str(getattr(user, user.get_email_field_name(), "") or "")
 
     @property
     def is_large(self) -> bool:
@@ -512,6 +523,29 @@ class RunRequest(models.Model):
         return f"request {self.key}"
 
 
+class RunEventQuerySet(models.QuerySet["RunEvent"]):
+    def is_to_be_mailed(self, run_id: int, state: Run.State) -> bool:
+        """Whether the run's next event, of reaching that state, is to be mailed.
+
+        A run that pauses and is tried again every minute is mailed once until somebody resumes it.
+        """
+        if state not in (Run.State.DONE, Run.State.PAUSED) or not conf.sends_mail():
+            return False
+        run = Run.objects.select_related("started_by").get(pk=run_id)
+        if run.total == 0 or not run.starters_address:
+            return False
+        earlier = self.filter(run=run_id)
+        if state == Run.State.PAUSED:
+            resumed = earlier.filter(kind=RunEvent.Kind.RESUMED).exclude(by=None).order_by("-pk")
+            last = resumed.values_list("pk", flat=True).first() or 0
+            return not earlier.filter(kind=RunEvent.Kind.PAUSED, pk__gt=last).exists()
+        return True
+
+    def take_mail(self, event_id: int) -> bool:
+        """Returns True for the one caller that is to send the event's mail."""
+        return bool(self.filter(pk=event_id, mail_due=True).update(mail_due=False))
+
+
 class RunEvent(models.Model):
     """An entry in a run's log."""
 
@@ -534,6 +568,8 @@ class RunEvent(models.Model):
     at = models.DateTimeField(default=timezone.now)
     mail_due = models.BooleanField(default=False, db_default=False)
     """Whether a worker has yet to mail it to who started the run."""
+
+    objects = RunEventQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["pk"]
