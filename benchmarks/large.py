@@ -15,6 +15,8 @@ PAGE_BOUND = Bound(at_most=5)
 IDS_BOUND = Bound(at_most=1)
 CHANGELIST_BOUND = Bound(at_most=300)
 OVERVIEW_BOUND = Bound(at_most=500)
+REPORT_BOUND = Bound(at_most=300)
+CSV_MEMORY_BOUND = Bound(at_most=1)
 
 
 def measure(count: int, *, judged: bool) -> Section:
@@ -91,6 +93,24 @@ def measure(count: int, *, judged: bool) -> Section:
             bound=OVERVIEW_BOUND,
             judged=judged,
             note=f"the workers count them, the slowest in {slowest_count:.0f} ms",
+        ),
+        Row(
+            key="large.report_ms",
+            label="a page of the report of a run over all",
+            value=found["report_ms"],
+            unit="ms",
+            bound=REPORT_BOUND,
+            judged=judged,
+            note=f"compared with now in {found['compare_seconds']:.1f} s",
+        ),
+        Row(
+            key="large.report_memory_mib",
+            label="memory that the second half of its CSV takes beside the first",
+            value=found["csv_bytes"] / 2**20,
+            unit="MiB",
+            bound=CSV_MEMORY_BOUND,
+            judged=judged,
+            note=f"the whole in {found['csv_seconds']:.0f} s",
         ),
     ]
     return Section(title=f"With {count:,} images (PostgreSQL)", rows=rows)
