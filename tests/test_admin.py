@@ -104,6 +104,27 @@ def test_list__tells_sessions_of_a_name_apart_and_shows_each_image_once(
     assert "fish.jpg" not in page
 
 
+def test_session__shows_its_images_and_how_many(
+    staff_client: Client, client: Client, make_asset: MakeAsset
+) -> None:
+    fresh, missing = (make_asset(session="Sea") for _ in range(2))
+    serving.serve(fresh)
+    other = make_asset(session="Land")
+    session = fresh.sessions.get()
+    sessions = "/admin/thumbnails/trainingsession/"
+    assert re.findall(r'field-images">(\d+)<', text_of(staff_client.get(sessions))) == ["1", "2"]
+    page = text_of(staff_client.get(f"{sessions}{session.pk}/change/"))
+    assert f'<a href="{LIST}?session=Sea">2 images</a>: ' in page
+    assert f'<a href="{LIST}?session=Sea&amp;state=missing">1 missing</a>' in page
+    assert fresh.thumbnail_url in page
+    assert missing.thumbnail_url not in page
+    assert f"{LIST}{other.pk}/" not in page
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_trainingsession"))
+    client.force_login(user)
+    assert "2 images" not in text_of(client.get(f"{sessions}{session.pk}/change/"))
+
+
 def test_deleting_a_session__names_no_images_and_keeps_them(
     admin_client: Client, make_asset: MakeAsset
 ) -> None:

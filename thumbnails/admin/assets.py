@@ -1,27 +1,32 @@
 """Assets in the admin: the list with the state of their thumbnails, and actions on many."""
 
 from typing import Any, ClassVar
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.views.main import ORDER_VAR
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ORDER_VAR, ChangeList
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from thumbnails.admin import plans, previews
 from thumbnails.admin.asset_page import AssetPage
-from thumbnails.admin.bounds import BoundedAdmin
+from thumbnails.admin.bounds import BoundedAdmin, BoundedList
 from thumbnails.admin.filters import FILTERS, selection_of
 from thumbnails.admin.paginator import SelectionPaginator
 from thumbnails.models import ImageAsset, Run, SessionImage, State, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.upkeep.selection import conditions, pages
 from thumbnails.upkeep.selection.conditions import Selection
 
+NEWEST_IN_SESSION = 24
 NARROW_TIMES = "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}"
 LIST = "thumbnails_imageasset_changelist"
 
@@ -130,14 +135,45 @@ def _selected(request: HttpRequest) -> Selection:
     return Selection(ids=tuple(map(int, ticked)))
 
 
+class SessionList(BoundedList):
+    """A page of the list, each session with its number of images: one query for all of them."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        numbers = pages.count_in_sessions([session.pk for session in self.result_list])
+        for session in self.result_list:
+            session.number_of_images = numbers.get(session.pk, 0)
+
+
 @admin.register(TrainingSession)
 class TrainingSessionAdmin(BoundedAdmin):
-    list_display = ("__str__", "created_at")
+    list_display = ("__str__", "images", "created_at")
     search_fields = ("name",)
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return SessionList
+
+    @admin.display(description="images")
+    def images(self, session: Any) -> str:
+        return intcomma(session.number_of_images)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[TrainingSession]:
         """Also of `admin/autocomplete/`."""
         return TrainingSession.objects.told_apart()
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        session = self.get_object(request, unquote(object_id))
+        images = self.admin_site.get_model_admin(ImageAsset)
+        page = {}
+        if session is not None and images.has_view_permission(request):
+            page = {"images": _images_of(session)}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
@@ -146,3 +182,25 @@ class TrainingSessionAdmin(BoundedAdmin):
         names = [str(session) for session in objs]
         members = SessionImage.objects.filter(session__in=list(objs)).count()
         return names, {"sessions": len(names), "images in them, which stay": members}, set(), []
+
+
+def _images_of(session: TrainingSession) -> dict[str, Any]:
+    """The numbers of a session's images with links to their lists, and the newest of them."""
+    selection = Selection(session_id=session.pk)
+    texts = Selection(**conditions.fields_of_session(session.pk)).as_texts()
+
+    def url(**more: str) -> str:
+        return f"{reverse('admin:thumbnails_imageasset_changelist')}?{urlencode({**texts, **more})}"
+
+    total, by_state = pages.count_by_state(selection)
+    newest = pages.page(selection, size=NEWEST_IN_SESSION).images
+    return {
+        "total": total,
+        "url": url(),
+        "states": [
+            (state, number, url(state=state.value))
+            for state, number in (by_state or {}).items()
+            if number
+        ],
+        "newest": [(asset, previews.cached_url(asset)) for asset in newest],
+    }

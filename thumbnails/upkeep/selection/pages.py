@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby, islice
 from typing import Any, NamedTuple, TypeVar
 
-from django.db.models import BooleanField, F, Func, Q, QuerySet, Value
+from django.db.models import BooleanField, Count, F, Func, Q, QuerySet, Value
 from django.db.models.lookups import LessThan
 
 from thumbnails.models import ImageAsset, SessionImage, State, recipe_in_force
@@ -20,7 +20,7 @@ T = TypeVar("T")
 SESSIONS_MERGED = 20
 """Of one name, each by a query of its own; more are looked for in the list of all images."""
 MEMBERS_READ = 20_000
-"""Of sessions, to find those in a state."""
+"""Of sessions, to find those in a state or to count them by it."""
 
 
 class Position(NamedTuple):
@@ -108,6 +108,20 @@ def count(selection: Selection) -> int:
     sessions = conditions.ids_of_sessions(selection) or []
     members = SessionImage.objects.filter(session__in=sessions)
     return members.count() if len(sessions) == 1 else members.values("image").distinct().count()
+
+
+def count_by_state(selection: Selection) -> tuple[int, dict[State, int] | None]:
+    """Returns the number of images that match, and of those in each state: None for more than
+    MEMBERS_READ, whose rows take too long to read for a page. Raises UsageError as the selection.
+    """
+    total = count(selection)
+    return total, selection.assets().count_by_state() if total <= MEMBERS_READ else None
+
+
+def count_in_sessions(session_ids: Iterable[int]) -> dict[int, int]:
+    """Returns the number of images of each of these sessions that has some."""
+    members = SessionImage.objects.filter(session__in=session_ids).order_by()
+    return dict(members.values_list("session").annotate(Count("pk")))
 
 
 def index_ranges(selection: Selection) -> list[IndexRange]:
