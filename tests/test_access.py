@@ -177,6 +177,8 @@ TABLE: dict[str, list[Page]] = {
         *page(PURGE, values={"kind": "purge"}),
     ],
     "admin:thumbnails_imageasset_regenerate": button(REGENERATE, method="POST", good=(302,)),
+    "admin:thumbnails_imageasset_accept": button(REGENERATE, method="POST", good=(302,)),
+    "admin:thumbnails_imageasset_undo": button(REGENERATE, method="POST", good=(302,)),
     "admin:thumbnails_imageasset_purge": button(PURGE),
     "admin:thumbnails_imageasset_original": page(CHANGE_IMAGES),
     "admin:thumbnails_imageasset_as_it_is": page(VIEW_IMAGES, CHANGE_IMAGES),

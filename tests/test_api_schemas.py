@@ -46,7 +46,8 @@ IMAGE_KEYS = {
     *("thumbnailGeneratedAt", "thumbnailRecipe", "reason", "detail"),
 }
 RUN_KEYS = {
-    *("id", "kind", "state", "total", "done", "rendered", "fresh", "purged", "failed", "failures"),
+    *("id", "kind", "state", "total", "done", "rendered", "fresh", "purged", "failed"),
+    *("accepted", "failures"),
     *("rate", "secondsLeft", "force", "scope", "scopeText", "recipe", "origin", "startedBy"),
     *("note", "pauseReason", "createdAt", "finishedAt"),
 }
@@ -391,6 +392,7 @@ def test_regenerate__answers_with_the_run_and_hands_it_to_the_workers(
         "fresh": 0,
         "purged": 0,
         "failed": 0,
+        "accepted": 0,
         "failures": {},
         "rate": None,
         "secondsLeft": None,
@@ -461,9 +463,9 @@ def test_regenerate__works_on_what_it_says(api: Caller, world: dict[str, ImageAs
 @pytest.mark.parametrize(
     ("body", "states"),
     [
-        ({}, {"missing": 1, "fresh": 0, "stale": 1, "failed": 1}),
-        ({"force": True}, {"missing": 1, "fresh": 1, "stale": 1, "failed": 1}),
-        ({"states": ["stale"]}, {"missing": 0, "fresh": 0, "stale": 1, "failed": 0}),
+        ({}, {"missing": 1, "fresh": 0, "stale": 1, "failed": 1, "accepted": 0}),
+        ({"force": True}, {"missing": 1, "fresh": 1, "stale": 1, "failed": 1, "accepted": 0}),
+        ({"states": ["stale"]}, {"missing": 0, "fresh": 0, "stale": 1, "failed": 0, "accepted": 0}),
     ],
 )
 def test_regenerate__dry_run_tells_and_starts_nothing(
@@ -879,7 +881,7 @@ def test_statistics__count_states_files_and_recipes(
     assert sorted(every) == [f"{number:02x}" for number in range(256)]
     assert {shard: use for shard, use in every.items() if use["files"]} == shards
     assert found == {
-        "assets": {"missing": 1, "fresh": 1, "stale": 1, "failed": 1},
+        "assets": {"missing": 1, "fresh": 1, "stale": 1, "failed": 1, "accepted": 0},
         "failures": {"unreadable": 1},
         "cache": {"files": 2, "bytes": sum(sizes.values())},
         "variants": {},

@@ -272,7 +272,7 @@ def test_purge__dry_run_tells_and_deletes_nothing(manage: Manage, make_asset: Ma
     asset.refresh_from_db()
     make_asset()
     report = as_json(manage("purge_thumbnails", "--all", "--dry-run", "--json"))
-    assert report["states"] == {"missing": 1, "fresh": 1, "stale": 0, "failed": 0}
+    assert report["states"] == {"missing": 1, "fresh": 1, "stale": 0, "failed": 0, "accepted": 0}
     assert report["bytes"] == asset.thumbnail_bytes
     assert ImageAsset.objects.fresh().count() == 1
 
@@ -428,7 +428,13 @@ def test_stats__counts_database_and_cache(manage: Manage, make_asset: MakeAsset)
         serving.serve(broken)
     ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0123456789abcdef")
     report = as_json(manage("thumbnail_stats", "--json", "--shards"))
-    assert report["assets"] == {"missing": 1, "fresh": 1, "stale": 1, "failed": 1}
+    assert report["assets"] == {
+        "missing": 1,
+        "fresh": 1,
+        "stale": 1,
+        "failed": 1,
+        "accepted": 0,
+    }
     assert report["failures"] == {"unreadable": 1}
     assert report["otherRecipes"] == {"0123456789abcdef": 1}
     assert report["cache"]["files"] == 2

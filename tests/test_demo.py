@@ -444,14 +444,14 @@ def test_site__is_whole_and_found_again(site: Site) -> None:
     assert site.get(shown[-1]).startswith(b"\xff\xd8\xff")  # a JPEG
     assert len([*(site.checkout / "var" / "thumbnails").glob("??/*.jpg")]) == 1
     assert site.log_in(password) == f"{site.url}admin/"
-    assert site.assets() == {"missing": 60, "fresh": 1, "stale": 0, "failed": 0}
+    assert site.assets() == {"missing": 60, "fresh": 1, "stale": 0, "failed": 0, "accepted": 0}
     site.stop(signal.SIGTERM)
     assert not site.running()
 
     site.start()
     assert "Created" not in site.log.read_text()
     assert site.log_in(password) == f"{site.url}admin/"
-    assert site.assets() == {"missing": 60, "fresh": 1, "stale": 0, "failed": 0}
+    assert site.assets() == {"missing": 60, "fresh": 1, "stale": 0, "failed": 0, "accepted": 0}
     site.stop(signal.SIGINT)
     assert not site.running()
 

@@ -109,7 +109,7 @@ def test_overview__counts_what_there_is(varied: list[ImageAsset]) -> None:
     found = overview()
     states = Counter(asset.state for asset in varied)
     assert found.states == {state: states[state] for state in State}
-    assert found.states == {"missing": 3, "fresh": 2, "stale": 1, "failed": 1}
+    assert found.states == {"missing": 3, "fresh": 2, "stale": 1, "failed": 1, "accepted": 0}
     assert found.failures == {"unreadable": 1}
     assert found.recipe == recipe_in_force()
     assert found.recipes == {recipe_in_force().digest: 2, "0123456789abcdef": 1}
@@ -200,7 +200,7 @@ def test_overview__of_a_deleted_cache_agrees_with_the_plan(
 ) -> None:
     shutil.rmtree(thumbnail_dir)
     found = overview()
-    assert found.states == {"missing": 5, "fresh": 0, "stale": 1, "failed": 1}
+    assert found.states == {"missing": 5, "fresh": 0, "stale": 1, "failed": 1, "accepted": 0}
     assert found.states == planning.plan(Run.Kind.REGENERATE, ImageAsset.objects.all()).states
     assert found.files_seen is not None
     assert (found.files_seen.lost, found.files_seen.is_current) == (2, True)
@@ -216,7 +216,7 @@ def test_overview__of_a_large_site_says_when_an_audit_looked(
     assert "States are as the database has them: manage.py audit_thumbnails" in words(page)
     audit()
     found = overview()
-    assert found.states == {"missing": 3, "fresh": 2, "stale": 1, "failed": 1}
+    assert found.states == {"missing": 3, "fresh": 2, "stale": 1, "failed": 1, "accepted": 0}
     page = words(text_of(staff_client.get(PAGE)))
     assert "The cache’s files were looked at now, and states are as the database has them." in page
     assert "The files of 3 thumbnails were missing or cut short." in page
@@ -271,10 +271,11 @@ def test_page__shows_states_that_lead_to_their_lists(
     staff_client: Client, varied: list[ImageAsset]
 ) -> None:
     part = section(text_of(staff_client.get(PAGE)), "states")
-    assert words(part).endswith("Missing 3 Fresh 2 Stale 1 Failed 1 All 7")
+    assert words(part).endswith("Missing 3 Fresh 2 Stale 1 Failed 1 Accepted 0 All 7")
     assert 'aria-label="Missing: 3 of 7"' in part
     # The bar and its legend.
-    assert links(part) == [{"state": state.value} for state in State] * 2
+    in_bar = [state for state in State if state != State.ACCEPTED]
+    assert links(part) == [{"state": state.value} for state in (*in_bar, *State)]
     rows = ImageAsset.objects.count_by_state()
     for state in State:
         listed = staff_client.get(LIST, {"state": state.value})
@@ -336,8 +337,9 @@ def test_page__each_number_is_that_of_its_list(
     number = r'<(?:td|span) class="number">(\d+)<'
     shown = re.findall(rf'href="([^"]*\?[^"]*)">[^<]*</a>[^/]*(?:</th>)?{number}', page)
     leading = [(unescape(url), int(text)) for url, text in shown]
-    # All but those of the bar.
-    assert len(leading) == len(list(filter(None, links(page)))) - len(State)
+    # All but those of the bar, in which states without images are not.
+    in_bar = len(set(State) - {State.ACCEPTED})
+    assert len(leading) == len(list(filter(None, links(page)))) - in_bar
     for url, images in leading:
         listed = staff_client.get(url)
         assert listed.status_code == HTTPStatus.OK, url

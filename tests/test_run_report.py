@@ -171,7 +171,7 @@ def test_compare__counts_what_is_fresh_replaced_purged_and_deleted(
     assets["deleted"].delete()
 
     now = run_report.compare(run)
-    assert now.states == {"missing": 1, "fresh": 2, "stale": 1, "failed": 0}
+    assert now.states == {"missing": 1, "fresh": 2, "stale": 1, "failed": 0, "accepted": 0}
     assert (now.replaced, now.purged, now.deleted) == (1, 1, 1)
     gone = rows_of(run)[""]
     assert (gone.id, gone.outcome, gone.url, gone.state) == (

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
@@ -24,14 +25,16 @@ from django.utils.safestring import SafeString
 
 from thumbnails.admin import formatting, originals, previews
 from thumbnails.admin.bounds import BoundedAdmin
-from thumbnails.exceptions import Busy, ThumbnailError
+from thumbnails.exceptions import Busy, ThumbnailError, UsageError
 from thumbnails.models import ImageAsset, Outcome, Run, State, TrainingSession, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.recipes import labels
 from thumbnails.models.results import Result
 from thumbnails.rendering import FORMATS, Facts
 from thumbnails.upkeep.images import freshness, importing, serving
+from thumbnails.upkeep.images.acceptance import accept_failures, undo_acceptance
 from thumbnails.upkeep.images.tracked_fields import is_tracked
+from thumbnails.upkeep.selection.conditions import Selection
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
     AssetForm = forms.ModelForm[ImageAsset]
@@ -191,7 +194,7 @@ class AssetPage(BoundedAdmin):
 
     @admin.display(description="thumbnail")
     def thumbnail_shown(self, asset: ImageAsset) -> SafeString | str:
-        if asset.state == State.FAILED and not asset.thumbnail_path:
+        if asset.state.is_failure and not asset.thumbnail_path:
             return "There is none."
         if asset.state == State.MISSING:
             # Loading it would render it, also the one that was just purged.
@@ -268,6 +271,8 @@ class AssetPage(BoundedAdmin):
                 },
                 "asset_may_show_original": self.has_change_permission(request, asset),
                 "asset_history": _history(asset),
+                "may_be_accepted": ImageAsset.objects.acceptable().filter(pk=asset.pk).exists(),
+                "is_accepted": asset.state == State.ACCEPTED,
             }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
 
@@ -341,6 +346,14 @@ class AssetPage(BoundedAdmin):
             )
             for kind in Run.Kind
         ]
+        own += [
+            path(
+                f"<int:asset_id>/{act.__name__}/",
+                view(partial(self._acceptance_view, act=act)),
+                name=f"thumbnails_imageasset_{act.__name__}",
+            )
+            for act in (self.accept, self.undo)
+        ]
         as_it_is = path(
             "<int:asset_id>/as-it-is/",
             view(partial(previews.as_it_is, self)),
@@ -381,6 +394,45 @@ class AssetPage(BoundedAdmin):
             request, "admin/thumbnails/imageasset/purge_one_confirmation.html", context
         )
 
+    # --- acceptance of failures ---------------------------------------------------------------
+
+    def _acceptance_view(
+        self,
+        request: HttpRequest,
+        asset_id: int,
+        act: Callable[[HttpRequest, Selection], None],
+    ) -> HttpResponse:
+        asset = self._asset_for(request, asset_id, Run.Kind.REGENERATE)
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if asset is not None:
+            act(request, Selection(ids=(asset_id,)))
+        return redirect("admin:thumbnails_imageasset_change", asset_id)
+
+    def accept(self, request: HttpRequest, selection: Selection) -> None:
+        """Accept failures, and show a message of how many."""
+        how = "accepted, until the originals change"
+        self._set_acceptance(request, selection, accept_failures, how)
+
+    def undo(self, request: HttpRequest, selection: Selection) -> None:
+        """Undo the acceptance of failures, and show a message of how many."""
+        self._set_acceptance(request, selection, undo_acceptance, "no longer accepted")
+
+    def _set_acceptance(
+        self,
+        request: HttpRequest,
+        selection: Selection,
+        change: Callable[[ImageAssetQuerySet], int],
+        how: str,
+    ) -> None:
+        try:
+            number = change(selection.assets())
+        except UsageError as error:  # one was deleted meanwhile
+            self.message_user(request, str(error), messages.ERROR)
+            return
+        text = f"{intcomma(number)} failure{pluralize(number)} {pluralize(number, 'is,are')} {how}."
+        self.message_user(request, text, messages.SUCCESS if number else messages.WARNING)
+
     def _asset_for(self, request: HttpRequest, asset_id: int, kind: Run.Kind) -> ImageAsset | None:
         """Returns None if it was deleted meanwhile. Raises PermissionDenied."""
         # What is allowed for one image is what a run of this kind does to many.
@@ -409,7 +461,7 @@ class AssetPage(BoundedAdmin):
             Outcome.PURGED: "The thumbnail is purged.",
         }
         text, level = texts.get(result.outcome, ""), messages.SUCCESS
-        if result.outcome == Outcome.FAILED:
+        if result.outcome in (Outcome.FAILED, Outcome.ACCEPTED):
             reason = result.reason.label if result.reason else "unknown"
             detail = result.failure.thumbnail_error_detail if result.failure else ""
             text, level = f"It failed: {reason}. {detail}".strip(), messages.ERROR

@@ -21,7 +21,7 @@ from thumbnails.admin.asset_page import AssetPage
 from thumbnails.admin.bounds import BoundedAdmin, BoundedList
 from thumbnails.admin.filters import FILTERS, selection_of
 from thumbnails.admin.paginator import SelectionPaginator
-from thumbnails.models import ImageAsset, Run, SessionImage, State, TrainingSession
+from thumbnails.models import ImageAsset, Run, SessionImage, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.selection import conditions, pages
 from thumbnails.upkeep.selection.conditions import Selection
@@ -50,7 +50,7 @@ class ImageAssetAdmin(AssetPage):
     # The order of an index.
     ordering = ("-created_at", "-pk")
     search_fields = ("original",)
-    actions = ("regenerate_thumbnails", "purge_cache")
+    actions = ("regenerate_thumbnails", "purge_cache", "accept_failures", "undo_acceptance")
 
     class Media:
         js: ClassVar = ["thumbnails/labels.js"]
@@ -85,7 +85,7 @@ class ImageAssetAdmin(AssetPage):
 
     @admin.display(description="state")
     def state_shown(self, asset: ImageAsset) -> SafeString:
-        reason = asset.get_thumbnail_error_display() if asset.state == State.FAILED else ""
+        reason = asset.get_thumbnail_error_display() if asset.state.is_failure else ""
         return format_html(
             '<span class="state {}" title="{}">{}</span>',
             asset.state.value,
@@ -117,6 +117,14 @@ class ImageAssetAdmin(AssetPage):
     @admin.action(description="Purge cache", permissions=["purge"])
     def purge_cache(self, request: HttpRequest, queryset: ImageAssetQuerySet) -> HttpResponse:
         return redirect(plans.plan_url(Run.Kind.PURGE, _selected(request)))
+
+    @admin.action(description="Accept failures", permissions=["regenerate"])
+    def accept_failures(self, request: HttpRequest, queryset: ImageAssetQuerySet) -> None:
+        self.accept(request, _selected(request))
+
+    @admin.action(description="Undo acceptance of failures", permissions=["regenerate"])
+    def undo_acceptance(self, request: HttpRequest, queryset: ImageAssetQuerySet) -> None:
+        self.undo(request, _selected(request))
 
     def get_urls(self) -> list[URLPattern]:
         plan = path(

@@ -4,6 +4,7 @@ The numbers beside the choices are cached counts of all images: counting each co
 filters would take too long for a page.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -107,7 +108,7 @@ class ReasonFilter(ConditionFilter):
     parameter_name = "reason"
 
     def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
-        numbers = counted["reasons"]
+        numbers = Counter(counted["reasons"]) + Counter(counted["accepted"])
         for reason in Reason:
             if reason in numbers or reason == self.value():
                 yield reason.value, reason.label, numbers.get(reason)

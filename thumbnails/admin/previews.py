@@ -20,7 +20,7 @@ def cached_url(asset: ImageAsset) -> str | None:
     """Returns the URL of the asset's thumbnail as it is in the cache; None if there is none."""
     if asset.state == State.FRESH:
         return asset.thumbnail_url
-    if asset.state in (State.STALE, State.FAILED) and asset.thumbnail_path:
+    if asset.thumbnail_path and (asset.state == State.STALE or asset.state.is_failure):
         return reverse("admin:thumbnails_imageasset_as_it_is", args=[asset.pk])
     return None
 

@@ -49,7 +49,7 @@ Cursor = Annotated[str, Field(pattern="^-?[0-9]{1,16}-[0-9]{1,18}$")]
 """When the last image of a page was created, in microseconds since 1970, and its id."""
 PlaceInRun = Annotated[str, Field(pattern=f"^{CURSOR}$")]
 """The last image of a page of a run's report: its chunk and its place there."""
-ReportedOutcome = Literal["rendered", "fresh", "purged", "failed", "open", "unknown"]
+ReportedOutcome = Literal["rendered", "fresh", "purged", "failed", "accepted", "open", "unknown"]
 PageSize = Annotated[PlainInt, Field(ge=1, le=PAGE_AT_MOST)]
 
 
@@ -228,6 +228,7 @@ class RunOut(Out):
     fresh: int = Field(description="Skipped.")
     purged: int
     failed: int
+    accepted: int = Field(description="Failed again or not tried, as staff accept.")
     failures: dict[str, int] = Field(description="Number of failures by reason.")
     rate: float | None = Field(description="Images a second, lately or on the whole.")
     seconds_left: float | None

@@ -11,7 +11,7 @@ from thumbnails.migrations._operations import AddFieldInPlace
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("thumbnails", "0013_facts")]
+    dependencies: ClassVar = [("thumbnails", "0014_accepted")]
 
     operations: ClassVar = [
         AddFieldInPlace("chunk", "outcomes", models.BinaryField(db_default=b"", default=b"")),

@@ -41,6 +41,13 @@ class State(models.TextChoices):
     FRESH = "fresh"
     STALE = "stale"
     FAILED = "failed"
+    ACCEPTED = "accepted"
+    """Failed, as staff accept."""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the last attempt failed, accepted or not."""
+        return self in (State.FAILED, State.ACCEPTED)
 
 
 class Outcome(models.TextChoices):
@@ -50,6 +57,8 @@ class Outcome(models.TextChoices):
     FRESH = "fresh"
     PURGED = "purged"
     FAILED = "failed"
+    ACCEPTED = "accepted"
+    """Failed, or was not tried, and staff accept that."""
 
 
 def originals_storage() -> Storage:
@@ -105,12 +114,18 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
             thumbnail_error_source=F("source_version"),
         )
 
+    def _accepted(self) -> Q:
+        """As `ImageAsset.accepts` the last attempt's failure."""
+        accepted = Q(accepted_source=F("source_version"))
+        return accepted & ~Q(thumbnail_error=Reason.STORAGE_ERROR)
+
     def _in_state(self) -> dict[State, Q]:
         """The condition of each state; an asset is in exactly one."""
-        failed = self.failed_now()
+        failed, accepted = self.failed_now(), self._accepted()
         has_file = ~Q(thumbnail_path="")
         return {
-            State.FAILED: failed,
+            State.FAILED: failed & ~accepted,
+            State.ACCEPTED: failed & accepted,
             State.MISSING: Q(thumbnail_path="") & ~failed,
             State.FRESH: has_file & self._made_as_now() & ~failed,
             State.STALE: has_file & ~self._made_as_now() & ~failed,
@@ -142,9 +157,17 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
     def failed(self) -> Self:
         return self.in_state(State.FAILED)
 
+    def acceptable(self) -> Self:
+        """Those whose failure staff may accept: a storage's is not the original's fault."""
+        return self.failed().exclude(thumbnail_error=Reason.STORAGE_ERROR)
+
     def not_fresh(self) -> Self:
         """Those that a regeneration renders: missing, stale and failed."""
         return self.in_state(State.MISSING, State.STALE, State.FAILED)
+
+    def failed_for(self, reasons: Iterable[Reason]) -> Self:
+        """Those whose last attempt failed for one of these reasons, accepted or not."""
+        return self.filter(self.failed_now(), thumbnail_error__in=list(reasons))
 
     def recipes(self) -> list[str]:
         """Returns the digests of all recipes of thumbnails. One query per recipe."""
@@ -164,9 +187,9 @@ class ImageAssetQuerySet(models.QuerySet["ImageAsset"]):
         )
         return {state: counted[state.value] for state in State}
 
-    def count_by_reason(self) -> dict[str, int]:
-        """Returns the number of failed assets by reason."""
-        rows = self.failed().order_by().values_list("thumbnail_error")
+    def count_by_reason(self, state: State = State.FAILED) -> dict[str, int]:
+        """Returns the number of failed assets by reason, or of those with an accepted failure."""
+        rows = self.in_state(state).order_by().values_list("thumbnail_error")
         return dict(rows.annotate(models.Count("pk")))
 
     def count_by_recipe(self, *, besides: str) -> dict[str, int]:
@@ -289,6 +312,9 @@ class ImageAsset(models.Model):
     thumbnail_error_source = models.CharField(
         max_length=48, blank=True, editable=False, default="", db_default=""
     )
+    accepted_source = models.CharField(max_length=48, null=True, editable=False)  # noqa: DJ001  a version may be empty
+    """The original's version whose failures staff accept; None if there is none. Void as soon as
+    the original changes, and cleared when it is rendered."""
     thumbnail_revision = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
     """Grows with each saved result (optimistic locking): the later of two at once is void."""
     thumbnail_history = models.JSONField(default=list, editable=False)
@@ -484,6 +510,10 @@ class ImageAsset(models.Model):
             return None
         return fingerprint_of(self.thumbnail_recipe, self.thumbnail_source)
 
+    def accepts(self, reason: str, version: str) -> bool:
+        """Whether staff accept that this version of its original fails for that reason."""
+        return self.accepted_source == version and reason != Reason.STORAGE_ERROR
+
     @property
     def state(self) -> State:
         """As the QuerySet's conditions, for this instance."""
@@ -492,7 +522,8 @@ class ImageAsset(models.Model):
             self.thumbnail_error_recipe,
             self.thumbnail_error_source,
         ):
-            return State.FAILED
+            accepted = self.accepts(self.thumbnail_error, self.source_version)
+            return State.ACCEPTED if accepted else State.FAILED
         if not self.thumbnail_path:
             return State.MISSING
         made_as_now = now == (self.thumbnail_recipe, self.thumbnail_source)

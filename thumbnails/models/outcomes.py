@@ -19,6 +19,7 @@ CODES = {
     Outcome.FRESH: b"s",
     Outcome.PURGED: b"p",
     Outcome.FAILED: b"f",
+    Outcome.ACCEPTED: b"a",
 }
 _OUTCOMES = {code: outcome for outcome, code in CODES.items()}
 _NONE = bytes(8)

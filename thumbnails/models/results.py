@@ -43,12 +43,16 @@ NO_THUMBNAIL = Record()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why the last attempt failed, and with which recipe and original. The thumbnail is kept."""
+    """Why the last attempt failed, and with which recipe and original. The thumbnail is kept.
+
+    `accepted_source` is to be carried over from the asset, until it is rendered.
+    """
 
     thumbnail_error: str = ""
     thumbnail_error_detail: str = ""
     thumbnail_error_recipe: str = ""
     thumbnail_error_source: str = ""
+    accepted_source: str | None = None
 
 
 NO_FAILURE = Failure()

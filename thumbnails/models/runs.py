@@ -238,6 +238,7 @@ class Progress:
     fresh: int = 0
     purged: int = 0
     failed: int = 0
+    accepted: int = 0
     failures: dict[str, list[int]] = field(default_factory=dict)
     """The failed assets' ids by reason."""
     rate: float | None = None
@@ -435,6 +436,7 @@ class Chunk(models.Model):
     fresh = models.PositiveIntegerField(default=0)
     purged = models.PositiveIntegerField(default=0)
     failed = models.PositiveIntegerField(default=0)
+    accepted = models.PositiveIntegerField(default=0, db_default=0)
     failures = models.JSONField(default=dict)
     """The failed assets' ids by reason."""
     outcomes = models.BinaryField(default=b"", db_default=b"")
@@ -469,7 +471,7 @@ class Chunk(models.Model):
         for outcome, number in Counter(result.outcome for result in results).items():
             setattr(self, outcome.value, getattr(self, outcome.value) + number)
         for result in results:
-            if result.reason is not None:
+            if result.reason is not None and result.outcome == Outcome.FAILED:
                 self.failures.setdefault(result.reason.value, []).append(result.asset_id)
         self.outcomes = bytes(self.outcomes) + pack(results)
         self.position += len(results)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.template.defaultfilters import pluralize
 
 from thumbnails.exceptions import NotDispatched, UsageError
 from thumbnails.management.base import (
@@ -14,7 +15,7 @@ from thumbnails.management.base import (
     rate,
     selection_from,
 )
-from thumbnails.models import Run, recipes
+from thumbnails.models import Run, State, recipes
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep.images.rescan import record_gone, rescan
 from thumbnails.upkeep.runs import execute, planning, starting
@@ -77,7 +78,7 @@ class Command(RunCommand):
             processes = options["workers"] or execute.available_cores()
             self.work(run, processes=processes, as_json=as_json)
         else:
-            self.nothing_to_do("every thumbnail is fresh.", as_json=as_json)
+            self._all_fresh(assets, as_json=as_json)
         if passed_over:
             raise CommandError(passed_over, returncode=FAILED)
 
@@ -96,6 +97,13 @@ class Command(RunCommand):
         )
         return passed_over
 
+    def _all_fresh(self, assets: ImageAssetQuerySet, *, as_json: bool) -> None:
+        accepted = assets.in_state(State.ACCEPTED).count()
+        besides = (
+            f", but for {accepted:,} accepted failure{pluralize(accepted)}" if accepted else ""
+        )
+        self.nothing_to_do(f"every thumbnail is fresh{besides}.", as_json=as_json)
+
     def _enqueue(
         self, selection: Selection, run_options: dict[str, Any], *, wait: bool, as_json: bool
     ) -> None:
@@ -106,7 +114,7 @@ class Command(RunCommand):
         except NotDispatched as error:
             raise CommandError(str(error), returncode=FAILED) from error
         if run.total == 0:
-            self.nothing_to_do("every thumbnail is fresh.", as_json=as_json)
+            self._all_fresh(selection.assets(), as_json=as_json)
         elif wait:
             self.watch(run, as_json=as_json)
         elif as_json:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from thumbnails.exceptions import QueueDown, Reason
-from thumbnails.models import ImageAsset, State
+from thumbnails.models import ImageAsset
 from thumbnails.models.recipes import is_own_in_force
 from thumbnails.models.retry import retry_while_database_is_down
 from thumbnails.rendering.pool import NotDecoded, RenderPool
@@ -131,7 +131,7 @@ def refresh_assets(asset_ids: Iterable[int], should_stop: Callable[[], bool]) ->
 def _refresh(asset_id: int, pool: RenderPool) -> Reason | None:
     """Returns why it failed, if it did. Does not try again what failed for good."""
     asset = retry_while_database_is_down(ImageAsset.objects.filter(pk=asset_id).first)
-    if asset is None or (asset.state == State.FAILED and not is_worth_a_try(asset)):
+    if asset is None or (asset.state.is_failure and not is_worth_a_try(asset)):
         return None
     result = refresh_now(asset_id, pool)
     return None if result is None else result.reason

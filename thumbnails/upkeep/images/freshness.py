@@ -44,20 +44,25 @@ def refresh(
     pool: RenderPool,
     *,
     rendered_since: datetime | None = None,
-    try_crashed: bool = False,
+    try_known: bool = False,
     run_id: int | None = None,
     looked_at: float | None = None,
     should_stop: Callable[[], bool] = never,
 ) -> Result:
     """Refresh the thumbnail of one of many assets; the caller saves the result.
 
-    Skips a fresh thumbnail unless it is older than `rendered_since`, and a crashed one unless
-    `try_crashed`. A bad original or a failing storage raises nothing, but is in the result.
-    `run_id` is for the asset's history; `looked_at` is when the asset was loaded, by the monotonic
-    clock, by default now. Raises NotDecoded if the pool is closed or `should_stop` returns True.
+    Skips a fresh thumbnail unless it is older than `rendered_since`, and an original that is known
+    to crash or whose failure is accepted unless `try_known`. A bad original or a failing storage
+    raises nothing, but is in the result. `run_id` is for the asset's history; `looked_at` is when
+    the asset was loaded, by the monotonic clock, by default now. Raises NotDecoded if the pool is
+    closed or `should_stop` returns True.
     """
-    if asset.thumbnail_error == Reason.CRASHED and not try_crashed and not is_worth_a_try(asset):
-        skipped = Result(asset_id=asset.pk, outcome=Outcome.FAILED, reason=Reason.CRASHED)
+    is_accepted = asset.state == State.ACCEPTED
+    is_known = is_accepted or asset.thumbnail_error == Reason.CRASHED
+    if is_known and not try_known and not is_worth_a_try(asset):
+        outcome = Outcome.ACCEPTED if is_accepted else Outcome.FAILED
+        reason = Reason(asset.thumbnail_error)
+        skipped = Result(asset_id=asset.pk, outcome=outcome, reason=reason)
         return with_history(asset, skipped)
     with render_lock(asset.pk, patience_seconds=2 * conf.current().render_seconds):
         # Also without the lock: a process that holds it that long hangs.
@@ -97,7 +102,7 @@ def _purged(asset: ImageAsset, looked_at: float) -> Result:
         outcome=Outcome.PURGED,
         read=Read.of(asset),
         record=NO_THUMBNAIL,
-        failure=NO_FAILURE,
+        failure=Failure(accepted_source=asset.accepted_source),
     )
 
 
@@ -195,7 +200,9 @@ def with_history(asset: ImageAsset, result: Result, run_id: int | None = None) -
     after = before if result.record is None else result.record.fingerprint
     history = None
     if result.record is not None or result.failure is not None:
-        history = asset.history_with(result.outcome, reason=result.reason, run_id=run_id)
+        # What is accepted failed all the same, and processes of the version before know no more.
+        outcome = Outcome.FAILED if result.outcome == Outcome.ACCEPTED else result.outcome
+        history = asset.history_with(outcome, reason=result.reason, run_id=run_id)
     return replace(result, history=history, before=before, after=after)
 
 
@@ -204,7 +211,7 @@ def is_worth_a_try(asset: ImageAsset, *, patience_seconds: float | None = None) 
 
     Looks at the original, for at most `patience_seconds`.
     """
-    if asset.state != State.FAILED or asset.thumbnail_error in TRANSIENT:
+    if not asset.state.is_failure or asset.thumbnail_error in TRANSIENT:
         return True
     try:
         name = str(asset.original.name)
@@ -421,9 +428,10 @@ def _failed(this: _Attempt, error: ThumbnailError) -> Result:
     )
     if is_lost:
         _delete_variants(this.asset, variants_of(this.asset))
+    is_accepted = this.asset.accepts(error.reason, this.version)
     return Result(
         asset_id=this.asset.pk,
-        outcome=Outcome.FAILED,
+        outcome=Outcome.ACCEPTED if is_accepted else Outcome.FAILED,
         reason=error.reason,
         read=Read.of(this.asset),
         record=NO_THUMBNAIL if is_lost else None,
@@ -432,6 +440,7 @@ def _failed(this: _Attempt, error: ThumbnailError) -> Result:
             thumbnail_error_detail=str(error)[:DETAIL_LENGTH],
             thumbnail_error_recipe=this.recipe.digest,
             thumbnail_error_source=this.version,
+            accepted_source=this.asset.accepted_source,
         ),
         facts=this.facts,
         source_version=this.version,

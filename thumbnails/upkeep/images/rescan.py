@@ -158,6 +158,7 @@ def _gone(asset: ImageAsset) -> Result:
             thumbnail_error_detail=detail[:DETAIL_LENGTH],
             thumbnail_error_recipe=recipe_in_force().digest,
             thumbnail_error_source=asset.source_version,
+            accepted_source=asset.accepted_source,
         ),
     )
     return with_history(asset, result)

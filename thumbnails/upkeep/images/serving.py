@@ -90,7 +90,7 @@ def serve(asset: ImageAsset) -> ThumbnailFile:
     if found is not None and asset.state == State.FRESH and found.stamp == asset.fingerprint:
         return found
     old = found if found is not None and asset.thumbnail_path and found.is_whole else None
-    if old is not None and asset.state in (State.STALE, State.FAILED):
+    if old is not None and (asset.state == State.STALE or asset.state.is_failure):
         if asset.state == State.STALE:
             refresh_soon(asset.pk)
         return old

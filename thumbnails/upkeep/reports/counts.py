@@ -99,13 +99,14 @@ def _variants() -> dict[str, list[int]]:
 COUNTERS: dict[str, Callable[[], dict[str, Any]]] = {
     "states": _states,
     "reasons": ImageAsset.objects.count_by_reason,
+    "accepted": partial(ImageAsset.objects.count_by_reason, State.ACCEPTED),
     "recipes": partial(ImageAsset.objects.count_by_recipe, besides=""),
     "shards": _shards,
     "variants": _variants,
     "originals": _originals,
     "sizes": _sizes,
 }
-OF_RECIPE = {"states", "reasons"}
+OF_RECIPE = {"states", "reasons", "accepted"}
 """Counts that are void when the recipe in force changes."""
 
 
@@ -159,7 +160,8 @@ def number_of(selection: Selection) -> int | None:
     if selection.recipes and selection == Selection(recipes=selection.recipes):
         return sum(numbers.get(recipe, 0) for recipe in selection.recipes)
     if selection == Selection(states=selection.states):
-        return sum(numbers[state] for state in selection.states or State)
+        # A worker of the version before counts no state that it does not know.
+        return sum(numbers.get(state, 0) for state in selection.states or State)
     return None
 
 

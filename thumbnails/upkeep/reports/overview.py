@@ -95,7 +95,7 @@ def overview(*, with_runs: bool = True) -> Overview:
 
 
 def _states(counted: dict[str, int]) -> dict[State, int]:
-    return {state: counted[state.value] for state in State}
+    return {state: counted.get(state.value, 0) for state in State}
 
 
 def _with_lost(states: dict[State, int] | None, seen: FilesSeen | None) -> dict[State, int] | None:

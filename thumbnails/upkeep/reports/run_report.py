@@ -50,6 +50,7 @@ OF_ASSET = (
     "thumbnail_error",
     "thumbnail_error_recipe",
     "thumbnail_error_source",
+    "accepted_source",
 )
 """Columns of an image that its row of the report needs."""
 

@@ -233,7 +233,7 @@ class _Work:
             asset,
             self._pool,
             rendered_since=self._rendered_since,
-            try_crashed=self._run.force or "retry_of" in self._run.scope,
+            try_known=self._run.force or "retry_of" in self._run.scope,
             run_id=self._run.pk,
             looked_at=self._looked_at,
             should_stop=self._should_stop,
@@ -367,7 +367,10 @@ class _Work:
 
 
 def _in_a_row(results: list[Result], reason: Reason) -> int:
-    return sum(1 for _ in takewhile(lambda result: result.reason == reason, reversed(results)))
+    def counts(result: Result) -> bool:
+        return result.reason == reason and result.outcome == Outcome.FAILED
+
+    return sum(1 for _ in takewhile(counts, reversed(results)))
 
 
 # --- a command --------------------------------------------------------------------------------

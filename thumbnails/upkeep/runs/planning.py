@@ -30,6 +30,8 @@ class Plan:
     """Numbers of assets that it would work on, by state."""
     skipped: int
     """Number of fresh ones that it would skip."""
+    accepted: int
+    """Number of those that it would skip, too, as their failure is accepted."""
     deleted: int
     """Number of thumbnails that a purge deletes: fewer than its assets where some have none."""
     size_bytes: int
@@ -65,7 +67,7 @@ def plan(
     `look_at_files_up_to`.
     """
     states = assets.count_by_state()
-    total, skipped, deleted = sum(states.values()), 0, 0
+    total, skipped, accepted, deleted = sum(states.values()), 0, 0, 0
     if kind == Run.Kind.PURGE:
         deleted = assets.exclude(thumbnail_path="").count()
         summed = assets.aggregate(size=Sum("thumbnail_bytes", default=0))["size"]
@@ -77,11 +79,13 @@ def plan(
             states[State.FRESH] -= lost
         if skips_fresh(kind, force=force):
             skipped, states[State.FRESH] = states[State.FRESH], 0
-        total -= skipped
+            accepted, states[State.ACCEPTED] = states[State.ACCEPTED], 0
+        total -= skipped + accepted
         size_bytes = total * mean_bytes()
     return Plan(
         states=states,
         skipped=skipped,
+        accepted=accepted,
         deleted=deleted,
         size_bytes=size_bytes,
         seconds=_seconds(kind, total),

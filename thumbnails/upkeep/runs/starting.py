@@ -19,6 +19,7 @@ from thumbnails.models import (
     Run,
     RunEvent,
     RunRequest,
+    State,
     clock,
     recipe_in_force,
 )
@@ -308,7 +309,8 @@ def retry(
 ) -> Run:
     """Start a run over the assets that failed in `run`, all or those of one reason.
 
-    Retries crashed ones, too. Raises NotNow if none failed or `run` is a purge, NotDispatched.
+    Retries crashed ones, too, and skips accepted failures. Raises NotNow if none failed or `run`
+    is a purge, NotDispatched.
     """
     failures = run.progress().failures
     ids = [i for why, some in failures.items() if reason in (None, why) for i in some]
@@ -319,7 +321,7 @@ def retry(
         raise NotNow(f"Nothing failed{words} in {run}.")
     return start(
         Run.Kind.REGENERATE,
-        ImageAsset.objects.filter(pk__in=ids),
+        ImageAsset.objects.filter(pk__in=ids).in_state(*(set(State) - {State.ACCEPTED})),
         origin=origin,
         scope={"retry_of": run.pk, "reason": reason},
         scope_text=f"what failed{words} in {run}",

@@ -105,12 +105,10 @@ class Selection:
             assets = condition.narrow(assets, self)
         return assets
 
-    def require_all_said(self, everything: bool) -> None:
+    def require_all_said(self, everything: bool, *, of: str = "thumbnails") -> None:
         """For purges. Raises UsageError unless either there are conditions or `everything`."""
         if self.is_everything != everything:
-            raise UsageError(
-                "Say which thumbnails, or all for all of them, and not both.", about="all"
-            )
+            raise UsageError(f"Say which {of}, or all for all of them, and not both.", about="all")
 
 
 def selection_from(texts: Mapping[str, str]) -> Selection:
@@ -697,7 +695,7 @@ CONDITIONS: dict[str, Condition] = {
         example="unreadable",
         help=f"thumbnails that failed for one of these reasons: {', '.join(Reason)}",
         words="failed as {}",
-        matching=lambda assets, reasons: assets.failed().filter(thumbnail_error__in=reasons),
+        matching=ImageAssetQuerySet.failed_for,
         read=_some_of(Reason),
         text=_joined,
         name=lambda reasons: _or(reason.label for reason in reasons),
