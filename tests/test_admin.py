@@ -18,6 +18,7 @@ from tests import pictures
 from tests.conftest import MakeAsset
 from tests.runs import start_here, work
 from tests.servers import QueueServer
+from thumbnails.admin import filters
 from thumbnails.exceptions import Busy, NoThumbnail, StorageFailure
 from thumbnails.models import ImageAsset, Run, State, TrainingSession
 from thumbnails.storage import thumbnails as cache
@@ -82,7 +83,26 @@ def test_list__filters_by_session_and_date_and_searches_names(
         assert "tree.jpg" not in page
 
 
-@pytest.mark.parametrize("name", ["reason", "format"])
+def test_list__offers_the_most_frequent_values_of_each_fact(
+    staff_client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "FACTS_SHOWN", 2)
+    for number, camera in enumerate("AABBBC"):
+        make_asset(name=f"{camera}{number}.jpg")
+        ImageAsset.objects.filter(original=f"{camera}{number}.jpg").update(camera=camera)
+    make_asset(name="D0.jpg")
+    page = text_of(staff_client.get(LIST))
+    assert re.findall(r'href="\?camera=(\w+)"', page) == ["B", "A", "none"]
+    # All have the same compression, and none has a note.
+    assert "?compression=" not in page
+    assert "?note=" not in page
+    page = text_of(staff_client.get(f"{LIST}?camera=C&compression=baseline"))
+    assert re.findall(r">(\w+)\.jpg</a>", page) == ["C5"]
+    page = text_of(staff_client.get(f"{LIST}?camera=none"))
+    assert re.findall(r">(\w+)\.jpg</a>", page) == ["D0"]
+
+
+@pytest.mark.parametrize("name", ["reason", "format", "note"])
 def test_list__takes_no_filter_of_a_wrong_value_that_offers_nothing(
     staff_client: Client, name: str
 ) -> None:
@@ -173,7 +193,7 @@ def test_list__queries_do_not_grow_with_its_rows(
 ) -> None:
     for _ in range(20):
         make_asset(session="S")
-    with django_assert_max_num_queries(22):
+    with django_assert_max_num_queries(26):
         staff_client.get(LIST)
 
 

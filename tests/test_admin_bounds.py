@@ -65,7 +65,10 @@ def test_lists__are_all_that_the_admin_has() -> None:
 # --- lookups --------------------------------------------------------------------------------------
 
 
-OWN_TERMS = {"format", "mode", "orientation"}
+OWN_TERMS = {
+    *("format", "mode", "orientation"),
+    *("camera", "software", "compression", "frames", "note"),
+}
 """Columns whose names are those of the list's own filters."""
 
 

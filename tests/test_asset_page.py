@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from http import HTTPStatus
@@ -77,6 +78,23 @@ def test_history__has_what_staff_have_done(staff_client: Client, make_asset: Mak
     page = text_of(staff_client.get(url_of(asset, "history"))).split('id="change-history"')[1]
     assert re.findall(r"<td>(.*)</td>", page) == ["staff", "The thumbnail was rendered."]
     assert "1 entry" in page
+
+
+def test_page__leads_from_each_fact_to_the_images_that_share_it(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    alike, other = make_asset(), make_asset()
+    ImageAsset.objects.filter(pk=alike.pk).update(camera="A & B", color_profile="<P3>")
+    page = text_of(staff_client.get(url_of(alike)))
+    for words in ("baseline", "8 bits a channel", "without alpha", "1 frame", "A &amp; B"):
+        assert re.search(rf'<a href="([^"]*)">{words}</a>', page), words
+    found = re.search(r'<a href="([^"]*)">&lt;P3&gt;</a>', page)
+    assert found is not None
+    shown = text_of(staff_client.get(html.unescape(found[1])))
+    assert f"/imageasset/{alike.pk}/change/" in shown
+    assert f"/imageasset/{other.pk}/change/" not in shown
+    ImageAsset.objects.update(facts_version=0)
+    assert "The next render reads that." in text_of(staff_client.get(url_of(alike)))
 
 
 def test_page__shows_the_history_with_links_to_runs(

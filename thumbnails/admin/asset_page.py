@@ -18,9 +18,10 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.defaultfilters import filesizeformat, pluralize
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html, format_html_join
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from thumbnails.admin import formatting, originals, previews
@@ -146,7 +147,15 @@ class AssetPage(BoundedAdmin):
         "recipe",
         "thumbnail_error_detail",
     )
-    ORIGINAL = ("original_format", "original_size", "original_file", "created_at")
+    ORIGINAL = (
+        "original_format",
+        "original_size",
+        "original_storage",
+        "original_maker",
+        "original_profile",
+        "original_file",
+        "created_at",
+    )
 
     def get_queryset(self, request: HttpRequest) -> ImageAssetQuerySet:
         return ImageAsset.objects.order_by(*self.ordering or ()).with_sessions()
@@ -246,6 +255,28 @@ class AssetPage(BoundedAdmin):
         turned = "upright" if asset.orientation == 1 else f"EXIF orientation {asset.orientation}"
         megapixels = asset.width * asset.height / 1e6
         return f"{asset.width} × {asset.height} pixels ({megapixels:.1f} megapixels), {turned}"
+
+    @admin.display(description="stored as")
+    def original_storage(self, asset: ImageAsset) -> SafeString | str:
+        if not asset.facts_version:
+            return "The next render reads that."
+        depth, frames, note = asset.bit_depth, asset.frames, asset.note
+        return _links_to_alike(
+            ("compression", asset.compression, asset.compression),
+            ("bit-depth", depth, f"{depth} bit{'' if depth == 1 else 's'} a channel"),
+            ("alpha", *(("yes", "with alpha") if asset.has_alpha else ("no", "without alpha"))),
+            ("frames", frames, f"{frames} frame{'' if frames == 1 else 's'}"),
+            ("note", note, f"shown in part: {note}"),
+        )
+
+    @admin.display(description="made by")
+    def original_maker(self, asset: ImageAsset) -> SafeString | str:
+        camera, software = asset.camera, asset.software
+        return _links_to_alike(("camera", camera, camera), ("software", software, software))
+
+    @admin.display(description="colour profile")
+    def original_profile(self, asset: ImageAsset) -> SafeString | str:
+        return _links_to_alike(("profile", asset.color_profile, asset.color_profile))
 
     @admin.display(description="file")
     def original_file(self, asset: ImageAsset) -> str:
@@ -470,6 +501,13 @@ class AssetPage(BoundedAdmin):
 
     def _report_deleted(self, request: HttpRequest) -> None:
         self.message_user(request, "The image was deleted meanwhile.", messages.WARNING)
+
+
+def _links_to_alike(*facts: tuple[str, str | int | None, str]) -> SafeString | str:
+    """Condition, its text and words for it: each as a link to the list of images that match."""
+    address = reverse("admin:thumbnails_imageasset_changelist")
+    links = [(f"{address}?{urlencode({name: text})}", words) for name, text, words in facts if text]
+    return format_html_join(", ", '<a href="{}">{}</a>', links) or "–"
 
 
 def _history(asset: ImageAsset) -> list[dict[str, Any]]:

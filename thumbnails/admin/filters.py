@@ -18,7 +18,7 @@ from django.http import HttpRequest
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, State, TrainingSession, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
-from thumbnails.rendering import FORMATS
+from thumbnails.rendering import FORMATS, NO_TEXT
 from thumbnails.storage import originals
 from thumbnails.upkeep.images import tracked_fields
 from thumbnails.upkeep.reports.counts import MEGAPIXELS, CachedCounts, cached_counts
@@ -29,6 +29,9 @@ SEARCH = "q"
 """The parameter of the list's search box, which is the condition `name`."""
 SESSIONS_SHOWN = 30
 """How many sessions are offered, the newest ones."""
+FACTS_SHOWN = 20
+"""How many values of a fact are offered, the most frequent ones; the page of each image links to
+the lists of its own."""
 ORIENTATIONS = {
     "1": "upright",
     "2": "mirrored",
@@ -163,6 +166,75 @@ class SizeFilter(ConditionFilter):
             )
 
 
+class FactFilter(ConditionFilter):
+    """Offers the most frequent values of a fact of originals, if there are `at_least` so many."""
+
+    at_least = 2
+    is_name = False
+    """Whether originals may name none."""
+
+    def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
+        numbers = counted["facts"].get(str(self.parameter_name), {})
+        offered = sorted(numbers, key=numbers.__getitem__, reverse=True)[:FACTS_SHOWN]
+        if self.is_name and offered:
+            offered.append(NO_TEXT)
+        if (chosen := self.value()) and chosen not in offered:
+            offered.append(chosen)
+        if chosen or len(offered) >= self.at_least:
+            for value in offered:
+                yield value, self.label(value), numbers.get(value)
+
+    def label(self, value: str) -> str:
+        return value
+
+
+class CameraFilter(FactFilter):
+    title = "camera"
+    parameter_name = "camera"
+    is_name = True
+
+
+class SoftwareFilter(FactFilter):
+    title = "software"
+    parameter_name = "software"
+    is_name = True
+
+
+class ProfileFilter(FactFilter):
+    title = "colour profile"
+    parameter_name = "profile"
+    is_name = True
+
+
+class CompressionFilter(FactFilter):
+    title = "compression"
+    parameter_name = "compression"
+
+
+class BitDepthFilter(FactFilter):
+    title = "bits a channel"
+    parameter_name = "bit-depth"
+
+
+class AlphaFilter(FactFilter):
+    title = "alpha"
+    parameter_name = "alpha"
+
+
+class FramesFilter(FactFilter):
+    title = "frames"
+    parameter_name = "frames"
+
+    def label(self, value: str) -> str:
+        return "more than one" if value == "2-" else value
+
+
+class NoteFilter(FactFilter):
+    title = "shown in part"
+    parameter_name = "note"
+    at_least = 1
+
+
 class RecipeFilter(ConditionFilter):
     title = "recipe"
     parameter_name = "recipe"
@@ -286,6 +358,14 @@ FILTERS = (
     FormatFilter,
     ModeFilter,
     SizeFilter,
+    CameraFilter,
+    SoftwareFilter,
+    ProfileFilter,
+    CompressionFilter,
+    BitDepthFilter,
+    AlphaFilter,
+    FramesFilter,
+    NoteFilter,
     RecipeFilter,
     RootFilter,
     SessionFilter,

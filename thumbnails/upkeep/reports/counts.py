@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.db.models import Aggregate, BigIntegerField, Count, Min, Sum
+from django.db.models import Aggregate, BigIntegerField, Case, Count, Min, Sum, Value, When
+from django.db.models.expressions import Combinable
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Left
 from django.utils import timezone
@@ -34,6 +35,9 @@ OLD_AT_ONCE = timedelta(seconds=1)
 REST = 50
 """Seconds until a count that took one second is due again: 2 % of one process's time."""
 
+TEXTS_AT_MOST = 100
+"""Of a fact that is any text: the most frequent ones."""
+
 MEGAPIXELS = (0.0, 1.0, 10.0, 50.0)
 """Lower bounds of the size classes of originals."""
 
@@ -52,6 +56,42 @@ def _originals() -> dict[str, dict[str, int]]:
             # As text, like the keys of the stored JSON.
             numbers[column][str(value)] += number
     return {column: dict(counter) for column, counter in numbers.items()}
+
+
+def _facts() -> dict[str, dict[str, int]]:
+    """By condition and its text: what has few combinations in one query, and the most frequent
+    texts, each in a query that an index answers."""
+    alpha = Case(
+        When(has_alpha=True, then=Value("yes")),
+        When(has_alpha=False, then=Value("no")),
+        default=Value(""),
+    )
+    frames = Case(
+        When(frames=1, then=Value("1")), When(frames__gt=1, then=Value("2-")), default=Value("")
+    )
+    columns: dict[str, str | Combinable] = {
+        "compression": "compression",
+        "bit-depth": "bit_depth",
+        "alpha": alpha,
+        "frames": frames,
+        "note": "note",
+    }
+    numbers: dict[str, Counter[str]] = {name: Counter() for name in columns}
+    rows = ImageAsset.objects.order_by().values_list(*columns.values())
+    for *values, number in rows.annotate(Count("pk")):
+        for name, value in zip(columns, values, strict=True):
+            if value:
+                numbers[name][str(value)] += number
+    texts = {"camera": "camera", "software": "software", "profile": "color_profile"}
+    return {
+        **{name: dict(counter) for name, counter in numbers.items()},
+        **{name: _most_frequent(column) for name, column in texts.items()},
+    }
+
+
+def _most_frequent(column: str) -> dict[str, int]:
+    named = ImageAsset.objects.exclude(**{column: ""}).order_by().values_list(column)
+    return dict(named.annotate(number=Count("pk")).order_by("-number", column)[:TEXTS_AT_MOST])
 
 
 def _sizes() -> dict[str, int]:
@@ -104,6 +144,7 @@ COUNTERS: dict[str, Callable[[], dict[str, Any]]] = {
     "shards": _shards,
     "variants": _variants,
     "originals": _originals,
+    "facts": _facts,
     "sizes": _sizes,
 }
 OF_RECIPE = {"states", "reasons", "accepted"}
