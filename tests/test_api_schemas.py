@@ -42,6 +42,8 @@ pytestmark = pytest.mark.django_db
 IMAGE_KEYS = {
     *("assetId", "original", "title", "sessionId", "sessionIds", "createdAt"),
     *("width", "height", "format", "mode", "orientation", "state"),
+    *("camera", "software", "colorProfile", "compression", "bitDepth", "hasAlpha", "frames"),
+    "note",
     *("thumbnailUrl", "thumbnailSources", "thumbnailWidth", "thumbnailHeight", "thumbnailBytes"),
     *("thumbnailGeneratedAt", "thumbnailRecipe", "reason", "detail"),
 }
@@ -201,6 +203,14 @@ def test_image__all_that_is_known(api: Caller, make_asset: MakeAsset) -> None:
         "format": "JPEG",
         "mode": "RGB",
         "orientation": 6,
+        "camera": "Camera",
+        "software": "",
+        "colorProfile": "",
+        "compression": "baseline",
+        "bitDepth": 8,
+        "hasAlpha": False,
+        "frames": 1,
+        "note": "",
         "state": "fresh",
         "thumbnailUrl": asset.thumbnail_url,
         "thumbnailSources": asset.thumbnail_sources(),
@@ -425,6 +435,13 @@ def test_regenerate__answers_with_the_run_and_hands_it_to_the_workers(
         ({"orientations": [6]}, "stale"),
         ({"orientations": [3, 8], "force": True}, ""),
         ({"states": ["stale", "missing"], "orientations": [6]}, "stale"),
+        ({"camera": "Camera"}, "stale"),
+        ({"camera": "none"}, "missing failed"),
+        ({"colorProfile": "Display P3"}, ""),
+        ({"software": "none", "hasAlpha": False, "maxFrames": 1}, "missing stale failed"),
+        ({"compressions": ["baseline", "none"], "bitDepths": [8]}, "missing stale failed"),
+        ({"minFrames": 2}, ""),
+        ({"notes": ["truncated"]}, ""),
         (
             {
                 "force": True,

@@ -104,6 +104,14 @@ def regenerate(
         to_date=body.to_date,
         states=tuple(body.states) if body.states else None,
         orientations=tuple(body.orientations) if body.orientations else None,
+        camera=body.camera,
+        software=body.software,
+        color_profile=body.color_profile,
+        compressions=tuple(body.compressions) if body.compressions else None,
+        bit_depths=tuple(body.bit_depths) if body.bit_depths else None,
+        has_alpha=body.has_alpha,
+        frames=conditions.frame_range(body.min_frames, body.max_frames),
+        notes=tuple(body.notes) if body.notes else None,
         **conditions.fields_of_session(body.session_id),
     )
     if body.dry_run:

@@ -6,13 +6,22 @@ from typing import Annotated, Any, Literal, Self
 
 from django.db.models import TextChoices
 from ninja import Path, Schema
-from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from thumbnails.exceptions import Reason, UsageError
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.runs import Progress
 from thumbnails.models.sources import Sources
+from thumbnails.rendering import FACT_LENGTH, NO_TEXT, Compression, Note
 from thumbnails.upkeep.reports.counts import Statistics
 from thumbnails.upkeep.reports.run_report import CURSOR, ReportRow
 from thumbnails.upkeep.runs.planning import Plan
@@ -31,6 +40,13 @@ def _day(value: Any) -> date:
         raise ValueError(str(error)) from None
 
 
+def _label(value: str) -> str:
+    try:
+        return conditions.label(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
 def _plain_number(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(r"0|[1-9][0-9]*", value):
         raise ValueError("not a whole number like 12")
@@ -41,6 +57,10 @@ Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "
 Id = Annotated[StrictInt, Field(ge=1, le=LARGEST_ID)]
 Ids = Annotated[list[Id], Field(min_length=1, max_length=IDS_AT_MOST)]
 Orientation = Annotated[StrictInt, Field(ge=1, le=8)]
+Label = Annotated[str, Field(min_length=1, max_length=FACT_LENGTH), AfterValidator(_label)]
+"""Of an original, as its header says it; NO_TEXT for those that say none."""
+BitDepth = Annotated[StrictInt, Field(ge=1, le=64)]
+FrameCount = Annotated[StrictInt, Field(ge=1, le=10**9)]
 PlainInt = Annotated[int, BeforeValidator(_plain_number)]
 """Of a URL, where everything is text: no sign, no spaces, no 1.0 and no 1_0."""
 NumberInUrl = Annotated[PlainInt, Field(ge=1, le=LARGEST_ID)]
@@ -96,6 +116,31 @@ class RegenerateIn(SessionIn):
     )
     orientations: Annotated[list[Orientation], Field(min_length=1, max_length=8)] = Field(
         default=NOT_GIVEN, description="With one of these EXIF orientations."
+    )
+    camera: Label = Field(
+        default=NOT_GIVEN, description=f"Of this camera; {NO_TEXT}: that name none."
+    )
+    software: Label = Field(
+        default=NOT_GIVEN, description=f"Written by this software; {NO_TEXT}: that name none."
+    )
+    color_profile: Label = Field(
+        default=NOT_GIVEN, description=f"With the profile of this name; {NO_TEXT}: without one."
+    )
+    compressions: Annotated[list[Compression], Field(min_length=1, max_length=len(Compression))] = (
+        Field(default=NOT_GIVEN, description="Compressed in one of these ways.")
+    )
+    bit_depths: Annotated[list[BitDepth], Field(min_length=1, max_length=64)] = Field(
+        default=NOT_GIVEN, description="With one of these numbers of bits a channel."
+    )
+    has_alpha: StrictBool = Field(
+        default=NOT_GIVEN, description="Whose pixels may be transparent, or are not."
+    )
+    min_frames: FrameCount = Field(
+        default=NOT_GIVEN, description="With that many frames or pages, or more."
+    )
+    max_frames: FrameCount = Field(default=NOT_GIVEN, description="With that many, or fewer.")
+    notes: Annotated[list[Note], Field(min_length=1, max_length=len(Note))] = Field(
+        default=NOT_GIVEN, description="Shown in part, with one of these notes."
     )
     dry_run: StrictBool = Field(default=False, description="Only report what would be done.")
 
@@ -162,6 +207,14 @@ class ImageOut(Out):
     format: str
     mode: str
     orientation: int
+    camera: str = Field(description="Make and model, as all facts by the original's header.")
+    software: str
+    color_profile: str
+    compression: str
+    bit_depth: int | None = Field(description="Bits a channel; null, as the next two: not known.")
+    has_alpha: bool | None
+    frames: int | None
+    note: str = Field(description="What is noted of an original that is shown in part.")
     state: ImageState
     thumbnail_url: str
     thumbnail_sources: SourcesOut = Field(description="What a page needs to show it.")
