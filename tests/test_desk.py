@@ -91,6 +91,10 @@ def test_desk__from_the_overview_to_the_mended_pictures(
     assert (run.note, run.progress().rendered) == ("EXIF orientation", TURNED)
     assert ImageAsset.objects.stale().count() == UPRIGHT  # those were right, and left alone
 
+    page.get_by_role("link", name="Report", exact=True).click()
+    expect(page.locator("table.facts")).to_contain_text(f"Fresh now\t{TURNED}", use_inner_text=True)
+    expect(page.locator("#run-images tbody tr")).to_have_count(TURNED)
+
     page.goto(admin(live_server, "imageasset/?orientation=2-8"))
     image = page.locator("#result_list img.thumbnail").first
     look_at(image)
