@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from io import StringIO
 from pathlib import Path
@@ -13,8 +14,10 @@ from tests import pictures
 from tests.waiting import wait_for
 from thumbnails.exceptions import Reason
 from thumbnails.models import Chunk, ImageAsset, Run, State
+from thumbnails.models.runs import Progress
 from thumbnails.rendering import read_stamp
 from thumbnails.storage.names import name_for
+from thumbnails.upkeep.reports import run_report
 
 GENEROUS_SECONDS = 120.0
 
@@ -70,6 +73,7 @@ def check(
     assert run.total == len({asset_id for chunk in chunks for asset_id in chunk.asset_ids})
     for chunk in chunks:
         _check_chunk(chunk)
+    _check_report(run, progress)
     ids = [asset_id for chunk in chunks for asset_id in chunk.asset_ids]
     failed_ids = {asset_id for ids in expected.values() for asset_id in ids}
     _check_assets(ids, failed_ids, thumbnail_dir)
@@ -86,6 +90,14 @@ def _check_chunk(chunk: Chunk) -> None:
     assert sum(len(ids) for ids in chunk.failures.values()) == chunk.failed, chunk
     assert chunk.finished_at is not None, chunk
     assert chunk.lease_until is None, chunk
+
+
+def _check_report(run: Run, progress: Progress) -> None:
+    """What is recorded of each image adds up to what was counted."""
+    rows = list(run_report.rows(run))
+    outcomes = Counter(row.outcome for row in rows)
+    assert outcomes == {outcome: n for outcome, n in progress.outcomes.items() if n}
+    assert all(row.new_fingerprint for row in rows if row.outcome != "failed")
 
 
 def _check_assets(ids: list[int], failed_ids: set[int], thumbnail_dir: Path) -> None:
