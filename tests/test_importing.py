@@ -284,10 +284,10 @@ def test_import__adds_a_truncated_picture(originals_dir: Path) -> None:
 # --- Refused --------------------------------------------------------------------------------------
 
 BAD = {
-    "text.jpg": (pictures.TEXT, Reason.UNSUPPORTED, "Not a picture"),
-    "empty.jpg": (pictures.EMPTY, Reason.UNSUPPORTED, "Not a picture"),
-    "vector.jpg": (pictures.eps(), Reason.UNSUPPORTED, "Not a picture"),
-    "layers.jpg": (pictures.psd(), Reason.UNSUPPORTED, "Not a picture"),
+    "text.jpg": (pictures.TEXT, Reason.UNSUPPORTED, "This is a text file"),
+    "empty.jpg": (pictures.EMPTY, Reason.UNSUPPORTED, "This is an empty file"),
+    "vector.jpg": (pictures.eps(), Reason.UNSUPPORTED, "This is a PostScript document"),
+    "layers.jpg": (pictures.psd(), Reason.UNSUPPORTED, "This is a Photoshop document"),
     "huge.png": (pictures.bomb(), Reason.TOO_LARGE, "pixels"),
     "large.png": (pictures.bomb(20_000, 15_000), Reason.TOO_LARGE, "pixels"),
 }
@@ -954,7 +954,7 @@ def test_import_file__gives_the_asset(outside: Path) -> None:
 
 
 def test_import_file__raises_where_it_is_refused(outside: Path) -> None:
-    with pytest.raises(Unsupported, match="Not a picture"):
+    with pytest.raises(Unsupported, match="a text file"):
         importing.import_file(put(outside / "a.jpg", pictures.TEXT))
 
 
@@ -1003,7 +1003,7 @@ def test_command__reports_as_json(run_command: RunCommand, originals_dir: Path) 
     (refusal,) = report.pop("refusals")
     assert report == {"added": 1, "updated": 0, "known": 0, "refused": 1, "hidden": 0}
     assert (refusal["path"], refusal["reason"]) == (str(bad), "unsupported")
-    assert refusal["detail"].startswith("Not a picture")
+    assert refusal["detail"].startswith("This is a text file")
 
 
 @pytest.mark.parametrize("arguments", [["--json"], []], ids=["json", "plain"])

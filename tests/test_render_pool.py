@@ -255,7 +255,7 @@ def test_bad_picture__is_told_by_its_reason_and_costs_no_process(pool: RenderPoo
     (process,) = render_processes()
     with pytest.raises(Unreadable):
         render(pool, pictures.truncated())
-    with pytest.raises(Unsupported, match="Not a picture"):
+    with pytest.raises(Unsupported, match="a text file"):
         render(pool, pictures.TEXT)
     with pytest.raises(TooLarge, match="1000 × 1001 pixels"):
         render(pool, pictures.bomb(1000, 1001))

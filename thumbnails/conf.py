@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from thumbnails.rendering import SUFFIX, Variant
+from thumbnails.rendering import DEFAULT_FORMATS, SUFFIX, Variant, formats_named
 
 DICT, PREFIX = "THUMBNAILS", "THUMBNAIL_"
 """A setting is a key of the dict or, in a project without the dict, one with the prefix."""
@@ -46,6 +46,8 @@ class ThumbnailSettings:
     """THUMBNAIL_QUALITY: of the JPEG, 1 to 95 (Pillow's useful range)."""
     variants: tuple[Variant, ...]
     """THUMBNAIL_VARIANTS: further densities, formats and sizes, in order of their suffixes."""
+    formats: tuple[str, ...]
+    """THUMBNAIL_FORMATS: names of the originals' formats that are taken."""
     show_truncated: bool
     """THUMBNAIL_SHOW_TRUNCATED: of a JPEG or PNG that breaks off what is there is shown."""
     placeholders: bool
@@ -153,6 +155,18 @@ class _Reader:
         self.faults += [f"{self._spelled(name)}: {fault}" for fault in faults]
         return () if faults else tuple(sorted(Variant(*entry) for entry in entries))
 
+    def formats(self, name: str) -> tuple[str, ...]:
+        value = self._value(name, "default")
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+            self._refuse(name, value, str, 'a text such as "default,PSD", or a list of names')
+            return DEFAULT_FORMATS
+        try:
+            return formats_named(names)
+        except ValueError as error:
+            self.faults.append(f"{self._spelled(name)}: {error}.")
+            return DEFAULT_FORMATS
+
     def text(self, name: str, pattern: re.Pattern[str], meant: str) -> str:
         """Returns an empty text where there is none."""
         value = self._value(name, "")
@@ -259,6 +273,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         size_px=read.whole_number("SIZE", 256, 1, SIZE_AT_MOST),
         quality=read.whole_number("QUALITY", 85, 1, 95),
         variants=read.variants("VARIANTS"),
+        formats=read.formats("FORMATS"),
         show_truncated=read.flag("SHOW_TRUNCATED", default=False),
         placeholders=read.flag("PLACEHOLDERS", default=False),
         max_pixels=read.whole_number("MAX_PIXELS", 200_000_000, 1, 10**10),

@@ -41,6 +41,7 @@ SECURE_REDIRECT_EXEMPT = [r"^api/v1/(healthz|readyz)$"]
 THUMBNAIL_SIZE = environment.integer("THUMBNAIL_SIZE", 256)
 THUMBNAIL_QUALITY = environment.integer("THUMBNAIL_QUALITY", 85)
 THUMBNAIL_VARIANTS = environment.text("THUMBNAIL_VARIANTS", "")
+THUMBNAIL_FORMATS = environment.text("THUMBNAIL_FORMATS", "default")
 THUMBNAIL_SHOW_TRUNCATED = environment.boolean("THUMBNAIL_SHOW_TRUNCATED", default=False)
 THUMBNAIL_PLACEHOLDERS = environment.boolean("THUMBNAIL_PLACEHOLDERS", default=False)
 THUMBNAIL_MAX_PIXELS = environment.integer("THUMBNAIL_MAX_PIXELS", 200_000_000)

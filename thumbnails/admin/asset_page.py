@@ -24,6 +24,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from thumbnails import conf
 from thumbnails.admin import formatting, originals, previews
 from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.exceptions import Busy, ThumbnailError, UsageError
@@ -31,7 +32,7 @@ from thumbnails.models import ImageAsset, Outcome, Run, State, TrainingSession, 
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.recipes import labels
 from thumbnails.models.results import Result
-from thumbnails.rendering import FORMATS, Facts
+from thumbnails.rendering import Facts, endings_of, listed
 from thumbnails.upkeep.images import freshness, importing, serving
 from thumbnails.upkeep.images.acceptance import accept_failures, undo_acceptance
 from thumbnails.upkeep.images.tracked_fields import is_tracked
@@ -56,14 +57,24 @@ class SessionsField(SessionChoice):
         )
 
 
-class FilesInput(forms.FileInput):
+class OriginalInput(forms.FileInput):
+    """Offers files in the formats that the site takes, by their endings."""
+
+    def build_attrs(
+        self, base_attrs: dict[str, Any], extra_attrs: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        accept = ",".join(endings_of(conf.current().formats))
+        return super().build_attrs({**base_attrs, "accept": accept}, extra_attrs)
+
+
+class OriginalsInput(OriginalInput):
     allow_multiple_selected = True
 
 
 class FilesField(forms.FileField):
     """One or several uploads."""
 
-    widget = FilesInput(attrs={"accept": "image/*"})
+    widget = OriginalsInput
 
     def clean(self, data: Any, initial: Any = None) -> Any:
         return [super(FilesField, self).clean(each, initial) for each in data or [None]]
@@ -86,7 +97,7 @@ class NewAssetForm(AssetForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+        formats = f"{listed(conf.current().formats)}."
         at_most = settings.DATA_UPLOAD_MAX_NUMBER_FILES
         several = f" Up to {at_most} files at once." if at_most else ""
         self.fields["original"].help_text = formats + several
@@ -118,7 +129,7 @@ class KnownAssetForm(TrackedAssetForm):
     replacement = forms.FileField(
         required=False,
         label="New original",
-        widget=forms.FileInput(attrs={"accept": "image/*"}),
+        widget=OriginalInput,
         help_text="Takes the original's place, and the thumbnail is made from it at once. "
         "The old file is kept.",
     )

@@ -14,7 +14,7 @@ from thumbnails.rendering.facts import (
     Note,
     clean_text,
 )
-from thumbnails.rendering.inspection import FORMATS
+from thumbnails.rendering.formats import DEFAULT_FORMATS, FORMATS, endings_of, formats_named, listed
 from thumbnails.rendering.recipe import (
     MEDIA_TYPES,
     SUFFIX,
@@ -30,6 +30,7 @@ from thumbnails.rendering.stamp import Stamped, is_whole, look_at, read_size, re
 from thumbnails.rendering.thumbhash import placeholder_url
 
 __all__ = [
+    "DEFAULT_FORMATS",
     "FACTS_VERSION",
     "FACT_LENGTH",
     "FORMATS",
@@ -47,9 +48,12 @@ __all__ = [
     "Stamped",
     "Variant",
     "clean_text",
+    "endings_of",
     "fingerprint_of",
     "fit_inside",
+    "formats_named",
     "is_whole",
+    "listed",
     "look_at",
     "placeholder_url",
     "read_size",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageChops
 
-from thumbnails.rendering.inspection import open_image, translated_errors
+from thumbnails.rendering.inspection import OWN_FORMATS, open_image, translated_errors
 
 MARK = (255, 0, 128)
 """A colour that is rare in photos."""
@@ -41,4 +41,4 @@ def compare(old: bytes, new: bytes, *, max_pixels: int) -> Difference:
 
 def _decoded(content: bytes, *, max_pixels: int) -> Image.Image:
     with translated_errors(io.BytesIO(content)) as watched:
-        return open_image(watched, max_pixels=max_pixels).convert("RGB")
+        return open_image(watched, max_pixels=max_pixels, formats=OWN_FORMATS).convert("RGB")

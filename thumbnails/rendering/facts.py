@@ -31,7 +31,7 @@ HEADER_BYTES = 2**14
 WEBP_CHUNKS = 16
 """The pixels of a WebP come after at most so many chunks of other things."""
 PALETTE_MODES = ("P", "PA")
-COUNTED = ("PNG", "WEBP", "AVIF", "HEIF")
+COUNTED = ("PNG", "WEBP", "AVIF", "HEIC")
 """Formats whose header has the number of frames."""
 
 
@@ -62,7 +62,7 @@ OF_FORMAT = {
     "PNG": Compression.LOSSLESS,
     "GIF": Compression.LOSSLESS,
     "AVIF": Compression.LOSSY,
-    "HEIF": Compression.LOSSY,
+    "HEIC": Compression.LOSSY,
 }
 OF_BMP = {0: Compression.NONE, 1: Compression.RLE, 2: Compression.RLE, 3: Compression.NONE}
 """By the header's number; 3 is none, with masks for the colours."""
@@ -89,7 +89,7 @@ class Facts:
     """In pixels as stored, before the orientation is applied; so is `height`."""
     height: int
     format: str
-    """One of FORMATS."""
+    """A name of `thumbnails.rendering.formats`."""
     mode: str
     """Pillow's name of the colour mode, such as RGB, CMYK or P."""
     orientation: int

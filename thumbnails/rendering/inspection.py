@@ -1,5 +1,6 @@
 """Reading an original's header, without decoding its pixels."""
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +11,11 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from thumbnails.exceptions import StorageFailure, ThumbnailError, TooLarge, Unreadable, Unsupported
+from thumbnails.rendering import decoders
 from thumbnails.rendering.facts import Facts, read_header
+from thumbnails.rendering.formats import DEFAULT_FORMATS, FORMATS, listed
+from thumbnails.rendering.signatures import Kind, kind_of
 
-# An explicit list: some of Pillow's formats run other programs (EPS), others hold no photos, and
-# every decoder adds to what a hostile file can attack.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "TIFF", "BMP")
 UPRIGHT = 1
 TURNED = range(5, 9)
 """Orientations that rotate the stored pixels by 90 degrees."""
@@ -27,23 +28,29 @@ JPEG_SCANS = 100
 the time of all pixels, and some ten bytes."""
 RLE_PIXELS = 4_000_000
 """Limit of run-length encoded BMPs, which Pillow decodes in Python, at 60 to 100 ns a pixel."""
+TURNED_ON_LOADING = ("TIFF", "HEIC", "JXL")
+"""Formats whose decoders turn the pixels upright, and say so in the size from the start."""
+OWN_FORMATS = ("JPEG", "WEBP", "AVIF")
+"""Of thumbnails and variants."""
 
 
-def inspect(file: BinaryIO, *, max_pixels: int) -> Facts:
+def inspect(
+    file: BinaryIO, *, max_pixels: int, formats: tuple[str, ...] = DEFAULT_FORMATS
+) -> Facts:
     """Read the header of an original.
 
-    Raises Unsupported for anything but an image in one of FORMATS, TooLarge for more than
+    Raises Unsupported for anything but an image in one of `formats`, TooLarge for more than
     `max_pixels`, Unreadable for a damaged header.
     """
     with translated_errors(file) as watched:
-        image = open_image(watched, max_pixels=max_pixels)
+        image = open_image(watched, max_pixels=max_pixels, formats=formats)
         if image.format == "PNG" and "exif" not in image.info:
             _find_exif_behind(image, watched)
         # The base class's method; PNG's own would decode the whole image to find EXIF behind it.
         orientation = orientation_of(image, partial(Image.Image.getexif, image))
         width, height = image.size
-        if image.format == "TIFF" and orientation in TURNED:
-            width, height = height, width  # Pillow returns a TIFF's size upright
+        if image.format in TURNED_ON_LOADING and orientation in TURNED:
+            width, height = height, width
         return Facts(
             width=width,
             height=height,
@@ -69,26 +76,63 @@ def _find_exif_behind(image: Image.Image, file: "WatchedFile") -> None:
 
 
 def is_whole(file: BinaryIO, *, max_pixels: int) -> bool:
-    """Whether the image can be decoded completely."""
+    """Whether the thumbnail or variant can be decoded completely."""
     try:
         with translated_errors(file) as watched:
-            open_image(watched, max_pixels=max_pixels).load()
+            open_image(watched, max_pixels=max_pixels, formats=OWN_FORMATS).load()
     except ThumbnailError:
         return False
     return True
 
 
-def open_image(file: "WatchedFile", *, max_pixels: int) -> Image.Image:
-    """Returns Pillow's image with its header read. To be called inside `translated_errors`."""
+def open_image(
+    file: "WatchedFile",
+    *,
+    max_pixels: int,
+    formats: tuple[str, ...] = DEFAULT_FORMATS,
+    size_px: int | None = None,
+) -> Image.Image:
+    """Returns Pillow's image with its header read. To be called inside `translated_errors`.
+
+    A drawing, which has no pixels of its own, fills a square of `size_px`, if that is given.
+    """
     # Before its decoder reserves the memory.
     _check_pixels(*_webp_size(file), max_pixels)
     with file.header():
-        image = Image.open(cast(BinaryIO, file), formats=FORMATS)
+        image = _opened(file, kind_of(file), formats, size_px)
+    if image.format in FORMATS and FORMATS[image.format].is_drawing:
+        return image
     _check_pixels(*image.size, max_pixels)
-    if any(tile.codec_name == "bmp_rle" for tile in image.tile):
+    if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", [])):
         _check_pixels(*image.size, RLE_PIXELS, " in a run-length encoded BMP")
     _pass_over_xmp(image)  # before Pillow turns a TIFF
     return image
+
+
+def _opened(
+    file: "WatchedFile", kind: Kind, formats: tuple[str, ...], size_px: int | None
+) -> Image.Image:
+    """Opened by the decoder of its own format alone. Raises Unsupported, Unreadable."""
+    # A TGA need not have a signature.
+    name = kind.format if kind.label else "TGA"
+    if name not in formats:
+        raise Unsupported(_refusal(kind, formats))
+    try:
+        if (opened_by := decoders.opener_of(name)) is not None:
+            return opened_by(cast(BinaryIO, file), size_px)
+        return Image.open(cast(BinaryIO, file), formats=[name])
+    except (UnidentifiedImageError, SyntaxError):
+        if not kind.label:
+            raise Unsupported(_refusal(kind, formats)) from None
+        raise Unreadable(
+            f"This is {kind.label} that cannot be read: it is damaged, or of an unusual kind."
+        ) from None
+
+
+def _refusal(kind: Kind, formats: tuple[str, ...]) -> str:
+    if not kind.label:
+        return f"Not a picture in one of {', '.join(formats)}."
+    return f"This is {kind.label}, which this site does not take: it takes {listed(formats)}."
 
 
 def check_scans(image: Image.Image, file: "WatchedFile") -> None:
@@ -96,7 +140,7 @@ def check_scans(image: Image.Image, file: "WatchedFile") -> None:
 
     Reads the whole file where there may be several scans.
     """
-    if not isinstance(image, JpegImageFile):
+    if not isinstance(image, JpegImageFile) or image.format == "RAW":  # looked at on opening
         return
     # The last that Pillow reads of a header is that of the first scan: how many components it has.
     if file.last_read[:1] == bytes([image.layers]) and "progressive" not in image.info:
@@ -107,20 +151,35 @@ def check_scans(image: Image.Image, file: "WatchedFile") -> None:
         raise TooLarge(f"It has more than {JPEG_SCANS} scans.")
 
 
+def load_decoder(file: BinaryIO, formats: tuple[str, ...]) -> None:
+    """Import the decoder of the file's format: what that takes is not the file's fault.
+
+    Raises StorageFailure.
+    """
+    with translated_errors(file) as watched:
+        kind = kind_of(watched)
+    if kind.format in formats:
+        decoders.opener_of(kind.format)
+
+
 def _check_pixels(width: int, height: int, allowed: int, where: str = "") -> None:
     if width * height > allowed:
         raise TooLarge(f"{width} × {height} pixels are more than the {allowed:,} allowed{where}.")
 
 
 def reserved_bytes(file: BinaryIO) -> int:
-    """Returns the address space that the decoder reserves for pixels when it is opened.
+    """Returns the address space that the decoder may take when it is opened, besides a header's.
 
-    WebP's reserves two canvases of four bytes a pixel, which take no memory until it decodes.
-    Raises StorageFailure.
+    WebP's reserves two canvases of four bytes a pixel, which take no memory until it decodes. Other
+    libraries than Pillow read the file as a whole, and some of them keep a copy. Raises
+    StorageFailure.
     """
     with translated_errors(file) as watched:
         width, height = _webp_size(watched)
-    return 8 * width * height
+        is_read_whole = kind_of(watched).format in decoders.MODULES
+        size = watched.seek(0, os.SEEK_END)
+        watched.seek(0)
+    return 8 * width * height + (2 * size if is_read_whole else 0)
 
 
 def _webp_size(file: "WatchedFile") -> tuple[int, int]:
@@ -212,8 +271,6 @@ def translated_errors(file: BinaryIO) -> Iterator[WatchedFile]:
         yield watched
     except (ThumbnailError, MemoryError):
         raise  # a lack of memory concerns the process, not the image
-    except UnidentifiedImageError:
-        raise Unsupported("Not a picture in one of " + ", ".join(FORMATS) + ".") from None
     except OSError as error:
         if "out of memory" in str(error):  # from some of Pillow's decoders
             raise MemoryError from error

@@ -37,6 +37,7 @@ from thumbnails.exceptions import (
 from thumbnails.rendering import thumbhash
 from thumbnails.rendering.compare import Difference
 from thumbnails.rendering.facts import Compression, Facts, Note, clean_text
+from thumbnails.rendering.formats import DEFAULT_FORMATS
 from thumbnails.rendering.process import HEADER_SECONDS, OUT_OF_MEMORY, READY
 from thumbnails.rendering.recipe import Recipe
 from thumbnails.rendering.render import Encoded, Rendering
@@ -310,16 +311,32 @@ class RenderProcess:
 
 
 def _environment() -> dict[str, str]:
-    """With the parent's module path, and without an arena of address space per thread."""
+    """With the parent's module path, and without address space or a thread for each core: there is
+    a process a core."""
     # An empty entry is the current folder, which `-P` would leave out.
     paths = os.pathsep.join(map(os.path.abspath, sys.path))
-    return {**os.environ, "PYTHONPATH": paths, "MALLOC_ARENA_MAX": "2"}
+    return {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "MALLOC_ARENA_MAX": "2",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
 
 
 class RenderPool(AbstractContextManager["RenderPool"]):
-    """A fixed number of render processes, shared by any number of threads."""
+    """A fixed number of render processes, shared by any number of threads. Originals are taken in
+    these `formats`."""
 
-    def __init__(self, processes: int, limits: Limits, *, nice: int = 0) -> None:
+    def __init__(
+        self,
+        processes: int,
+        limits: Limits,
+        *,
+        formats: tuple[str, ...] = DEFAULT_FORMATS,
+        nice: int = 0,
+    ) -> None:
+        self._formats = formats
         self._processes = [RenderProcess(limits, nice=nice) for _ in range(processes)]
         self._idle: queue.LifoQueue[RenderProcess] = queue.LifoQueue()
         for process in reversed(self._processes):
@@ -354,6 +371,7 @@ class RenderPool(AbstractContextManager["RenderPool"]):
             "recipe": recipe,
             "fingerprint": fingerprint,
             "max_pixels": max_pixels,
+            "formats": self._formats,
             "with_hash": with_hash,
             "with_facts": with_facts,
             "show_truncated": show_truncated,
@@ -367,7 +385,7 @@ class RenderPool(AbstractContextManager["RenderPool"]):
         Raises as `render`; Crashed at once if it takes longer than HEADER_SECONDS or more memory
         than HEADER_MEMORY_BYTES.
         """
-        options = {"max_pixels": max_pixels}
+        options = {"max_pixels": max_pixels, "formats": self._formats}
         return self._ask(("inspect", name, options), file, lambda answer, _: _parsed_facts(answer))
 
     def is_whole(self, file: OpenFile, *, name: str, max_pixels: int) -> bool:

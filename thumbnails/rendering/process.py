@@ -48,19 +48,23 @@ def render_original(
     recipe: Recipe,
     fingerprint: str,
     max_pixels: int,
+    formats: tuple[str, ...],
     with_hash: bool,
     with_facts: bool,
     show_truncated: bool,
 ) -> Answer:
     """The thumbnail and its variants, its ThumbHash if `with_hash`, and the facts of the
     original's header if `with_facts`."""
-    facts = inspection.inspect(file, max_pixels=max_pixels) if with_facts else None
-    file.seek(0)
+    facts = None
+    if with_facts:
+        facts = inspection.inspect(file, max_pixels=max_pixels, formats=formats)
+        file.seek(0)
     done = render(
         file,
         recipe,
         fingerprint=fingerprint,
         max_pixels=max_pixels,
+        formats=formats,
         with_hash=with_hash,
         show_truncated=show_truncated,
     )
@@ -84,9 +88,10 @@ def compare_both(file: BinaryIO, *, old_bytes: int, max_pixels: int) -> Answer:
     return {"share": found.share, "pictured": found.picture is not None}, found.picture or b""
 
 
-def inspect(file: BinaryIO, *, max_pixels: int) -> Answer:
+def inspect(file: BinaryIO, *, max_pixels: int, formats: tuple[str, ...]) -> Answer:
+    inspection.load_decoder(file, formats)
     with _header_limits(file):
-        return asdict(inspection.inspect(file, max_pixels=max_pixels)), b""
+        return asdict(inspection.inspect(file, max_pixels=max_pixels, formats=formats)), b""
 
 
 @contextmanager

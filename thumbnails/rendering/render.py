@@ -13,6 +13,7 @@ from PIL import Image
 from thumbnails.exceptions import Unreadable
 from thumbnails.rendering import pixels, thumbhash
 from thumbnails.rendering.facts import Note
+from thumbnails.rendering.formats import DEFAULT_FORMATS
 from thumbnails.rendering.inspection import (
     TURNED,
     UPRIGHT,
@@ -72,6 +73,7 @@ def render(
     *,
     fingerprint: str,
     max_pixels: int,
+    formats: tuple[str, ...] = DEFAULT_FORMATS,
     with_hash: bool = False,
     show_truncated: bool = False,
 ) -> Rendering:
@@ -87,6 +89,7 @@ def render(
         recipe,
         fingerprint=fingerprint,
         max_pixels=max_pixels,
+        formats=formats,
         with_hash=with_hash,
     )
     try:
@@ -107,11 +110,14 @@ def _render(
     *,
     fingerprint: str,
     max_pixels: int,
+    formats: tuple[str, ...],
     with_hash: bool,
     in_part: bool,
 ) -> Rendering:
     with translated_errors(file) as watched:
-        shown = small_images(watched, recipe, max_pixels=max_pixels, in_part=in_part)
+        shown = small_images(
+            watched, recipe, max_pixels=max_pixels, formats=formats, in_part=in_part
+        )
         encode = _Encoder(recipe.quality, make_stamp(fingerprint))
         thumbnail = encode("jpg", shown[recipe.size_px])
         return Rendering(
@@ -133,16 +139,22 @@ def _hash_of(image: Image.Image) -> str:
 
 
 def small_images(
-    file: WatchedFile, recipe: Recipe, *, max_pixels: int, in_part: bool = False
+    file: WatchedFile,
+    recipe: Recipe,
+    *,
+    max_pixels: int,
+    formats: tuple[str, ...] = DEFAULT_FORMATS,
+    in_part: bool = False,
 ) -> dict[int, Image.Image]:
     """Returns what is to be encoded for each of the recipe's sizes: upright, flat and in sRGB.
 
     `in_part`: of a truncated original what is there. To be called inside `translated_errors`.
     """
-    decoded = open_image(file, max_pixels=max_pixels)
+    size_px = max(recipe.sizes_px)
+    decoded = open_image(file, max_pixels=max_pixels, formats=formats, size_px=size_px)
     check_scans(decoded, file)
     full_size = decoded.size
-    reduced_size = _decode_reduced(decoded, max(recipe.sizes_px))
+    reduced_size = _decode_reduced(decoded, size_px)
     if in_part:
         decoded = loaded_in_part(decoded)
         reduced_size = reduced_size or decoded.size

@@ -31,11 +31,11 @@ PIECE_BYTES = 2**20
 
 class Command(ThumbnailCommand):
     help = (
-        "Record the pictures at or below PATH, recognized by their header and not by their name. A "
-        "file below ORIGINALS_DIR or a folder of ORIGINALS_DIRS is recorded where it lies, any "
-        "other is copied to ORIGINALS_DIR. A PATH that does not exist and begins with a root's "
-        "name is in that root. Run again, it adds what is new and updates what has changed. Links "
-        "that lead out of PATH are refused."
+        "Record the pictures at or below PATH in the formats of THUMBNAIL_FORMATS, recognized by "
+        "their header and not by their name. A file below ORIGINALS_DIR or a folder of "
+        "ORIGINALS_DIRS is recorded where it lies, any other is copied to ORIGINALS_DIR. A PATH "
+        "that does not exist and begins with a root's name is in that root. Run again, it adds "
+        "what is new and updates what has changed. Links that lead out of PATH are refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -11,14 +11,14 @@ NICENESS = 10
 """Of processes that render for a large run: requests have priority."""
 
 
-_pools: dict[tuple[int, Limits, int], RenderPool] = {}
-"""By number of processes, limits and niceness."""
+_pools: dict[tuple[int, Limits, tuple[str, ...], int], RenderPool] = {}
+"""By number of processes, limits, formats and niceness."""
 _guard = threading.Lock()
 
 
 def new_pool(processes: int, *, nice: int = 0) -> RenderPool:
     """Returns a new pool, which the caller has to close."""
-    return RenderPool(processes, _limits(), nice=nice)
+    return RenderPool(processes, _limits(), formats=conf.current().formats, nice=nice)
 
 
 def web_pool() -> RenderPool:
@@ -46,7 +46,7 @@ def _limits() -> Limits:
 
 
 def _shared(processes: int, *, nice: int) -> RenderPool:
-    key = (processes, _limits(), nice)
+    key = (processes, _limits(), conf.current().formats, nice)
     with _guard:
         if key not in _pools:
             _pools[key] = new_pool(processes, nice=nice)
