@@ -478,8 +478,23 @@ assert not loaded, loaded
 LIMITS = Limits(seconds=PATIENCE_SECONDS, memory_bytes=2**30)
 
 
+def samples_of_all() -> dict[str, bytes]:
+    """The scene, by the names of formats whose packages are installed."""
+    samples = {
+        **PILLOWS,
+        "HEIC": heic("orientation-6"),
+        "RAW": raw_photo(pictures.jpeg()),
+        "SVG": f'{SVG}viewBox="0 0 4 3">{QUARTERS}</svg>'.encode(),
+        "PDF": pictures.saved(pictures.scene(), "PDF"),
+    }
+    if FORMATS["JXL"].is_installed:
+        samples["JXL"] = jxl(pictures.scene())
+    return {name: data for name, data in samples.items() if FORMATS[name].is_installed}
+
+
 def test_pool__takes_originals_in_its_formats() -> None:
-    samples = {**PILLOWS, "HEIC": heic("orientation-6")}
+    # Their decoders are loaded beside the narrow limits of reading a header.
+    samples = samples_of_all()
     with RenderPool(1, LIMITS, formats=tuple(samples)) as pool:
         for name, data in samples.items():
             with Spool.of(data) as spool:
