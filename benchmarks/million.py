@@ -30,6 +30,17 @@ COLUMNS = {
     "orientation": "CASE WHEN number %% 10 = 0 THEN number / 10 %% 8 + 1 ELSE 1 END",
     "format": "CASE WHEN number %% 50 = 0 THEN 'PNG' ELSE 'JPEG' END",
     "mode": "CASE WHEN number %% 500 = 0 THEN 'CMYK' ELSE 'RGB' END",
+    # Of 600 cameras the first ones made most of seven tenths.
+    "camera": (
+        "CASE WHEN number %% 10 < 7 "
+        "THEN 'Camera ' || floor(power(number * 7919 %% 1000 / 1000.0, 3) * 600)::int ELSE '' END"
+    ),
+    "software": "CASE WHEN number %% 10 < 6 THEN 'Software ' || number %% 1000 ELSE '' END",
+    "color_profile": "CASE WHEN number %% 10 < 4 THEN 'sRGB' ELSE '' END",
+    "compression": "CASE WHEN number %% 7 = 0 THEN 'progressive' ELSE 'baseline' END",
+    "bit_depth": "CASE WHEN number %% 200 = 0 THEN 16 ELSE 8 END",
+    "has_alpha": "number %% 50 = 0",
+    "frames": "CASE WHEN number %% 500 = 0 THEN 7 ELSE 1 END",
     # One in ten thousand has none; the older third was made by another recipe.
     "thumbnail_path": (
         "CASE WHEN number %% 10000 = 0 THEN '' "
@@ -81,6 +92,16 @@ FILTERS = {
     "turned and stale": "orientation=2-8&state=stale",
     "PNG, turned and stale": "format=PNG&orientation=2-8&state=stale",
     "CMYK": "mode=CMYK",
+    "a frequent camera": "camera=Camera+0",
+    "a rare camera": "camera=Camera+500",
+    "no camera": "camera=none",
+    "an unknown camera": "camera=x",
+    "a profile": "profile=sRGB",
+    "progressive": "compression=progressive",
+    "16 bits": "bit-depth=16",
+    "transparent": "alpha=yes",
+    "animated": "frames=2-",
+    "shown in part": "note=truncated",
     "an older recipe": "recipe=old",
     "small": "megapixels=0-1",
     "a year": "from-date=2022-01-01&to-date=2022-12-31",
