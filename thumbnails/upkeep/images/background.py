@@ -17,6 +17,7 @@ from thumbnails.storage import deadlines
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import pools
 from thumbnails.upkeep.images.freshness import TRANSIENT, is_worth_a_try, refresh_now
+from thumbnails.upkeep.images.logs import log_result
 
 logger = logging.getLogger(__name__)
 
@@ -133,5 +134,8 @@ def _refresh(asset_id: int, pool: RenderPool) -> Reason | None:
     asset = retry_while_database_is_down(ImageAsset.objects.filter(pk=asset_id).first)
     if asset is None or (asset.state.is_failure and not is_worth_a_try(asset)):
         return None
+    began_at = time.monotonic()
     result = refresh_now(asset_id, pool)
+    if result is not None:
+        log_result(result, "behind a request", seconds=time.monotonic() - began_at)
     return None if result is None else result.reason

@@ -36,6 +36,7 @@ from thumbnails.upkeep.images.freshness import (
     refresh_locked,
     with_history,
 )
+from thumbnails.upkeep.images.logs import log_result
 from thumbnails.upkeep.images.pools import web_pool
 
 T = TypeVar("T")
@@ -206,6 +207,7 @@ def _render(asset_id: int, *, force: bool = False) -> Result | None:
     result.
     """
     requested_at = clock.now() if force else None
+    began_at = time.monotonic()
     with ExitStack() as held:
         held.enter_context(_limiter().slot())
         if not held.enter_context(render_lock(asset_id, patience_seconds=WAIT_SECONDS)):
@@ -220,9 +222,9 @@ def _render(asset_id: int, *, force: bool = False) -> Result | None:
         try:
             result = future.result(PATIENCE_SECONDS)
         except TimeoutError:
-            future.add_done_callback(partial(_finish, asset, held.pop_all()))
+            future.add_done_callback(partial(_finish, asset, began_at, held.pop_all()))
             raise Busy("The picture takes long to render.") from None
-        return _saved(asset, result)
+        return _saved(asset, began_at, result)
 
 
 def _begin(act: Callable[[], T]) -> "Future[T]":
@@ -242,19 +244,19 @@ def _begin(act: Callable[[], T]) -> "Future[T]":
         raise Busy("Too many pictures hang in their storage.") from None
 
 
-def _finish(asset: ImageAsset, held: ExitStack, future: "Future[Result]") -> None:
+def _finish(asset: ImageAsset, began_at: float, held: ExitStack, future: "Future[Result]") -> None:
     """Save a late result, in the thread that rendered it, and free the slot."""
     with held:
         try:
             if future.exception() is None:
                 result = future.result()
-                retry_while_database_is_down(lambda: _saved(asset, result))
+                retry_while_database_is_down(lambda: _saved(asset, began_at, result))
         finally:
             connections.close_all()
 
 
-def _saved(asset: ImageAsset, result: Result) -> Result:
-    """Save the result. If it is void, its thumbnail can only be sent in this response."""
+def _saved(asset: ImageAsset, began_at: float, result: Result) -> Result:
+    """Save and log the result. If it is void, its thumbnail can only be sent in this response."""
     done = with_history(asset, result)
     if save_results([done]):
         if not ImageAsset.objects.filter(pk=asset.pk).exists():
@@ -264,6 +266,7 @@ def _saved(asset: ImageAsset, result: Result) -> Result:
             delete_unrecorded_locked(asset.pk)
             refresh_soon(asset.pk)
         return replace(done, is_stored=False)
+    log_result(done, "in a request", seconds=time.monotonic() - began_at)
     return done
 
 

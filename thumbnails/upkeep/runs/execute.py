@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from thumbnails.models.runs import LEASE, REASON_LENGTH, Progress
 from thumbnails.rendering.pool import NotDecoded, RenderPool
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import freshness, pools
+from thumbnails.upkeep.images.logs import log_result
 from thumbnails.upkeep.runs.control import pause
 from thumbnails.upkeep.runs.rate_limit import RateLimit
 from thumbnails.upkeep.runs.stopping import Stop
@@ -92,12 +94,15 @@ def work_chunk(
     chunk_id: int,
     pool_for: Callable[[Run], RenderPool],
     should_stop: ShouldStop = stopping.is_set,
+    *,
+    log_level: int = logging.DEBUG,
 ) -> bool:
     """Claim a chunk and do the rest of it. Returns False if it could not be claimed.
 
     That is if it is finished, taken, or its run is not running or has another recipe. Stops
     between two images when `should_stop` returns True; what is done by then stays counted.
-    `pool_for` returns the pool that renders for the run.
+    `pool_for` returns the pool that renders for the run. `log_level` is that of the lines about
+    failures and about what became of the chunk.
     """
     token = uuid4()
     own = own_recipe().digest
@@ -105,7 +110,8 @@ def work_chunk(
     if chunk is None:
         return False
     with _leased(chunk) as lost:
-        _Work(chunk, pool_for(chunk.run), lambda: lost.is_set() or should_stop()).do()
+        pool = pool_for(chunk.run)
+        _Work(chunk, pool, lambda: lost.is_set() or should_stop(), log_level).do()
     retry_while_database_is_down(partial(Run.objects.settle, chunk.run_id))
     return True
 
@@ -115,7 +121,11 @@ def work_job(chunk_id: int) -> None:
 
     Requeues the chunk of a run with another recipe, for a worker that has it.
     """
-    if work_chunk(chunk_id, lambda run: pools.worker_pool(large=run.is_large)):
+    if work_chunk(
+        chunk_id,
+        lambda run: pools.worker_pool(large=run.is_large),
+        log_level=logging.INFO,
+    ):
         return
     others = (
         Run.objects.running().filter(kind=Run.Kind.REGENERATE).exclude(recipe=own_recipe().digest)
@@ -171,20 +181,32 @@ def _leased(chunk: Chunk) -> Iterator[threading.Event]:
 class _Work:
     """The work on one claimed chunk."""
 
-    def __init__(self, chunk: Chunk, pool: RenderPool, should_stop: ShouldStop) -> None:
+    def __init__(
+        self, chunk: Chunk, pool: RenderPool, should_stop: ShouldStop, log_level: int
+    ) -> None:
         self._chunk = chunk
         self._run = chunk.run
         self._root = RunRoot(run=chunk.run, root=chunk.root)
         self._pool = pool
         self._stop_requested = should_stop
+        self._log_level = log_level
         self._look_at = time.monotonic() + LOOK_SECONDS  # the claim has just checked
         self._assets: dict[int, ImageAsset] = {}
         self._looked_at = 0.0
         is_purge = self._run.kind == Run.Kind.PURGE
         self._nothing_to_do = Outcome.PURGED if is_purge else Outcome.FRESH
         self._rendered_since = self._run.created_at if self._run.force else None
+        self._began_at = time.monotonic()
+        self._saved: Counter[str] = Counter()
+        """How many results of each outcome are saved and counted."""
 
     def do(self) -> None:
+        try:
+            self._do_all()
+        finally:
+            self._log()
+
+    def _do_all(self) -> None:
         known = self._run.roots.filter(root=self._chunk.root)
         self._root = retry_while_database_is_down(known.first) or self._root
         ids = self._chunk.asset_ids[self._chunk.position :]
@@ -212,6 +234,30 @@ class _Work:
                 retry_while_database_is_down(partial(self._leave_root, streak))
                 return
         self._flush(results)
+
+    def _log(self) -> None:
+        """Log what became of the chunk's images, and how fast."""
+        number, total = self._saved.total(), len(self._chunk.asset_ids)
+        if number == 0:
+            return
+        rate = number / max(time.monotonic() - self._began_at, 0.001)
+        logger.log(
+            self._log_level,
+            "%s, chunk %d: %d of %d images: %s; %.1f a second",
+            self._run,
+            self._chunk.number,
+            number,
+            total,
+            ", ".join(f"{count} {outcome}" for outcome, count in self._saved.items()),
+            rate,
+            extra={
+                "run": self._run.pk,
+                "chunk": self._chunk.number,
+                "images": number,
+                "outcomes": dict(self._saved),
+                "rate": round(rate, 1),
+            },
+        )
 
     def _should_stop(self) -> bool:
         if self._stop_requested():
@@ -251,10 +297,18 @@ class _Work:
                 results = self._with_void_ones_redone(results, void.asset_ids)
             else:
                 self._chunk.position += len(results)
+                self._note(results)
                 for column, length in self._streaks(results).items():
                     setattr(self._root, column, length)
                 break
         return True
+
+    def _note(self, results: list[Result]) -> None:
+        self._saved.update(result.outcome.value for result in results)
+        for result in results:
+            if result.outcome == Outcome.FAILED:
+                where = f"in run {self._run.pk}"
+                log_result(result, where, run_id=self._run.pk, level=self._log_level)
 
     def _save(self, results: list[Result]) -> bool:
         """Results and counts in one transaction. May be retried after a lost connection."""
