@@ -65,6 +65,14 @@ def boolean(name: str, default: bool) -> bool:
     raise ImproperlyConfigured(f"{name} must be 'on' or 'off', not {value!r}.")
 
 
+def one_of(name: str, *choices: str) -> str:
+    """Returns the variable's text, the first choice if it is not set."""
+    value = os.environ.get(name) or choices[0]
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not {value!r}.")
+    return value
+
+
 def path(name: str, default: Path) -> Path:
     """Returns an absolute path: a relative one would depend on where the process is started."""
     value = Path(os.environ.get(name) or default)

@@ -1,8 +1,10 @@
 """The site's middleware."""
 
 import logging
+import re
 from collections.abc import Callable
 from http import HTTPStatus
+from secrets import token_hex
 from threading import Lock
 from typing import Any
 
@@ -13,10 +15,14 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
 
+from thumbsite.logs import request_id
+
 QUEUE_PAGES = "django_rq.admin"
 """django-rq's own permission, which it asks for only to show a link."""
 
 logger = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile("[A-Za-z0-9_.-]{1,64}")
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
@@ -25,6 +31,28 @@ CONTENT_SECURITY_POLICY = (
 STYLE_ATTRIBUTES = "; style-src-attr 'unsafe-inline'"
 """Placeholders of thumbnails are backgrounds in style attributes, which load and run nothing."""
 DEBUG_PAGES = {HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR}
+
+
+def request_ids(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Give each request an id, in what is logged of it and in the response's X-Request-ID.
+
+    Behind a proxy that sends one in that header, it is the proxy's.
+    """
+    is_behind_proxy = settings.NINJA_NUM_PROXIES > 0
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        given = request.headers.get("X-Request-ID", "") if is_behind_proxy else ""
+        token = request_id.set(given if REQUEST_ID.fullmatch(given) else token_hex(8))
+        try:
+            response = get_response(request)
+            response.headers["X-Request-ID"] = request_id.get()
+            return response
+        finally:
+            request_id.reset(token)
+
+    return middleware
 
 
 def content_security_policy(

@@ -142,6 +142,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = VAR_DIR / "static"
 # Without a collectstatic, WhiteNoise serves the apps' own static files.
 WHITENOISE_USE_FINDERS = True
+WHITENOISE_ROOT = BASE_DIR / "thumbsite" / "root"  # favicon.ico, which browsers ask for by itself
 # The API's pages need django-ninja's templates and static files, but not its app: an app is
 # imported by every command and worker, and with Pydantic that takes a tenth of a second.
 NINJA = environment.package("ninja")
@@ -181,8 +182,9 @@ INSTALLED_APPS = [
     "django_rq",
 ]
 MIDDLEWARE = [
+    "thumbsite.middleware.request_ids",  # first: what the others log has it, too
     "thumbsite.middleware.uncounted_proxies_logged",
-    "thumbsite.middleware.content_security_policy",  # first: static files and errors have it, too
+    "thumbsite.middleware.content_security_policy",  # early: static files and errors have it, too
     "thumbsite.middleware.headers_alone_for_head",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -224,11 +226,33 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 
+LOG_FORMAT = environment.one_of("LOG_FORMAT", "line", "json")
+if LOG_FORMAT == "json":
+    environment.package("pythonjsonlogger")
+FORMATTERS = {
+    "line": {
+        "class": "thumbsite.logs.LineFormatter",
+        "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+    },
+    "json": {
+        "()": "pythonjsonlogger.json.JsonFormatter",
+        "fmt": "%(levelname)s %(name)s %(message)s",
+        "rename_fields": {"levelname": "level", "name": "logger"},
+        "timestamp": "time",
+    },
+}
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"request": {"()": "thumbsite.logs.RequestIdFilter"}},
+    "formatters": {LOG_FORMAT: FORMATTERS[LOG_FORMAT]},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request"],
+        }
+    },
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {"thumbnails": {"level": "INFO"}},
 }
