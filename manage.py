@@ -4,14 +4,22 @@
 import os
 import sys
 
-from django.core.exceptions import ImproperlyConfigured
-from django.core.management import execute_from_command_line
-from django.db import OperationalError
-
-from thumbsite.demo import saved_environment
-
 
 def main() -> None:
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)  # as a shell says of what Ctrl-C ended
+
+
+def run() -> None:
+    # Here, since Ctrl-C may come while they are imported.
+    from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
+    from django.core.management import execute_from_command_line  # noqa: PLC0415
+    from django.db import OperationalError  # noqa: PLC0415
+
+    from thumbsite.demo import saved_environment  # noqa: PLC0415
+
     # In a checkout where `make run` has set up a demo site, every command uses that site.
     # What the environment says already always wins.
     saved_environment.load_environment()
@@ -21,8 +29,6 @@ def main() -> None:
     except ImproperlyConfigured as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)  # as a shell says of what Ctrl-C ended
     except OperationalError as error:
         sys.stderr.write(f"The database does not answer: {error}\n")
         sys.exit(1)

@@ -468,6 +468,23 @@ def test_output__that_nobody_reads_ends_without_a_traceback(
     assert ImageAsset.objects.failed().count() == 1
 
 
+def test_interrupted__at_its_start_ends_without_a_traceback() -> None:
+    text = """
+import runpy, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "django.core.management":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["manage.py", "thumbnail_stats"]
+runpy.run_path("manage.py", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_interrupted__says_so_and_ends_as_shells_expect(
     run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
