@@ -2,7 +2,7 @@
 
 # The Python of the virtual environment; to use another one: make install PYTHON=python3.12
 PYTHON = python3
-# More arguments for the command behind test, compat, lock, bench and thumbnails-regenerate.
+# More arguments for the command behind test, compat, fuzz, lock, bench and thumbnails-regenerate.
 ARGS =
 
 BIN = .venv/bin
@@ -16,7 +16,7 @@ AS_IN_PRODUCTION = SECRET_KEY="$$($(BIN)/python -c 'import secrets; print(secret
 	DATABASE_URL=sqlite://:memory: REDIS_URL=redis://127.0.0.1:6379/0
 
 .DEFAULT_GOAL = help
-.PHONY: help install run test compat check audit lock bench screenshots thumbnails-regenerate
+.PHONY: help install run test compat check audit fuzz lock bench screenshots thumbnails-regenerate
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ check: install ## Check style, types, migrations, production settings and import
 
 audit: install ## Look up known vulnerabilities of what the site runs on
 	@$(BIN)/python -m tests.package_audit
+
+fuzz: install ## Look for files that break inspection or rendering (ARGS="--minutes 5 --format PNG")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 # pip-compile pins for the Python and the system that it runs on; uv for all.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

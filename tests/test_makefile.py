@@ -19,6 +19,7 @@ TARGETS = [
     "compat",
     "check",
     "audit",
+    "fuzz",
     "lock",
     "bench",
     "screenshots",
