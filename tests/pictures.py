@@ -118,6 +118,13 @@ def png(
     return saved(image.convert(mode), "PNG", exif=exif_of(orientation))
 
 
+def png_without_palette() -> bytes:
+    """A PNG whose pixels are numbers of a palette that is not there."""
+    data = png(mode="P")
+    begin = data.index(b"PLTE") - 4
+    return data[:begin] + data[begin + 12 + int.from_bytes(data[begin : begin + 4], "big") :]
+
+
 def png_with_exif_behind(orientation: int) -> bytes:
     """A PNG whose EXIF follows its pixels, between two other chunks."""
     data = png(orientation=orientation)

@@ -718,6 +718,12 @@ def test_rle__is_decoded_in_python_and_may_be_small_only() -> None:
             attempt(pictures.rle_bmp(2_000, 2_001))
 
 
+def test_palette__that_is_missing_makes_a_picture_unreadable() -> None:
+    for attempt in (facts_of, rendering_of):
+        with pytest.raises(Unreadable, match="no palette"):
+            attempt(pictures.png_without_palette())
+
+
 class FailingDisk(BytesIO):
     """A file on a disk that fails at its read of this number, and from then on."""
 

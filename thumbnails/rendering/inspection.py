@@ -105,6 +105,8 @@ def open_image(
     _check_pixels(*image.size, max_pixels)
     if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", [])):
         _check_pixels(*image.size, RLE_PIXELS, " in a run-length encoded BMP")
+    if image.mode == "P" and image.palette is None:
+        raise Unreadable("It has no palette.")
     _pass_over_xmp(image)  # before Pillow turns a TIFF
     return image
 
