@@ -128,6 +128,7 @@ def verb(name: str) -> list[Page]:
 TABLE: dict[str, list[Page]] = {
     # --- the public's ------------------------------------------------------------------------
     "thumbnails_gallery:gallery": public(),
+    "thumbnails_gallery:image": public(),
     "thumbnails:thumbnail": public(),
     "thumbnails:variant": public(404, suffix="@2x.webp"),  # none is configured
     # --- the API -----------------------------------------------------------------------------

@@ -86,6 +86,8 @@ def named_patterns(
 def argument(view: str, name: str) -> object:
     if name in ARGUMENTS:
         return ARGUMENTS[name]
+    if name == "asset_id":
+        return ImageAsset.objects.latest("pk").pk
     app, model = view.removeprefix("admin:").split("_")[:2]  # as Django names its admin's views
     manager = apps.get_model(app, model)._meta.default_manager
     assert manager is not None
@@ -101,6 +103,7 @@ def pages(client: Client) -> dict[str, str]:
         names = pattern.pattern.regex.groupindex
         path = reverse(view, kwargs={name: argument(view, name) for name in names})
         response = client.get(path)
+        b"".join(response)  # which closes a file that is sent
         if response.status_code == HTTPStatus.OK and "html" in response.headers["Content-Type"]:
             found[view] = path
     return found

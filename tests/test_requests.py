@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from html import unescape
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.core.files.storage import FileSystemStorage
 from django.db import OperationalError, connection, connections
 from django.test import Client
@@ -21,6 +24,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 from tests import pictures
 from tests.conftest import MakeAsset
 from tests.waiting import PATIENCE_SECONDS, wait_for
+from thumbnails import views
 from thumbnails.models import ImageAsset, Outcome, State, recipes
 from thumbnails.models.results import save_results
 from thumbnails.rendering import Facts, Recipe, Rendering, read_stamp
@@ -28,6 +32,7 @@ from thumbnails.rendering.pool import RenderPool
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.locks import render_lock
 from thumbnails.upkeep.images import freshness, pools, serving
+from thumbnails.upkeep.selection import pages
 
 pytestmark = pytest.mark.django_db
 
@@ -785,12 +790,96 @@ def test_gallery__queries_do_not_grow_with_its_images(
 ) -> None:
     for _ in range(3):
         make_asset()
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         client.get("/")
     for _ in range(20):
         make_asset()
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(3):
         client.get("/")
+
+
+def shown(page: str) -> list[str]:
+    return re.findall(r'<span class="title">(.*)</span>', page)
+
+
+def test_gallery__goes_on_from_page_to_page(
+    client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "PER_PAGE", 2)
+    for number in range(5):
+        make_asset(name=f"{number}.jpg")
+    query, seen = "", []
+    while True:
+        page = client.get(f"/{query}").content.decode()
+        seen.append(shown(page))
+        if (further := re.search('rel="next" href="([^"]*)"', page)) is None:
+            break
+        query = unescape(further[1])
+    assert seen == [["4", "3"], ["2", "1"], ["0"]]
+    assert '<a href="?">Newest</a>' in page
+
+
+def test_gallery__finds_by_name_and_session(client: Client, make_asset: MakeAsset) -> None:
+    for name, session in (("sea/red-boat.jpg", "Sea"), ("boat.jpg", ""), ("fish.jpg", "Sea")):
+        make_asset(name=name, session=session)
+
+    def found(query: str) -> list[str]:
+        return shown(client.get(f"/?{query}").content.decode())
+
+    assert found("name=BOAT") == ["boat", "red boat"]
+    assert found("name=boat&session=Sea") == ["red boat"]
+    assert found("session=Sea") == ["fish", "red boat"]
+    assert "There is no session named" in client.get("/?session=None").content.decode()
+    assert "No images were found" in client.get("/?name=x").content.decode()
+
+
+def test_gallery__looks_for_a_name_through_so_many_images_at_once(
+    client: Client, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "LOOKED_THROUGH", 3)
+    for name in ("old", *"abcd"):
+        make_asset(name=f"{name}.jpg", session="Sea")
+    for query in ("name=old", "name=old&session=Sea"):
+        page = client.get(f"/?{query}").content.decode()
+        assert "None of these 3 images has that name." in page
+        further = re.search('rel="next" href="([^"]*)">Look among older', page)
+        assert further is not None
+        page = client.get(f"/{unescape(further[1])}").content.decode()
+        assert shown(page) == ["old"]
+        assert 'rel="next"' not in page
+
+
+def test_gallery__suggests_sessions_to_those_who_may_view_them(
+    client: Client, make_asset: MakeAsset
+) -> None:
+    make_asset(session="Sea")
+    user = User.objects.create_user("viewer", is_staff=True)
+    client.force_login(user)
+    assert "Sea" not in client.get("/").content.decode()
+    user.user_permissions.set(Permission.objects.filter(codename="view_trainingsession"))
+    assert '<option value="Sea">' in client.get("/").content.decode()
+
+
+def test_image__tells_the_public_what_it_may_know(client: Client, make_asset: MakeAsset) -> None:
+    asset = make_asset(
+        pictures.jpeg(pictures.scene(640, 320), orientation=6),
+        name="secret-folder/a_red-boat.jpg",
+        session="Secret session",
+    )
+    address = f"/images/{asset.pk}/"
+    assert f'href="{address}"' in client.get("/").content.decode()
+    page = client.get(address).content.decode()
+    assert "<h1>a red boat</h1>" in page
+    assert "640 × 320 pixels" in page
+    assert "JPEG" in page
+    assert asset.thumbnail_url in page
+    assert "secret" not in page.lower()
+    assert "/admin/" not in page
+    assert client.get("/images/999/").status_code == HTTPStatus.NOT_FOUND
+    user = User.objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="view_imageasset"))
+    client.force_login(user)
+    assert f"/admin/thumbnails/imageasset/{asset.pk}/" in client.get(address).content.decode()
 
 
 def test_gallery__failed_ones_have_no_picture(client: Client, make_asset: MakeAsset) -> None:
@@ -804,9 +893,9 @@ def test_gallery__failed_ones_have_no_picture(client: Client, make_asset: MakeAs
     assert asset.thumbnail_error_detail not in page
 
 
-@pytest.mark.parametrize("page", ["0", "x", "-3", "99999", "%00"])
-def test_gallery__any_page_number_shows_a_page(client: Client, page: str) -> None:
-    assert client.get(f"/?page={page}").status_code == HTTPStatus.OK
+@pytest.mark.parametrize("before", ["0", "x", "-3", "9" * 40 + "-1", "%00", "1-1"])
+def test_gallery__any_position_shows_a_page(client: Client, before: str) -> None:
+    assert client.get(f"/?before={before}").status_code == HTTPStatus.OK
 
 
 def test_gallery__empty_site_says_so(client: Client) -> None:

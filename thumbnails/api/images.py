@@ -1,6 +1,5 @@
 """Operations on images and on one thumbnail."""
 
-from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, cast
 
@@ -39,7 +38,6 @@ from thumbnails.upkeep.selection.conditions import Selection
 router = Router(tags=["images"], by_alias=True)
 
 RENDERS = Throttle(name="renders")
-EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 @router.get(
@@ -134,25 +132,14 @@ def images(
         to_date=to_date,
         **conditions.fields_of_session(session_id),
     )
-    found = pages.page(selection, size=limit, before=_position(cursor))
+    found = pages.page(
+        selection, size=limit, before=pages.position_from(cursor) if cursor else None
+    )
     prefetch_related_objects(found.images, "memberships")
     return ImagePage.model_construct(
         images=[ImageOut.of(asset) for asset in found.images],
-        next_cursor=_cursor(found.next_before),
+        next_cursor=found.next_before.text if found.next_before else None,
     )
-
-
-def _cursor(position: pages.Position | None) -> str | None:
-    if position is None:
-        return None
-    return f"{(position.created_at - EPOCH) // MICROSECOND}-{position.asset_id}"
-
-
-def _position(cursor: str | None) -> pages.Position | None:
-    if cursor is None:
-        return None
-    moment, _, asset_id = cursor.rpartition("-")
-    return pages.Position(EPOCH + int(moment) * MICROSECOND, int(asset_id))
 
 
 def _image(image_id: int) -> ImageAsset:

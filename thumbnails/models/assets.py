@@ -504,6 +504,13 @@ class ImageAsset(models.Model):
         return (height, width) if self.orientation >= 5 else (width, height)
 
     @property
+    def upright_size(self) -> tuple[int, int] | None:
+        """Width and height of the original in pixels, its orientation applied; None if unknown."""
+        if not self.width or not self.height:
+            return None
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+    @property
     def recorded_fingerprint(self) -> str | None:
         """Fingerprint of the recorded thumbnail; None if there is none."""
         if not self.thumbnail_path:

@@ -105,6 +105,10 @@ class Selection:
             assets = condition.narrow(assets, self)
         return assets
 
+    def narrow_by_name(self, assets: ImageAssetQuerySet) -> ImageAssetQuerySet:
+        """Returns those of these assets whose name matches, whatever the other conditions say."""
+        return CONDITIONS["name"].narrow(assets, self)
+
     def require_all_said(self, everything: bool, *, of: str = "thumbnails") -> None:
         """For purges. Raises UsageError unless either there are conditions or `everything`."""
         if self.is_everything != everything:

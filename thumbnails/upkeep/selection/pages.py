@@ -1,15 +1,17 @@
 """Pagination of images at a cost that does not grow with their number."""
 
 import heapq
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
 from typing import Any, NamedTuple, TypeVar
 
 from django.db.models import BooleanField, Count, F, Func, Q, QuerySet, Value
-from django.db.models.lookups import LessThan
+from django.db.models.lookups import GreaterThanOrEqual, LessThan
 
+from thumbnails.exceptions import UsageError
 from thumbnails.models import ImageAsset, SessionImage, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet, end_of, start_of
 from thumbnails.upkeep.selection import conditions
@@ -19,6 +21,9 @@ T = TypeVar("T")
 
 SESSIONS_MERGED = 20
 """Of one name, each by a query of its own; more are looked for in the list of all images."""
+LOOKED_THROUGH = 20_000
+"""For a name, which is looked for in each row: some 50 ms."""
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 MEMBERS_READ = 20_000
 """Of sessions, to find those in a state or to count them by it."""
 
@@ -29,6 +34,19 @@ class Position(NamedTuple):
     created_at: datetime
     asset_id: int
 
+    @property
+    def text(self) -> str:
+        """As `position_from` reads it."""
+        return f"{(self.created_at - EPOCH) // MICROSECOND}-{self.asset_id}"
+
+
+def position_from(text: str) -> Position:
+    """Returns the position with that text. Raises UsageError."""
+    match = re.fullmatch("(-?[0-9]{1,16})-([0-9]{1,18})", text)
+    if match:
+        return Position(EPOCH + int(match[1]) * MICROSECOND, int(match[2]))
+    raise UsageError(f"{text!r} is not the position of a page.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
@@ -37,6 +55,8 @@ class Page:
     images: list[ImageAsset]
     next_before: Position | None
     """The cursor of the next page; None if this is the last one."""
+    is_cut: bool = False
+    """Whether `search` has looked through as many as it may, and not yet through all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +68,13 @@ class IndexRange:
     """Restricts them to thumbnails made by this recipe."""
     members: Q | None = None
     """Restricts them to those with such a membership, which is of one session."""
+    session: int | None = None
+    """That session."""
 
-    def newest(self, *, before: Position | None = None) -> ImageAssetQuerySet:
-        """Returns all of them, or those after that position."""
+    def newest(
+        self, *, before: Position | None = None, until: Position | None = None
+    ) -> ImageAssetQuerySet:
+        """Returns all of them, or those after the position `before`, or up to and with `until`."""
         columns, values = ["created_at", "pk"], list[Any](before or ())
         found, restrictions = self.assets, []
         if self.members is not None:
@@ -63,6 +87,9 @@ class IndexRange:
             # all assets in order of creation until it finds enough of this recipe.
             found = found.filter(thumbnail_recipe__gte=self.recipe)
             columns, values = ["thumbnail_recipe", *columns], [self.recipe, *values]
+        if until is not None:
+            bound = _row(map(F, columns[-2:]))
+            restrictions.append(Q(GreaterThanOrEqual(bound, _row(map(Value, until)))))
         if before is not None:
             later = LessThan(_row(map(F, columns)), _row(map(Value, values)))
             restrictions.append(Q(later))
@@ -71,14 +98,57 @@ class IndexRange:
         # All at once: in a filter of its own each would be of another membership.
         return found.filter(*restrictions).order_by(*(f"-{column}" for column in columns))
 
+    def position_at(self, number: int, *, before: Position | None) -> Position | None:
+        """Returns where the image of that number is, counted from 1; None if there are fewer.
+
+        Of a session, among all its images: their index has that without the images themselves.
+        """
+        if self.session is None:
+            rows: Any = self.newest(before=before).values_list("created_at", "pk")
+        else:
+            members = SessionImage.objects.filter(session=self.session)
+            if before is not None:
+                columns = map(F, ("created_at", "image"))
+                members = members.filter(LessThan(_row(columns), _row(map(Value, before))))
+            rows = members.order_by("-created_at", "-image").values_list("created_at", "image")
+        return next((Position(*row) for row in rows[number - 1 : number]), None)
+
 
 def page(selection: Selection, *, size: int, before: Position | None = None) -> Page:
     """Returns the newest images of the selection, or those after that position.
 
-    Every page costs about the same, whatever is selected. Raises UsageError as the selection.
+    Every page costs about the same, whatever is selected but a name, which no index has. Raises
+    UsageError as the selection.
     """
+    return _page(index_ranges(selection), size=size, before=before)
+
+
+def search(selection: Selection, *, size: int, before: Position | None = None) -> Page:
+    """As `page`, but looks through at most LOOKED_THROUGH images for those of the selection's name.
+
+    A page with fewer than `size` images then has a next one, with what is found among older ones.
+    """
+    if selection.name is None:
+        return page(selection, size=size, before=before)
+    ranges = index_ranges(replace(selection, name=None))
+    ends = [each.position_at(LOOKED_THROUGH, before=before) for each in ranges]
+    until = max(filter(None, ends), default=None)
+    named = [replace(each, assets=selection.narrow_by_name(each.assets)) for each in ranges]
+    found = _page(named, size=size, before=before, until=until)
+    if found.next_before is None and until is not None:
+        return replace(found, next_before=until, is_cut=True)
+    return found
+
+
+def _page(
+    ranges: Sequence[IndexRange],
+    *,
+    size: int,
+    before: Position | None,
+    until: Position | None = None,
+) -> Page:
     rows = heapq.merge(
-        *(each.newest(before=before)[: size + 1] for each in index_ranges(selection)),
+        *(each.newest(before=before, until=until)[: size + 1] for each in ranges),
         key=lambda asset: (asset.created_at, asset.pk),
         reverse=True,
     )
@@ -175,7 +245,10 @@ def _ranges_in_sessions(selection: Selection, sessions: Iterable[int]) -> list[I
         created &= Q(memberships__created_at__gte=start_of(selection.from_date))
     if selection.to_date:
         created &= Q(memberships__created_at__lte=end_of(selection.to_date))
-    return [IndexRange(assets, members=Q(memberships__session=each) & created) for each in sessions]
+    return [
+        IndexRange(assets, members=Q(memberships__session=each) & created, session=each)
+        for each in sessions
+    ]
 
 
 def _ranges_in_state(assets: ImageAssetQuerySet, states: Iterable[State]) -> list[IndexRange]:
