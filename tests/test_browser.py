@@ -15,7 +15,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from tests import pictures
 from tests.conftest import MakeAsset, StartWorker
-from tests.runs import start_here, start_run, work
+from tests.runs import start_here, work
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset
 from thumbnails.upkeep.images import serving
@@ -179,23 +179,6 @@ def test_gallery__fits_a_phone(page: Page, live_server: LiveServer, make_asset: 
         assert box["x"] + box["width"] <= PHONE_PX
 
 
-@pytest.mark.parametrize(("colours", "number"), [("dark", 3), ("light", 0)])
-def test_gallery__is_accessible(
-    page: Page,
-    live_server: LiveServer,
-    make_asset: MakeAsset,
-    colours: Literal["light", "dark"],
-    number: int,
-) -> None:
-    for _ in range(number):
-        make_asset()
-    page.emulate_media(color_scheme=colours)
-
-    page.goto(live_server.url)
-
-    assert serious_violations(page) == []
-
-
 def test_admin__regenerates_what_is_ticked(
     logged_in: Page, live_server: LiveServer, make_asset: MakeAsset, worker: StartWorker
 ) -> None:
@@ -221,27 +204,6 @@ def test_admin__regenerates_what_is_ticked(
     expect(report.get_by_role("row", name="Rendered")).to_contain_text("2")
     now = dict(ImageAsset.objects.values_list("pk", "thumbnail_generated_at"))
     assert {pk for pk in now if now[pk] != made_at[pk]} == ticked
-
-
-@pytest.mark.parametrize("colours", ["light", "dark"])
-def test_run__is_accessible(
-    logged_in: Page,
-    live_server: LiveServer,
-    make_asset: MakeAsset,
-    queue_server: QueueServer,
-    colours: Literal["light", "dark"],
-) -> None:
-    make_asset()
-    make_asset(pictures.truncated())
-    run = start_run()
-    work(run)
-    page = logged_in
-    page.emulate_media(color_scheme=colours)
-
-    page.goto(live_server.url + reverse("admin:thumbnails_run_change", args=[run.pk]))
-
-    expect(page.locator(".run-failures")).to_contain_text("1 failed")
-    assert serious_violations(page) == []
 
 
 # --- the overview ---------------------------------------------------------------------------------

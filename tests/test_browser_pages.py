@@ -15,8 +15,7 @@ from tests import pictures, test_browser
 from tests.conftest import MakeAsset, StartWorker
 from tests.runs import start_run, work
 from tests.servers import QueueServer
-from tests.test_browser import PHONE_PX, look_at, serious_violations, shown_corners
-from thumbnails.upkeep.images import serving
+from tests.test_browser import look_at, shown_corners
 
 pytestmark = test_browser.pytestmark
 
@@ -165,33 +164,3 @@ def test_asset__regenerate_purge_and_another_original(
     assert image.get_attribute("src") != old_url
     outcomes = page.locator(".asset-history tbody tr td:nth-child(2)").all_inner_texts()
     assert outcomes == ["Rendered", "Purged", "Rendered"]
-
-
-@pytest.mark.parametrize(("colours", "width_px"), [("light", 1280), ("dark", PHONE_PX)])
-def test_pages__are_accessible(
-    go: Go, make_asset: MakeAsset, queue_server: QueueServer, colours: Colours, width_px: int
-) -> None:
-    asset = make_asset(name="a-name-without-a-place-to-break-" + "x" * 60 + ".jpg")
-    make_asset(pictures.truncated())
-    over = start_run(leased=True)
-    work(over)
-    serving.render_now(asset.pk)
-    under_way, same = start_run(), start_run()
-    paths = {
-        "run/",
-        f"run/{over.pk}/change/",
-        f"run/{over.pk}/report/",
-        f"run/{under_way.pk}/change/",
-        f"imageasset/{asset.pk}/change/",
-        f"imageasset/{asset.pk}/purge/",
-    }
-    page = go("run/")
-    page.set_viewport_size({"width": width_px, "height": 800})
-    # Before the pages are opened: Django fades from one scheme into the other.
-    page.emulate_media(color_scheme=colours)
-    for path in sorted(paths):
-        go(path)
-        assert serious_violations(page) == [], path
-        if path != "run/":  # Django lets its lists scroll
-            assert page.evaluate("document.documentElement.scrollWidth") <= width_px, path
-    assert same.pk > under_way.pk

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from typing import Literal
 
 import django_rq
 import pytest
@@ -109,7 +111,39 @@ def pages(client: Client) -> dict[str, str]:
     return found
 
 
-def test_policy__is_met_by_every_page(
+OF_THE_APP = re.compile("thumbnails_gallery:|admin:(thumbnails_(?!run_progress$)|app_list|index)")
+"""Views whose pages are the app's or show its models; the progress is a part of one."""
+WITHOUT_FADING = """() => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync("* { transition: none !important }");
+    document.adoptedStyleSheets.push(sheet);
+}"""
+"""Django fades from one colour scheme into the other."""
+
+
+def faults_for_people(page: Page) -> Iterator[str]:
+    """What keeps people out of the page at a desk in light colours and on a phone in dark ones, and
+    what does not fit there."""
+    page.evaluate(WITHOUT_FADING)
+    looks: tuple[tuple[int, Literal["light", "dark"]], ...] = (
+        (1280, "light"),
+        (test_browser.PHONE_PX, "dark"),
+    )
+    for width_px, colours in looks:
+        page.set_viewport_size({"width": width_px, "height": 800})
+        page.emulate_media(color_scheme=colours)
+        for violation in test_browser.serious_violations(page):
+            yield f"{width_px} px, {colours}: {violation}"
+        # A list scrolls in a box of its own, but not at a desk.
+        boxes = "html" if width_px < 1280 else "html, .results"
+        over = page.locator(boxes).evaluate_all(
+            "boxes => Math.max(...boxes.map(box => box.scrollWidth - box.clientWidth))"
+        )
+        if over > 0:
+            yield f"{width_px} px: {over} px too wide"
+
+
+def test_pages__meet_the_policy_and_keep_nobody_out(
     page: Page,
     live_server: LiveServer,
     make_asset: MakeAsset,
@@ -119,10 +153,13 @@ def test_policy__is_met_by_every_page(
     refused: list[str],
 ) -> None:
     make_asset(pictures.truncated())
-    serving.serve(make_asset(session="A session"))
+    make_asset(name="a/folder/of-some-length/" * 3 + "missing.jpg")
+    serving.serve(
+        make_asset(name="a-name-without-a-place-to-break-" + "x" * 60 + ".jpg", session="A session")
+    )
     ApiToken.objects.issue(superuser, "A token")
     Group.objects.create(name="A group")
-    run = start_here()
+    under_way, run = start_here(), start_here()
     work(run)
     open_page(page, live_server.url + reverse("admin:login"))
     client.force_login(superuser)
@@ -135,20 +172,30 @@ def test_policy__is_met_by_every_page(
     worker()
 
     found = pages(client)
-    for path in [*found.values(), "/there-is-no-such-page"]:
+    found["admin:thumbnails_run_change under way"] = f"/admin/thumbnails/run/{under_way.pk}/change/"
+    faults = []
+    for view, path in {**found, "": "/there-is-no-such-page"}.items():
         open_page(page, live_server.url + path)
+        if OF_THE_APP.match(view):
+            faults += [f"{path}: {fault}" for fault in faults_for_people(page)]
 
     assert {
         "thumbnails_gallery:gallery",
+        "thumbnails_gallery:image",
         "admin:index",
+        "admin:app_list",
         "admin:password_change",
         "admin:thumbnails_cache_changelist",
         "admin:thumbnails_imageasset_change",
+        "admin:thumbnails_imageasset_delete",
+        "admin:thumbnails_imageasset_history",
         "admin:thumbnails_imageasset_plan",
         "admin:thumbnails_run_change",
+        "admin:thumbnails_trainingsession_changelist",
         "admin:thumbnails_apitoken_add",
     } <= found.keys()
     assert refused == []
+    assert "\n".join(faults) == ""
 
 
 def test_policy__is_met_while_staff_work(

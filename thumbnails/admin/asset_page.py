@@ -46,6 +46,13 @@ else:
     SessionChoice = forms.ModelMultipleChoiceField
 
 
+class SessionsWidget(AutocompleteSelectMultiple):
+    def build_attrs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        # Each session has a button; that for all of them at once is one that screen readers take
+        # for a list's item and lists do not have.
+        return {**super().build_attrs(*args, **kwargs), "data-allow-clear": "false"}
+
+
 class SessionsField(SessionChoice):
     """An image's sessions, found by their names: there may be thousands."""
 
@@ -53,7 +60,7 @@ class SessionsField(SessionChoice):
         super().__init__(
             TrainingSession.objects.told_apart(),
             required=False,
-            widget=AutocompleteSelectMultiple(ImageAsset._meta.get_field("sessions"), admin.site),
+            widget=SessionsWidget(ImageAsset._meta.get_field("sessions"), admin.site),
         )
 
 
