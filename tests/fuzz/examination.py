@@ -18,12 +18,14 @@ from PIL import Image
 
 from thumbnails.exceptions import Crashed, ThumbnailError
 from thumbnails.rendering import Facts, Recipe, Rendering, fit_inside, process, read_stamp
+from thumbnails.rendering.formats import FORMATS
 from thumbnails.rendering.inspection import TURNED
 from thumbnails.rendering.render import render
 
 RECIPE = Recipe(size_px=16)
 """Smaller than the seeds, so that they are scaled."""
 STAMP = "0123456789abcdef"
+TAKEN = tuple(name for name, format_ in FORMATS.items() if format_.is_installed)
 MAX_PIXELS = 200_000_000
 """The default of THUMBNAIL_MAX_PIXELS."""
 
@@ -85,13 +87,19 @@ def _killed_after(seconds: float) -> Iterator[None]:
 
 
 def _inspected(file: BinaryIO) -> Facts:
-    answer, _ = process.inspect(file, max_pixels=MAX_PIXELS)
+    answer, _ = process.inspect(file, max_pixels=MAX_PIXELS, formats=TAKEN)
     return Facts(**answer)
 
 
 def _rendered(file: BinaryIO) -> Rendering:
     return render(
-        file, RECIPE, fingerprint=STAMP, max_pixels=MAX_PIXELS, with_hash=True, show_truncated=True
+        file,
+        RECIPE,
+        fingerprint=STAMP,
+        max_pixels=MAX_PIXELS,
+        formats=TAKEN,
+        with_hash=True,
+        show_truncated=True,
     )
 
 

@@ -37,4 +37,5 @@ class PdfImage(DeferredImage):
         scale = max(self.size) / max(self._page.get_size())
         bitmap = self._page.render(scale=scale, may_draw_forms=False)
         image: Image.Image = bitmap.to_pil()
-        return image.convert("RGB")
+        # PDFium rounds a side up.
+        return image.convert("RGB").crop((0, 0, *self.size))
