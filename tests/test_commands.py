@@ -503,6 +503,7 @@ def test_interrupted__says_so_and_ends_as_shells_expect(
         ("THUMBNAIL_QUALITY", "101"),
         ("THUMBNAIL_MAX_PIXELS", "-1"),
         ("THUMBNAIL_VARIANTS", ".webp=256, .WEBP=512"),
+        ("THUMBNAIL_FORMATS", "default,HEIF"),
         ("THUMBNAIL_PLACEHOLDERS", "perhaps"),
         ("THUMBNAIL_DIR", "relative/path"),
         ("DATABASE_URL", "mysql://localhost/x"),

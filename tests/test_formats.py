@@ -106,6 +106,15 @@ def test_heic__may_have_transparency_a_profile_or_greys() -> None:
     assert facts_of(heic("grey")).mode == "L"
 
 
+def test_heic__has_the_facts_of_other_photos() -> None:
+    turned = facts_of(heic("orientation-6"))
+    assert (turned.camera, turned.bit_depth, turned.compression) == ("Camera", 8, "lossy")
+    assert facts_of(heic("10-bit")).bit_depth == 10
+    assert facts_of(heic("alpha")).has_alpha
+    assert facts_of(heic("display-p3")).color_profile == "Display P3"
+    assert facts_of(heic("second-is-primary")).frames == 2
+
+
 def test_heic__is_bad_where_it_is_cut() -> None:
     data = heic("orientation-6")
     for end in (20, 300, len(data) - 60):
