@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,6 +157,17 @@ def test_frames__end_where_the_file_does_or_goes_in_circles() -> None:
     link = first + 2 + 12 * entries
     tiff[link : link + 4] = struct.pack("<I", first)
     assert facts_of(bytes(tiff)).frames == 1
+
+
+def test_refresh__describes_also_what_cannot_be_rendered(
+    make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    asset = make_asset(saved("JPEG"))
+    (originals_dir / str(asset)).write_bytes(pictures.truncated(pictures.png(mode="P")))
+    serving.render_now(asset.pk)
+    asset.refresh_from_db()
+    assert asset.thumbnail_error == "unreadable"
+    assert (asset.format, asset.mode, asset.compression) == ("PNG", "P", "lossless")
 
 
 @pytest.mark.parametrize("is_known", [False, True])

@@ -279,18 +279,29 @@ def _render(this: _Attempt, pool: RenderPool, should_stop: Callable[[], bool]) -
     name = str(this.asset.original.name)
     with originals.read(name) as original:
         this.version = original.version
-        this.rendering, this.facts = pool.render(
-            original.spool,
-            this.recipe,
-            name=name,
-            fingerprint=this.recipe.fingerprint(original.version),
-            max_pixels=conf.current().max_pixels,
-            with_hash=conf.current().placeholders,
-            show_truncated=conf.current().show_truncated,
-            with_facts=original.version != this.asset.source_version
-            or this.asset.facts_version < FACTS_VERSION,
-            should_stop=should_stop,
+        with_facts = (
+            original.version != this.asset.source_version
+            or this.asset.facts_version < FACTS_VERSION
         )
+        try:
+            this.rendering, this.facts = pool.render(
+                original.spool,
+                this.recipe,
+                name=name,
+                fingerprint=this.recipe.fingerprint(original.version),
+                max_pixels=conf.current().max_pixels,
+                with_hash=conf.current().placeholders,
+                show_truncated=conf.current().show_truncated,
+                with_facts=with_facts,
+                should_stop=should_stop,
+            )
+        except ThumbnailError:
+            if with_facts:  # they find what fails alike
+                with suppress(ThumbnailError):
+                    this.facts = pool.inspect(
+                        original.spool, name=name, max_pixels=conf.current().max_pixels
+                    )
+            raise
 
 
 def _write(asset: ImageAsset, rendering: Rendering) -> None:
