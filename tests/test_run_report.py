@@ -18,6 +18,7 @@ from thumbnails.models import Chunk, ImageAsset, Outcome, Run
 from thumbnails.models.outcomes import CODES
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import freshness, pools
+from thumbnails.upkeep.images.acceptance import accept_failures
 from thumbnails.upkeep.reports import audit, run_report
 from thumbnails.upkeep.reports.run_report import Filter, ReportRow
 from thumbnails.upkeep.runs import control
@@ -82,6 +83,17 @@ def test_rows__say_what_became_of_each_image(
     counted = run.progress()
     assert (counted.rendered, counted.fresh, counted.failed) == (2, 1, 2)
     assert bad.pk == rows["bad"].id
+
+
+def test_rows__of_accepted_failures_have_their_reason(
+    make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    make_asset(name="bad.jpg")
+    (originals_dir / "bad.jpg").write_bytes(b"no picture")
+    done()
+    accept_failures(ImageAsset.objects.all())
+    row = rows_of(done())["bad"]
+    assert (row.outcome, row.reason, row.state) == ("accepted", "unsupported", "accepted")
 
 
 def test_rows__of_a_purge(make_asset: MakeAsset) -> None:

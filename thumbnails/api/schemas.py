@@ -345,6 +345,7 @@ class NowOut(Out):
     fresh: int
     stale: int
     failed: int
+    accepted: int
     replaced: int = Field(description="They have another thumbnail than after the run.")
     purged: int = Field(description="They had a thumbnail after the run, and have none.")
     deleted: int

@@ -103,7 +103,7 @@ class ReportRow:
     outcome: str
     """One of OUTCOMES."""
     reason: str
-    """Of a failure; else empty."""
+    """Of a failure, also of an accepted one; else empty."""
     old_fingerprint: str
     """Of the thumbnail recorded before; empty if there was none or it is not known."""
     new_fingerprint: str
@@ -292,13 +292,20 @@ def _rows(images: Iterable[_Image], *, site: str = "", verify: bool = False) -> 
             id=image.asset_id,
             name="" if asset is None else str(asset),
             outcome=image.outcome,
-            reason=image.reason,
+            reason=image.reason or _reason_accepted(image, asset),
             old_fingerprint=image.before,
             new_fingerprint=image.after,
             url="" if asset is None else f"{site}{asset.thumbnail_url}",
             state=DELETED if asset is None else asset.state.value,
             file=_verified(asset) if verify and asset is not None else "",
         )
+
+
+def _reason_accepted(image: _Image, asset: ImageAsset | None) -> str:
+    """Of an accepted failure, which chunks only count: the reason of now."""
+    if asset is None or (image.outcome, asset.state) != (Outcome.ACCEPTED, State.ACCEPTED):
+        return ""
+    return asset.thumbnail_error
 
 
 def compare(run: Run) -> Comparison:
