@@ -128,7 +128,6 @@ def test_line__stays_one_line_whatever_a_file_is_called(monkeypatch: pytest.Monk
 
 
 def test_json__has_the_lines_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pythonjsonlogger")
     record = logging.makeLogRecord(
         {"msg": "Image %d: failed", "args": (7,), "levelname": "INFO", "name": "x", "image": 7}
     )
