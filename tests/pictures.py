@@ -244,6 +244,39 @@ def bmp(image: Image.Image | None = None) -> bytes:
     return saved(image or scene(), "BMP")
 
 
+def vast_jpeg(width: int, height: int, *, components: int = 1, progressive: bool = False) -> bytes:
+    """A grey JPEG of a single scan, which takes a quarter of a bit a pixel at most."""
+
+    def segment(marker: int, *parts: bytes) -> bytes:
+        content = b"".join(parts)
+        return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+    numbers = range(1, components + 1)
+    blocks = components * -(-width // 8) * -(-height // 8)
+    bits = blocks * (1 if progressive else 2)  # no difference, and the end of the block
+    return b"".join(
+        (
+            b"\xff\xd8",
+            segment(0xDB, b"\0" + bytes([1] * 64)),
+            segment(
+                0xC2 if progressive else 0xC0,
+                struct.pack(">BHHB", 8, height, width, components),
+                *(bytes([number, 0x11, 0]) for number in numbers),
+            ),
+            # Tables with one code of one bit.
+            *(segment(0xC4, bytes([table, 1]) + bytes(16)) for table in (0x00, 0x10)),
+            segment(
+                0xDA,
+                bytes([components]),
+                *(bytes([number, 0]) for number in numbers),
+                bytes([0, 0 if progressive else 63, 0]),
+            ),
+            bytes(-(-bits // 8)),
+            b"\xff\xd9",
+        )
+    )
+
+
 def mpo(image: Image.Image | None = None, *, orientation: int | None = None) -> bytes:
     """A JPEG with a second picture behind the first, as phones make them."""
     first = laid(image or scene(), orientation)

@@ -724,6 +724,39 @@ def test_palette__that_is_missing_makes_a_picture_unreadable() -> None:
             attempt(pictures.png_without_palette())
 
 
+def test_size__of_a_jpeg_is_that_of_its_reduced_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    vast = pictures.vast_jpeg(20_000, 14_000)
+    facts = facts_of(vast, max_pixels=200_000_000)
+    assert (facts.width, facts.height) == (20_000, 14_000)
+    assert rendering_of(vast, max_pixels=200_000_000).height == 179
+    data = pictures.jpeg(pictures.scene(800, 600))
+    assert rendering_of(data, Recipe(size_px=64), max_pixels=100_000).width == 64
+    with pytest.raises(TooLarge, match=r"800 × 600 pixels, .* 480,000 .* 100,000 allowed"):
+        rendering_of(data, Recipe(size_px=256), max_pixels=100_000)
+
+
+@pytest.mark.parametrize(("components", "allowed"), [(1, 500_000 + 125**2), (3, 1_000_000)])
+def test_size__of_a_progressive_jpeg_is_that_of_its_coefficients_if_they_are_fewer(
+    components: int, allowed: int
+) -> None:
+    data = pictures.vast_jpeg(1_000, 1_000, components=components, progressive=True)
+    facts_of(data, max_pixels=allowed)
+    assert rendering_of(data, Recipe(size_px=60), max_pixels=allowed).width == 60
+    for attempt in (facts_of, rendering_of):
+        with pytest.raises(TooLarge, match="1000 × 1000 pixels"):
+            attempt(data, max_pixels=allowed - 1)
+
+
+def test_size__of_a_jpeg_in_several_scans_is_that_of_its_coefficients() -> None:
+    data = pictures.vast_jpeg(1_000, 1_000, components=3)
+    start = data.index(b"\xff\xda")
+    in_scans = data[:start] + pictures.vast_jpeg(1_000, 1_000)[start - 6 :]
+    facts_of(data, max_pixels=125**2)
+    with pytest.raises(TooLarge):
+        facts_of(in_scans, max_pixels=999_999)
+
+
 class FailingDisk(BytesIO):
     """A file on a disk that fails at its read of this number, and from then on."""
 

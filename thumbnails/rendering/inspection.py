@@ -1,5 +1,6 @@
 """Reading an original's header, without decoding its pixels."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from thumbnails.rendering.facts import Facts, read_header
 from thumbnails.rendering.formats import DEFAULT_FORMATS, FORMATS, listed
 from thumbnails.rendering.signatures import Kind, kind_of
 
+Size = tuple[int, int]
+"""In pixels."""
+
 UPRIGHT = 1
 TURNED = range(5, 9)
 """Orientations that rotate the stored pixels by 90 degrees."""
@@ -26,6 +30,10 @@ several MiB there; a profile in a GIF takes some thousand reads."""
 JPEG_SCANS = 100
 """Limit of a JPEG's scans, libtiff's for the JPEGs in a TIFF. Encoders write about ten. Each takes
 the time of all pixels, and some ten bytes."""
+JPEG_REDUCTION = 8
+"""How many times smaller a JPEG's decoder makes it at most."""
+PIXEL_BYTES, COEFFICIENT_BYTES = 4, 2
+"""Of memory: of Pillow's RGB, and of libjpeg."""
 RLE_PIXELS = 4_000_000
 """Limit of run-length encoded BMPs, which Pillow decodes in Python, at 60 to 100 ns a pixel."""
 TURNED_ON_LOADING = ("TIFF", "HEIC", "JXL")
@@ -43,7 +51,7 @@ def inspect(
     `max_pixels`, Unreadable for a damaged header.
     """
     with translated_errors(file) as watched:
-        image = open_image(watched, max_pixels=max_pixels, formats=formats)
+        image = open_image(watched, max_pixels=max_pixels, formats=formats, reducible=True)
         if image.format == "PNG" and "exif" not in image.info:
             _find_exif_behind(image, watched)
         # The base class's method; PNG's own would decode the whole image to find EXIF behind it.
@@ -91,10 +99,13 @@ def open_image(
     max_pixels: int,
     formats: tuple[str, ...] = DEFAULT_FORMATS,
     size_px: int | None = None,
+    reducible: bool = False,
 ) -> Image.Image:
     """Returns Pillow's image with its header read. To be called inside `translated_errors`.
 
     A drawing, which has no pixels of its own, fills a square of `size_px`, if that is given.
+    A JPEG is too large only if it is so at its smallest, where it is `reducible`: then the caller
+    has to `check_reduced` once it is known how it will be decoded.
     """
     # Before its decoder reserves the memory.
     _check_pixels(*_webp_size(file), max_pixels)
@@ -102,7 +113,11 @@ def open_image(
         image = _opened(file, kind_of(file), formats, size_px)
     if image.format in FORMATS and FORMATS[image.format].is_drawing:
         return image
-    _check_pixels(*image.size, max_pixels)
+    if reducible and isinstance(image, JpegImageFile) and image.format != "RAW":
+        width, height = (math.ceil(side / JPEG_REDUCTION) for side in image.size)
+        check_reduced(image, file, image.size, (width, height), max_pixels=max_pixels)
+    else:
+        _check_pixels(*image.size, max_pixels)
     if any(tile.codec_name == "bmp_rle" for tile in getattr(image, "tile", [])):
         _check_pixels(*image.size, RLE_PIXELS, " in a run-length encoded BMP")
     if image.mode == "P" and image.palette is None:
@@ -137,6 +152,40 @@ def _refusal(kind: Kind, formats: tuple[str, ...]) -> str:
     return f"This is {kind.label}, which this site does not take: it takes {listed(formats)}."
 
 
+def check_reduced(
+    image: Image.Image,
+    file: "WatchedFile",
+    full_size: Size,
+    decoded_size: Size,
+    *,
+    max_pixels: int,
+) -> None:
+    """Raises TooLarge for a JPEG that has more than so many pixels, and whose decoding at that size
+    holds more in memory.
+
+    If it may have several scans, these are also the coefficients of the full size, of 2 bytes each.
+    """
+    if not isinstance(image, JpegImageFile) or math.prod(full_size) <= max_pixels:
+        return
+    held = math.prod(decoded_size)
+    if _may_have_several_scans(image, file):
+        shares = [across * down for _, across, down, _ in image.layer]
+        most = max(across for _, across, _, _ in image.layer) * max(
+            down for _, _, down, _ in image.layer
+        )
+        held += math.prod(full_size) * sum(shares) * COEFFICIENT_BYTES // (most * PIXEL_BYTES)
+    if held > max_pixels:
+        raise TooLarge(
+            f"{full_size[0]} × {full_size[1]} pixels, of which decoding holds as many as "
+            f"{held:,} at once, are more than the {max_pixels:,} allowed."
+        )
+
+
+def _may_have_several_scans(image: JpegImageFile, file: "WatchedFile") -> bool:
+    # The last that Pillow reads of a header is that of the first scan: how many components it has.
+    return file.last_read[:1] != bytes([image.layers]) or "progressive" in image.info
+
+
 def check_scans(image: Image.Image, file: "WatchedFile") -> None:
     """Raises TooLarge for a JPEG of more than JPEG_SCANS. `image` was opened from `file`.
 
@@ -144,8 +193,7 @@ def check_scans(image: Image.Image, file: "WatchedFile") -> None:
     """
     if not isinstance(image, JpegImageFile) or image.format == "RAW":  # looked at on opening
         return
-    # The last that Pillow reads of a header is that of the first scan: how many components it has.
-    if file.last_read[:1] == bytes([image.layers]) and "progressive" not in image.info:
+    if not _may_have_several_scans(image, file):
         return
     file.seek(0)
     # In the data of a scan a byte of 0xff is followed by another one.

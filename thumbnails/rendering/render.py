@@ -18,6 +18,7 @@ from thumbnails.rendering.inspection import (
     TURNED,
     UPRIGHT,
     WatchedFile,
+    check_reduced,
     check_scans,
     open_image,
     orientation_of,
@@ -151,10 +152,13 @@ def small_images(
     `in_part`: of a truncated original what is there. To be called inside `translated_errors`.
     """
     size_px = max(recipe.sizes_px)
-    decoded = open_image(file, max_pixels=max_pixels, formats=formats, size_px=size_px)
+    decoded = open_image(
+        file, max_pixels=max_pixels, formats=formats, size_px=size_px, reducible=True
+    )
     check_scans(decoded, file)
     full_size = decoded.size
     reduced_size = _decode_reduced(decoded, size_px)
+    check_reduced(decoded, file, full_size, decoded.size, max_pixels=max_pixels)
     if in_part:
         decoded = loaded_in_part(decoded)
         reduced_size = reduced_size or decoded.size
