@@ -35,11 +35,11 @@ def linear_grey() -> bytes:
     return profile("made for a test", b"GRAY", b"mntr", b"XYZ ", {b"kTRC": linear})
 
 
-def red_cyan() -> bytes:
+def red_cyan(ink_lab: Vector = _RED_LAB) -> bytes:
     """CMYK for a press whose cyan ink is red; its black is black, and the others leave no trace."""
     nodes = product((0, 1), repeat=4)
     colours = [
-        _BLACK_INK_LAB if black else _RED_LAB if cyan else _PAPER_LAB
+        _BLACK_INK_LAB if black else ink_lab if cyan else _PAPER_LAB
         for cyan, _magenta, _yellow, black in nodes
     ]
     as_it_is = bytes(range(256))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -9,6 +10,7 @@ from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
+from tests import profiles
 from thumbnails import conf
 
 
@@ -57,6 +59,11 @@ def test_variants__are_in_order_of_their_suffixes(settings: Settings, value: obj
             r'^THUMBNAILS\["QUALITY"\] must be a whole number from 1 to 95, not 96\.$',
         ),
         ({"DIR_GROUP_WRITABLE": 1}, r'^THUMBNAILS\["DIR_GROUP_WRITABLE"\] must be True or False'),
+        (
+            {"CMYK_PROFILE": "press.icc"},
+            r'^THUMBNAILS\["CMYK_PROFILE"\] must be the absolute path of an ICC profile of CMYK, ',
+        ),
+        ({"CMYK_PROFILE": "/nowhere.icc"}, r"/nowhere\.icc cannot be read: No such file"),
         ({"CDN": "img.example.org"}, r'^THUMBNAILS\["CDN"\] must be like https://'),
         ({"CDN": "https://img.example.org/"}, "without a path"),
         ({"CDN_API": "https://api.example.com"}, r'^THUMBNAILS\["CDN_API"\] must be an address'),
@@ -115,3 +122,25 @@ def test_settings__a_wrong_value_that_may_be_another_packages_is_explained(
 
 def test_renders_per_minute__admit_a_script_that_renders_ten_a_second() -> None:
     assert conf.current().renders_per_minute == 10 * 60
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        pytest.param(b"", "is not an ICC profile", id="empty"),
+        pytest.param(bytes(200), "is not an ICC profile", id="other"),
+        pytest.param(profiles.srgb(), "is an ICC profile of RGB, not of CMYK", id="RGB"),
+        pytest.param(profiles.red_cyan()[:-1], "is the beginning of an ICC profile", id="cut-off"),
+        pytest.param(
+            profiles.red_cyan().replace(b"A2B0", b"B2A0", 1), "without a table", id="one-way"
+        ),
+    ],
+)
+def test_cmyk_profile__that_is_none_stops_the_start(
+    settings: Settings, tmp_path: Path, content: bytes, fault: str
+) -> None:
+    path = tmp_path / "press.icc"
+    path.write_bytes(content)
+    settings.THUMBNAIL_CMYK_PROFILE = str(path)
+    with pytest.raises(ImproperlyConfigured, match=f"^THUMBNAIL_CMYK_PROFILE: {path} .*{fault}"):
+        conf.current()

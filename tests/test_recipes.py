@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import OperationalError
 from django.utils import timezone
 from pytest_django import Settings
 
+from tests import profiles
 from tests.conftest import MakeAsset
 from thumbnails.models import ImageAsset, State, recipes
 from thumbnails.models.recipes import KnownRecipe, announce, own_recipe, recipe_in_force
@@ -61,6 +63,25 @@ def test_announce__keeps_the_variants(settings: Settings) -> None:
     assert known.digest != plain
     renderer = f"renderer {RENDERER_VERSION}"
     assert str(known) == f"256 px, quality 84, {renderer}, .webp 256 px, @2x.jpg 512 px"
+
+
+def test_announce__keeps_the_profile_for_cmyk_by_its_bytes(
+    settings: Settings, tmp_path: Path
+) -> None:
+    digests = {own_recipe().digest}
+    for name, content in (("a", profiles.red_cyan()), ("b", profiles.red_cyan())):
+        (tmp_path / name).write_bytes(content)
+        settings.THUMBNAIL_CMYK_PROFILE = str(tmp_path / name)
+        digests.add(own_recipe().digest)
+    assert len(digests) == 2
+    announce()
+    known = KnownRecipe.objects.get()
+    assert known.recipe == own_recipe()
+    assert f"CMYK by profile {own_recipe().cmyk_profile}" in str(known)
+    another = profiles.red_cyan(ink_lab=(30.0, 0.0, 0.0))
+    (tmp_path / "a").write_bytes(another)
+    settings.THUMBNAIL_CMYK_PROFILE = str(tmp_path / "a")
+    assert own_recipe().digest not in digests
 
 
 def test_in_force__is_the_one_that_was_started_last() -> None:

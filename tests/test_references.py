@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, TiffImagePlugin
 
 from tests import pictures, profiles
 from tests.libvips import Pixels, References
+from thumbnails.exceptions import StorageFailure
 from thumbnails.rendering import Recipe, fit_inside
 from thumbnails.rendering.inspection import inspect, translated_errors
 from thumbnails.rendering.render import small_images
@@ -27,12 +29,13 @@ def libvips() -> Iterator[References]:
         yield references
 
 
-def shown(data: bytes, recipe: Recipe | None = None) -> Pixels:
+def shown(data: bytes, cmyk_profile: bytes = b"") -> Pixels:
     """The RGB values of the thumbnail before it is encoded."""
-    recipe = recipe or Recipe(size_px=SIZE_PX)
     with translated_errors(BytesIO(data)) as watched:
-        images = small_images(watched, recipe, max_pixels=MAX_PIXELS)
-    return np.asarray(images[recipe.size_px].convert("RGB"), np.float64)
+        images = small_images(
+            watched, Recipe(size_px=SIZE_PX), max_pixels=MAX_PIXELS, cmyk_profile=cmyk_profile
+        )
+    return np.asarray(images[SIZE_PX].convert("RGB"), np.float64)
 
 
 def psnr(one: Pixels, other: Pixels) -> float:
@@ -204,6 +207,42 @@ def test_png__of_16_bit_colour_of_which_one_is_transparent(libvips: References) 
     data = pictures.png_16_bit(pixels, key)
     assert_as_libvips(data, libvips, within=1)
     assert shown(data)[0, [10, 30]].tolist() == [[255, 255, 255], [48, 212, 3]]
+
+
+# --- CMYK -----------------------------------------------------------------------------------------
+
+
+def cmyk_picture() -> Image.Image:
+    ramp, columns = (255 * RAMP).astype(np.uint8), (255 * RAMP.T).astype(np.uint8)
+    return Image.fromarray(np.stack([ramp, columns, ramp // 2, columns // 3], axis=-1), "CMYK")
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
+def test_cmyk__without_a_profile_is_that_of_the_site(
+    format_: str, libvips: References, tmp_path: Path
+) -> None:
+    press = tmp_path / "press.icc"
+    press.write_bytes(profiles.red_cyan())
+    data = pictures.saved(cmyk_picture(), format_, quality=95)
+    pixels = shown(data, cmyk_profile=press.read_bytes())
+    theirs = libvips.thumbnail(data, SIZE_PX, import_profile=str(press), intent="perceptual")
+    assert np.abs(pixels - theirs).max() <= 2
+    naive = np.asarray(pictures.opened(data).convert("RGB"), np.float64)
+    assert np.array_equal(shown(data), naive)
+
+
+def test_cmyk__with_a_profile_keeps_its_own() -> None:
+    another = profiles.red_cyan(ink_lab=(30.0, 0.0, 0.0))
+    data = pictures.saved(cmyk_picture(), "TIFF", icc_profile=profiles.red_cyan())
+    assert np.array_equal(shown(data, another), shown(data))
+    without = pictures.saved(cmyk_picture(), "TIFF")
+    assert not np.array_equal(shown(without, another), shown(data))
+
+
+def test_cmyk__whose_profile_is_of_no_use_is_not_shown_without_it() -> None:
+    damaged = profiles.red_cyan().replace(b"mft1", b"none")
+    with pytest.raises(StorageFailure, match="profile for CMYK cannot be used"):
+        shown(pictures.saved(cmyk_picture(), "TIFF"), damaged)
 
 
 # --- Orientation ----------------------------------------------------------------------------------

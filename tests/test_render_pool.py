@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
+from pytest_django import Settings
 
-from tests import pictures
+from tests import pictures, profiles
 from tests.processes import ROOT
 from tests.programs import program
 from tests.waiting import PATIENCE_SECONDS, is_alive, wait_for
@@ -207,6 +208,17 @@ def test_render__gives_the_thumbnail_and_the_facts(pool: RenderPool) -> None:
     assert image.size == (rendering.width, rendering.height) == (100, 75)
     assert pictures.corners(image) == pictures.UPRIGHT
     assert read_stamp(rendering.content) == STAMP
+
+
+def test_profile_for_cmyk__is_the_one_of_the_settings(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "press.icc"
+    path.write_bytes(profiles.red_cyan())
+    settings.THUMBNAIL_CMYK_PROFILE = str(path)
+    cyan = pictures.saved(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "TIFF")
+    with pools.new_pool(1) as pool:
+        path.unlink()  # it was read at the start
+        thumbnail = pictures.opened(render(pool, cyan).content)
+    assert thumbnail.getpixel((4, 4)) == pytest.approx((255, 0, 0), abs=12)
 
 
 def test_limit__is_the_projects_own_whatever_the_parent_sets(

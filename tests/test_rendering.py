@@ -914,6 +914,7 @@ OTHER_RECIPES = [
     replace(RECIPE, renderer=RECIPE.renderer + 1),
     replace(RECIPE, variants=(Variant(".webp", 256),)),
     replace(RECIPE, variants=(Variant(".webp", 257),)),
+    replace(RECIPE, cmyk_profile="0123456789abcdef"),
 ]
 
 

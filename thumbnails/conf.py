@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from django.apps import apps
@@ -13,7 +14,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 
-from thumbnails.rendering import DEFAULT_FORMATS, SUFFIX, Variant, formats_named
+from thumbnails.rendering import (
+    DEFAULT_FORMATS,
+    SUFFIX,
+    Variant,
+    fault_of_cmyk_profile,
+    formats_named,
+)
 
 DICT, PREFIX = "THUMBNAILS", "THUMBNAIL_"
 """A setting is a key of the dict or, in a project without the dict, one with the prefix."""
@@ -50,6 +57,8 @@ class ThumbnailSettings:
     """THUMBNAIL_FORMATS: names of the originals' formats that are taken."""
     show_truncated: bool
     """THUMBNAIL_SHOW_TRUNCATED: of a JPEG or PNG that breaks off what is there is shown."""
+    cmyk_profile: bytes = field(repr=False)
+    """THUMBNAIL_CMYK_PROFILE: the ICC profile of CMYK that has none of its own; empty: none."""
     placeholders: bool
     """THUMBNAIL_PLACEHOLDERS: a ThumbHash is made with each thumbnail."""
     max_pixels: int
@@ -167,6 +176,23 @@ class _Reader:
             self.faults.append(f"{self._spelled(name)}: {error}.")
             return DEFAULT_FORMATS
 
+    def cmyk_profile(self, name: str) -> bytes:
+        """Returns the bytes of the file whose path is given; none where there is no path."""
+        value = self._value(name, "")
+        if value == "":
+            return b""
+        if not isinstance(value, str | Path) or not Path(value).is_absolute():
+            self._refuse(name, value, str, "the absolute path of an ICC profile of CMYK")
+            return b""
+        try:
+            content = Path(value).read_bytes()
+        except OSError as error:
+            self.faults.append(f"{self._spelled(name)}: {value} cannot be read: {error.strerror}.")
+            return b""
+        if fault := fault_of_cmyk_profile(content):
+            self.faults.append(f"{self._spelled(name)}: {value} {fault}.")
+        return content
+
     def text(self, name: str, pattern: re.Pattern[str], meant: str) -> str:
         """Returns an empty text where there is none."""
         value = self._value(name, "")
@@ -275,6 +301,7 @@ def _settings_of(read: _Reader) -> ThumbnailSettings:
         variants=read.variants("VARIANTS"),
         formats=read.formats("FORMATS"),
         show_truncated=read.flag("SHOW_TRUNCATED", default=False),
+        cmyk_profile=read.cmyk_profile("CMYK_PROFILE"),
         placeholders=read.flag("PLACEHOLDERS", default=False),
         max_pixels=read.whole_number("MAX_PIXELS", 200_000_000, 1, 10**10),
         max_bytes=read.whole_number("MAX_BYTES", 200 * 2**20, 1, 2**40),

@@ -18,7 +18,7 @@ from django.db import connections, models, transaction
 from django.db.models.functions import Now
 
 from thumbnails import conf
-from thumbnails.rendering import Recipe, Variant
+from thumbnails.rendering import Recipe, Variant, profile_digest
 from thumbnails.storage import deadlines
 
 logger = logging.getLogger(__name__)
@@ -42,7 +42,12 @@ def own_recipe() -> Recipe:
 @lru_cache(maxsize=4)
 def _recipe_of(settings: conf.ThumbnailSettings) -> Recipe:
     # One shared instance, so that its digest is computed once and not for each request.
-    return Recipe(size_px=settings.size_px, quality=settings.quality, variants=settings.variants)
+    return Recipe(
+        size_px=settings.size_px,
+        quality=settings.quality,
+        variants=settings.variants,
+        cmyk_profile=profile_digest(settings.cmyk_profile),
+    )
 
 
 class KnownRecipe(models.Model):
@@ -57,6 +62,7 @@ class KnownRecipe(models.Model):
         default=dict, db_default=models.Value({}, output_field=models.JSONField())
     )
     """Sizes by suffix."""
+    cmyk_profile = models.CharField(max_length=16, default="", db_default="")
     started_at = models.DateTimeField(db_index=True)
     """When the most recent of its processes was started, by the database's clock."""
 
@@ -76,6 +82,7 @@ class KnownRecipe(models.Model):
             background=list(recipe.background),
             renderer=recipe.renderer,
             variants={variant.suffix: variant.size_px for variant in recipe.variants},
+            cmyk_profile=recipe.cmyk_profile,
             **columns,
         )
 
@@ -88,13 +95,16 @@ class KnownRecipe(models.Model):
             background=(red, green, blue),
             renderer=self.renderer,
             variants=tuple(sorted(Variant(*entry) for entry in self.variants.items())),
+            cmyk_profile=self.cmyk_profile,
         )
 
 
 def label_of(recipe: Recipe) -> str:
-    """For people: `256 px, quality 85, renderer 1`, and the variants if there are any."""
-    label = f"{recipe.size_px} px, quality {recipe.quality}, renderer {recipe.renderer}"
-    return ", ".join([label, *(f"{each.suffix} {each.size_px} px" for each in recipe.variants)])
+    """For people: `256 px, quality 85, renderer 1`, and profile and variants if there are any."""
+    parts = [f"{recipe.size_px} px", f"quality {recipe.quality}", f"renderer {recipe.renderer}"]
+    if recipe.cmyk_profile:
+        parts.append(f"CMYK by profile {recipe.cmyk_profile}")
+    return ", ".join([*parts, *(f"{each.suffix} {each.size_px} px" for each in recipe.variants)])
 
 
 class _Known:

@@ -15,6 +15,7 @@ from thumbnails.rendering.facts import (
     clean_text,
 )
 from thumbnails.rendering.formats import DEFAULT_FORMATS, FORMATS, endings_of, formats_named, listed
+from thumbnails.rendering.icc import fault_of_cmyk_profile
 from thumbnails.rendering.recipe import (
     MEDIA_TYPES,
     SUFFIX,
@@ -23,6 +24,7 @@ from thumbnails.rendering.recipe import (
     Variant,
     fingerprint_of,
     fit_inside,
+    profile_digest,
 )
 from thumbnails.rendering.render import Rendering
 from thumbnails.rendering.spool import Spool
@@ -49,6 +51,7 @@ __all__ = [
     "Variant",
     "clean_text",
     "endings_of",
+    "fault_of_cmyk_profile",
     "fingerprint_of",
     "fit_inside",
     "formats_named",
@@ -56,6 +59,7 @@ __all__ = [
     "listed",
     "look_at",
     "placeholder_url",
+    "profile_digest",
     "read_size",
     "read_stamp",
 ]

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from PIL import Image, ImageChops, ImageCms, ImageMath, PngImagePlugin, TiffImagePlugin
 
-from thumbnails.exceptions import Unsupported
+from thumbnails.exceptions import StorageFailure, Unsupported
 
 WHITE_IS_ZERO = 0
 """Of a TIFF's PhotometricInterpretation."""
@@ -51,11 +51,13 @@ def plain_pixels(image: Image.Image) -> Image.Image:
     raise Unsupported(f"Pictures of colour mode {image.mode} cannot be shown.")
 
 
-def in_srgb(image: Image.Image, profile: object) -> Image.Image:
+def in_srgb(image: Image.Image, profile: object, cmyk_profile: bytes = b"") -> Image.Image:
     """Returns it converted from its colour profile to L or RGB, with its alpha channel if it has
     one.
 
-    Without a usable profile, grey is taken as it is and RGB as sRGB.
+    Without a usable profile, grey is taken as it is, RGB as sRGB, and CMYK by `cmyk_profile`, or
+    without that as inks that each absorb one of red, green and blue. Raises StorageFailure if
+    `cmyk_profile` cannot be used.
     """
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     opaque = image if alpha is None else image.convert(image.mode.removesuffix("A"))
@@ -64,7 +66,7 @@ def in_srgb(image: Image.Image, profile: object) -> Image.Image:
         with suppress(ImageCms.PyCMSError, OSError, ValueError):
             converted = _transformed(opaque, _to_srgb(profile, opaque.mode))
     if converted is None:
-        converted = _without_profile(opaque)
+        converted = _without_profile(opaque, cmyk_profile)
     if alpha is not None:
         converted.putalpha(alpha)
     return converted
@@ -196,12 +198,19 @@ def _tag(image: Image.Image, tag: int, default: Any) -> Any:
 # --- Colour ---------------------------------------------------------------------------------------
 
 
-def _without_profile(image: Image.Image) -> Image.Image:
+def _without_profile(image: Image.Image, cmyk_profile: bytes) -> Image.Image:
     if image.mode == "CMYK":
-        return image.convert("RGB")
+        return _by_press(image, cmyk_profile) if cmyk_profile else image.convert("RGB")
     if image.mode == "LAB":
         return _transformed(image, _lab_to_srgb())
     return image
+
+
+def _by_press(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        return _transformed(image, _to_srgb(profile, image.mode))
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        raise StorageFailure(f"The site's profile for CMYK cannot be used: {error}.") from error
 
 
 def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:

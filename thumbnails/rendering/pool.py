@@ -172,8 +172,9 @@ class _Noise:
 class RenderProcess:
     """One process, started for its first request and after each death."""
 
-    def __init__(self, limits: Limits, *, nice: int = 0) -> None:
+    def __init__(self, limits: Limits, *, nice: int = 0, cmyk_profile: bytes = b"") -> None:
         self._limits = limits
+        self._cmyk_profile = cmyk_profile
         self._nice = nice
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: _Channel | None = None
@@ -243,6 +244,15 @@ class RenderProcess:
         self._process = self._channel = self._noise = None
 
     def _start(self) -> _Channel:
+        with Spool.of(self._cmyk_profile) as profile:
+            channel = self._launch(profile.fileno())
+            if self._is_ended:  # by another thread
+                self.kill()
+                raise _Died("was ended", from_outside=True)
+            self._wait_until_ready(channel)
+        return channel
+
+    def _launch(self, profile: int) -> _Channel:
         here, there = socketpair()
         program = [sys.executable, "-P", *NO_WARNINGS, "-m", "thumbnails.rendering.process"]
         limits = [str(self._limits.seconds), str(self._limits.memory_bytes)]
@@ -250,12 +260,12 @@ class RenderProcess:
         with there:
             try:
                 process = subprocess.Popen(  # noqa: S603  ours
-                    [*program, str(there.fileno()), *limits],
+                    [*program, str(there.fileno()), *limits, str(profile)],
                     stdin=subprocess.DEVNULL,
                     # Standard output is for a command's report.
                     stdout=subprocess.DEVNULL,
                     stderr=noise.theirs,
-                    pass_fds=[there.fileno()],
+                    pass_fds=[there.fileno(), profile],
                     env=_environment(),
                     # The parent's may be removed, and then nothing could be imported.
                     cwd="/",
@@ -273,10 +283,6 @@ class RenderProcess:
         self._process = process
         self._noise = noise
         self._channel = channel = _Channel(Connection(here.detach()))
-        if self._is_ended:  # by another thread
-            self.kill()
-            raise _Died("was ended", from_outside=True)
-        self._wait_until_ready(channel)
         return channel
 
     def _wait_until_ready(self, channel: _Channel) -> None:
@@ -326,7 +332,7 @@ def _environment() -> dict[str, str]:
 
 class RenderPool(AbstractContextManager["RenderPool"]):
     """A fixed number of render processes, shared by any number of threads. Originals are taken in
-    these `formats`."""
+    these `formats`; `cmyk_profile` is the ICC profile whose digest the recipes have."""
 
     def __init__(
         self,
@@ -334,10 +340,13 @@ class RenderPool(AbstractContextManager["RenderPool"]):
         limits: Limits,
         *,
         formats: tuple[str, ...] = DEFAULT_FORMATS,
+        cmyk_profile: bytes = b"",
         nice: int = 0,
     ) -> None:
         self._formats = formats
-        self._processes = [RenderProcess(limits, nice=nice) for _ in range(processes)]
+        self._processes = [
+            RenderProcess(limits, nice=nice, cmyk_profile=cmyk_profile) for _ in range(processes)
+        ]
         self._idle: queue.LifoQueue[RenderProcess] = queue.LifoQueue()
         for process in reversed(self._processes):
             self._idle.put(process)

@@ -1,6 +1,6 @@
 """The child process of a render pool: decodes one image at a time, and may crash on it.
 
-Started by `thumbnails.rendering.pool` as `python -m thumbnails.rendering.process FD`, where FD is
+Started by `thumbnails.rendering.pool` as `python -m thumbnails.rendering.process FD …`, where FD is
 a Unix socket. It reads a request, which its parent has pickled, and the file that comes with it.
 It answers in JSON and bytes, never in pickles, by which a compromised decoder could run code in
 the parent.
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from io import BufferedReader, FileIO
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -30,6 +31,8 @@ from thumbnails.rendering.recipe import Recipe
 from thumbnails.rendering.render import render
 
 Answer = tuple[dict[str, Any], bytes]
+Work = dict[str, Callable[..., Answer]]
+"""By name."""
 
 READY = b"ready"
 OUT_OF_MEMORY = "out_of_memory"
@@ -52,6 +55,7 @@ def render_original(
     with_hash: bool,
     with_facts: bool,
     show_truncated: bool,
+    cmyk_profile: bytes,
 ) -> Answer:
     """The thumbnail and its variants, its ThumbHash if `with_hash`, and the facts of the
     original's header if `with_facts`."""
@@ -67,6 +71,7 @@ def render_original(
         formats=formats,
         with_hash=with_hash,
         show_truncated=show_truncated,
+        cmyk_profile=cmyk_profile,
     )
     files = [done, *done.variants.values()]
     found = {
@@ -122,13 +127,12 @@ def address_space_bytes() -> int:
     return sys.maxsize
 
 
-WORK: dict[str, Callable[..., Answer]] = {
-    work.__name__: work for work in (render_original, is_whole, compare_both, inspect)
-}
+WORK: Work = {work.__name__: work for work in (render_original, is_whole, compare_both, inspect)}
 
 
-def main(connection: Connection, *, seconds: float, memory_bytes: int) -> None:
+def main(connection: Connection, *, seconds: float, memory_bytes: int, cmyk_profile: bytes) -> None:
     """Answer requests until the parent closes its end of the socket, or dies."""
+    work = WORK | {"render_original": partial(render_original, cmyk_profile=cmyk_profile)}
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent handles them
     with suppress(ValueError, OSError):
@@ -140,16 +144,16 @@ def main(connection: Connection, *, seconds: float, memory_bytes: int) -> None:
     gc.freeze()
     with suppress(EOFError, ConnectionError):
         connection.send_bytes(READY)
-        while _answer(connection, seconds=seconds):
+        while _answer(connection, work, seconds=seconds):
             pass
 
 
-def _answer(connection: Connection, *, seconds: float) -> bool:
+def _answer(connection: Connection, work: Work, *, seconds: float) -> bool:
     """Serve one request. False if it ran out of memory: then this process has to end."""
-    work, name, options = connection.recv()
+    kind, name, options = connection.recv()
     with _opened(recv_handle(connection), name) as file:
         signal.setitimer(signal.ITIMER_REAL, seconds + SPARE_SECONDS)
-        answer, content = _outcome(work, options, file)
+        answer, content = _outcome(work[kind], options, file)
         signal.setitimer(signal.ITIMER_REAL, 0)
     _send(connection, json.dumps(answer).encode(), content)
     return answer.get("error") != OUT_OF_MEMORY
@@ -163,9 +167,9 @@ def _send(connection: Connection, *messages: bytes) -> None:
         rest = rest[os.write(connection.fileno(), rest) :]
 
 
-def _outcome(work: str, options: dict[str, Any], file: BinaryIO) -> Answer:
+def _outcome(work: Callable[..., Answer], options: dict[str, Any], file: BinaryIO) -> Answer:
     try:
-        return WORK[work](file, **options)
+        return work(file, **options)
     except MemoryError:
         return {"error": OUT_OF_MEMORY}, b""
     except ThumbnailError as error:
@@ -181,4 +185,11 @@ def _opened(handle: int, name: str) -> BinaryIO:
 
 
 if __name__ == "__main__":
-    main(Connection(int(sys.argv[1])), seconds=float(sys.argv[2]), memory_bytes=int(sys.argv[3]))
+    with _opened(int(sys.argv[4]), "the profile for CMYK") as profile:
+        content = profile.read()
+    main(
+        Connection(int(sys.argv[1])),
+        seconds=float(sys.argv[2]),
+        memory_bytes=int(sys.argv[3]),
+        cmyk_profile=content,
+    )

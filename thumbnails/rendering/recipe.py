@@ -66,6 +66,9 @@ class Recipe:
     renderer: int = RENDERER_VERSION
     variants: tuple[Variant, ...] = ()
     """In order of their suffixes."""
+    cmyk_profile: str = ""
+    """Digest of the colour profile of CMYK that has none of its own; empty: it is converted
+    without one."""
 
     @property
     def sizes_px(self) -> set[int]:
@@ -76,9 +79,10 @@ class Recipe:
     def digest(self) -> str:
         """Identifies this recipe: 16 hexadecimal digits."""
         values = asdict(self)
-        if not self.variants:  # older than variants are the digests of recipes without
-            del values["variants"]
-        return _digest(json.dumps(values, sort_keys=True))
+        for newer in ("variants", "cmyk_profile"):  # older are the digests of recipes without
+            if not values[newer]:
+                del values[newer]
+        return _digest(json.dumps(values, sort_keys=True).encode())
 
     def fingerprint(self, source_version: str) -> str:
         """Identifies the thumbnail of an original of that version: 16 hexadecimal digits."""
@@ -87,11 +91,16 @@ class Recipe:
 
 def fingerprint_of(recipe_digest: str, source_version: str) -> str:
     """As `Recipe.fingerprint`, by the recipe's digest."""
-    return _digest(f"{recipe_digest}\n{source_version}")
+    return _digest(f"{recipe_digest}\n{source_version}".encode())
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+def profile_digest(content: bytes) -> str:
+    """Identifies a colour profile by its bytes: 16 hexadecimal digits; empty for none."""
+    return _digest(content) if content else ""
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def fit_inside(width: int, height: int, size_px: int) -> tuple[int, int]:

@@ -77,9 +77,12 @@ def render(
     formats: tuple[str, ...] = DEFAULT_FORMATS,
     with_hash: bool = False,
     show_truncated: bool = False,
+    cmyk_profile: bytes = b"",
 ) -> Rendering:
     """Render the thumbnail of the original in `file`, with `fingerprint` as its stamp, and the
     recipe's variants; with `show_truncated` also of what is there of a truncated JPEG or PNG.
+
+    `cmyk_profile` is the ICC profile whose digest the recipe has.
 
     Raises Unsupported, TooLarge or Unreadable for a bad original, StorageFailure if reading it
     fails.
@@ -92,6 +95,7 @@ def render(
         max_pixels=max_pixels,
         formats=formats,
         with_hash=with_hash,
+        cmyk_profile=cmyk_profile,
     )
     try:
         return attempt(in_part=False)
@@ -113,11 +117,17 @@ def _render(
     max_pixels: int,
     formats: tuple[str, ...],
     with_hash: bool,
+    cmyk_profile: bytes,
     in_part: bool,
 ) -> Rendering:
     with translated_errors(file) as watched:
         shown = small_images(
-            watched, recipe, max_pixels=max_pixels, formats=formats, in_part=in_part
+            watched,
+            recipe,
+            max_pixels=max_pixels,
+            formats=formats,
+            cmyk_profile=cmyk_profile,
+            in_part=in_part,
         )
         encode = _Encoder(recipe.quality, make_stamp(fingerprint))
         thumbnail = encode("jpg", shown[recipe.size_px])
@@ -145,6 +155,7 @@ def small_images(
     *,
     max_pixels: int,
     formats: tuple[str, ...] = DEFAULT_FORMATS,
+    cmyk_profile: bytes = b"",
     in_part: bool = False,
 ) -> dict[int, Image.Image]:
     """Returns what is to be encoded for each of the recipe's sizes: upright, flat and in sRGB.
@@ -177,7 +188,8 @@ def small_images(
             shown[size_px] = _resized(larger, upright, larger.size)
             continue
         small = _resized(image, size, reduced_size)
-        small = pixels.flattened(pixels.in_srgb(small, profile), recipe.background)
+        small = pixels.in_srgb(small, profile, cmyk_profile)
+        small = pixels.flattened(small, recipe.background)
         if orientation != UPRIGHT:
             small = small.transpose(TRANSPOSITIONS[orientation])
         shown[size_px] = small

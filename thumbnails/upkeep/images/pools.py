@@ -11,14 +11,21 @@ NICENESS = 10
 """Of processes that render for a large run: requests have priority."""
 
 
-_pools: dict[tuple[int, Limits, tuple[str, ...], int], RenderPool] = {}
-"""By number of processes, limits, formats and niceness."""
+_pools: dict[tuple[int, Limits, tuple[str, ...], bytes, int], RenderPool] = {}
+"""By number of processes, limits, formats, profile for CMYK and niceness."""
 _guard = threading.Lock()
 
 
 def new_pool(processes: int, *, nice: int = 0) -> RenderPool:
     """Returns a new pool, which the caller has to close."""
-    return RenderPool(processes, _limits(), formats=conf.current().formats, nice=nice)
+    settings = conf.current()
+    return RenderPool(
+        processes,
+        _limits(),
+        formats=settings.formats,
+        cmyk_profile=settings.cmyk_profile,
+        nice=nice,
+    )
 
 
 def web_pool() -> RenderPool:
@@ -46,7 +53,8 @@ def _limits() -> Limits:
 
 
 def _shared(processes: int, *, nice: int) -> RenderPool:
-    key = (processes, _limits(), conf.current().formats, nice)
+    settings = conf.current()
+    key = (processes, _limits(), settings.formats, settings.cmyk_profile, nice)
     with _guard:
         if key not in _pools:
             _pools[key] = new_pool(processes, nice=nice)
