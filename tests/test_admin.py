@@ -139,7 +139,9 @@ def test_session__shows_its_images_and_how_many(
     assert re.findall(r'field-images">(\d+)<', text_of(staff_client.get(sessions))) == ["1", "2"]
     page = text_of(staff_client.get(f"{sessions}{session.pk}/change/"))
     assert f'<a href="{LIST}?session=Sea">2 images</a>: ' in page
-    assert f'<a href="{LIST}?session=Sea&amp;state=missing">1 missing</a>' in page
+    missing_link = f'<a href="{LIST}?session=Sea&amp;state=missing">1 missing</a>'
+    fresh_link = f'<a href="{LIST}?session=Sea&amp;state=fresh">1 fresh</a>'
+    assert f"2 images</a>: {missing_link}, {fresh_link}" in page
     assert fresh.thumbnail_url in page
     assert missing.thumbnail_url not in page
     assert f"{LIST}{other.pk}/" not in page

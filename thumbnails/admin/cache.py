@@ -156,7 +156,7 @@ def _plans(
         ("Purge everything", Run.Kind.PURGE, Selection()),
     ]
     if states and (stale := states[State.STALE]):
-        label = f"Regenerate the {intcomma(stale)} stale ones"
+        label = f"Regenerate the {f'{intcomma(stale)} stale ones' if stale > 1 else 'stale one'}"
         plans.insert(1, (label, Run.Kind.REGENERATE, Selection(states=(State.STALE,))))
     return [
         (label, plan_url(kind, selection), kind)

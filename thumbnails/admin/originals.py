@@ -1,7 +1,5 @@
 """Originals, which are never public, for staff who may replace them."""
 
-from pathlib import PurePath
-
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, HttpRequest
@@ -47,7 +45,7 @@ def original(
     answer = FileResponse(
         file,
         as_attachment=asset.format not in SHOWN,
-        filename=PurePath(str(asset.original.name)).name,
+        filename=asset.file_name,
         content_type=SHOWN.get(asset.format, "application/octet-stream"),
         headers=HEADERS,
     )

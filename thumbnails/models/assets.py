@@ -404,9 +404,14 @@ class ImageAsset(models.Model):
         return str(self.original.name)
 
     @property
+    def file_name(self) -> str:
+        """The original's name without folders."""
+        return PurePath(str(self.original.name)).name
+
+    @property
     def title(self) -> str:
         """For people: the file's name without folders, extension and separators."""
-        stem = PurePath(str(self.original.name)).stem
+        stem = PurePath(self.file_name).stem
         return stem.replace("-", " ").replace("_", " ").strip() or str(self)
 
     @property
