@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
 from pytest_django import Settings
@@ -223,6 +224,8 @@ def test_admin__accepts_and_undoes_in_list_and_page(
         said = staff_client.post(url, follow=True).content.decode()
         assert "1 failure is" in said
         assert current(broken).state == state
+    logged = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
+    assert ["accepted, until" in text for text in logged] == [True, False]
     for action, state in zip(("accept_failures", "undo_acceptance"), verbs.values(), strict=True):
         sent = {"action": action, ACTION_CHECKBOX_NAME: [str(broken.pk)]}
         assert "1 failure is" in staff_client.post(LIST, sent, follow=True).content.decode()

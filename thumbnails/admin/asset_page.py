@@ -449,23 +449,23 @@ class AssetPage(BoundedAdmin):
         self,
         request: HttpRequest,
         asset_id: int,
-        act: Callable[[HttpRequest, Selection], None],
+        act: Callable[[HttpRequest, Selection], str],
     ) -> HttpResponse:
         asset = self._asset_for(request, asset_id, Run.Kind.REGENERATE)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if asset is not None:
-            act(request, Selection(ids=(asset_id,)))
+            self.log_change(request, asset, act(request, Selection(ids=(asset_id,))))
         return redirect("admin:thumbnails_imageasset_change", asset_id)
 
-    def accept(self, request: HttpRequest, selection: Selection) -> None:
-        """Accept failures, and show a message of how many."""
+    def accept(self, request: HttpRequest, selection: Selection) -> str:
+        """Accept failures. Returns the message that is shown, of how many."""
         how = "accepted, until the originals change"
-        self._set_acceptance(request, selection, accept_failures, how)
+        return self._set_acceptance(request, selection, accept_failures, how)
 
-    def undo(self, request: HttpRequest, selection: Selection) -> None:
-        """Undo the acceptance of failures, and show a message of how many."""
-        self._set_acceptance(request, selection, undo_acceptance, "no longer accepted")
+    def undo(self, request: HttpRequest, selection: Selection) -> str:
+        """Undo the acceptance of failures. Returns the message that is shown, of how many."""
+        return self._set_acceptance(request, selection, undo_acceptance, "no longer accepted")
 
     def _set_acceptance(
         self,
@@ -473,14 +473,15 @@ class AssetPage(BoundedAdmin):
         selection: Selection,
         change: Callable[[ImageAssetQuerySet], int],
         how: str,
-    ) -> None:
+    ) -> str:
         try:
             number = change(selection.assets())
         except UsageError as error:  # one was deleted meanwhile
             self.message_user(request, str(error), messages.ERROR)
-            return
+            return str(error)
         text = f"{intcomma(number)} failure{pluralize(number)} {pluralize(number, 'is,are')} {how}."
         self.message_user(request, text, messages.SUCCESS if number else messages.WARNING)
+        return text
 
     def _asset_for(self, request: HttpRequest, asset_id: int, kind: Run.Kind) -> ImageAsset | None:
         """Returns None if it was deleted meanwhile. Raises PermissionDenied."""
