@@ -221,6 +221,12 @@ def test_profile_for_cmyk__is_the_one_of_the_settings(settings: Settings, tmp_pa
     assert thumbnail.getpixel((4, 4)) == pytest.approx((255, 0, 0), abs=12)
 
 
+def test_tiff__of_big_endian_grey_whose_zero_is_white_is_no_negative(pool: RenderPool) -> None:
+    strip = bytes([0xF0, 0]) * 64 * 64
+    data = pictures.tiff_of([strip], bits=[16], photometric=0, order=">")
+    assert pictures.opened(render(pool, data).content).getpixel((32, 32)) == 0x0F
+
+
 def test_limit__is_the_projects_own_whatever_the_parent_sets(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

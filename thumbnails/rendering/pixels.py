@@ -19,6 +19,14 @@ HIGH_BYTES, LOW_BYTES = "RGB;16B", "RGB;16L"
 """Pillow's raw modes that take the first and the second byte of each channel of 16 bits."""
 
 
+def take_more_tiffs() -> None:
+    """Have Pillow open 16-bit grey TIFFs whose zero is white in big-endian order, too.
+
+    For processes that only render: `plain_pixels` inverts them as the little-endian ones.
+    """
+    TiffImagePlugin.OPEN_INFO[b"MM", WHITE_IS_ZERO, (1,), 1, (16,), ()] = ("I;16B", "I;16B")
+
+
 def load(image: Image.Image, file: BinaryIO) -> None:
     """Decode the pixels, which Pillow would misread of some files. `image` was opened from `file`.
 

@@ -27,6 +27,7 @@ from PIL import Image
 from thumbnails.exceptions import Crashed, ThumbnailError
 from thumbnails.rendering import inspection
 from thumbnails.rendering.compare import compare
+from thumbnails.rendering.pixels import take_more_tiffs
 from thumbnails.rendering.recipe import Recipe
 from thumbnails.rendering.render import render
 
@@ -141,6 +142,7 @@ def main(connection: Connection, *, seconds: float, memory_bytes: int, cmyk_prof
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     Image.MAX_IMAGE_PIXELS = None  # `open_image` enforces our own limit
     Image.init()
+    take_more_tiffs()
     gc.freeze()
     with suppress(EOFError, ConnectionError):
         connection.send_bytes(READY)
