@@ -122,6 +122,13 @@ def test_heic__is_bad_where_it_is_cut() -> None:
             shown(data[:end])
 
 
+def test_heic__of_another_size_than_its_container_says_is_refused() -> None:
+    data = bytearray(heic("orientation-3"))
+    struct.pack_into(">I", data, data.index(b"clap") + 12, 65_584)  # its clean aperture's height
+    with pytest.raises(Unreadable, match="another size"):
+        render(BytesIO(data), Recipe(), fingerprint="0" * 16, max_pixels=10**8)
+
+
 def test_heic__with_names_that_are_no_text_does_not_reach_the_decoder() -> None:
     # pi-heif 1.4 dereferences a null pointer over the kind of an item that is not UTF-8.
     with pytest.raises(Unreadable):

@@ -21,6 +21,7 @@ from thumbnails.rendering import Facts, Recipe, Rendering, fit_inside, process, 
 from thumbnails.rendering.formats import FORMATS
 from thumbnails.rendering.inspection import TURNED
 from thumbnails.rendering.render import render
+from thumbnails.rendering.signatures import kind_of
 
 RECIPE = Recipe(size_px=16)
 """Smaller than the seeds, so that they are scaled."""
@@ -28,6 +29,8 @@ STAMP = "0123456789abcdef"
 TAKEN = tuple(name for name, format_ in FORMATS.items() if format_.is_installed)
 MAX_PIXELS = 200_000_000
 """The default of THUMBNAIL_MAX_PIXELS."""
+GREEDY, GREEDY_PIXELS = ("JPEG2000", "PSD"), 40_000_000
+"""Formats whose decoders take so much memory a pixel that a site has to allow fewer."""
 
 
 def prepare(memory_bytes: int) -> None:
@@ -87,7 +90,7 @@ def _killed_after(seconds: float) -> Iterator[None]:
 
 
 def _inspected(file: BinaryIO) -> Facts:
-    answer, _ = process.inspect(file, max_pixels=MAX_PIXELS, formats=TAKEN)
+    answer, _ = process.inspect(file, max_pixels=_max_pixels(file), formats=TAKEN)
     return Facts(**answer)
 
 
@@ -96,11 +99,15 @@ def _rendered(file: BinaryIO) -> Rendering:
         file,
         RECIPE,
         fingerprint=STAMP,
-        max_pixels=MAX_PIXELS,
+        max_pixels=_max_pixels(file),
         formats=TAKEN,
         with_hash=True,
         show_truncated=True,
     )
+
+
+def _max_pixels(file: BinaryIO) -> int:
+    return GREEDY_PIXELS if kind_of(file).format in GREEDY else MAX_PIXELS
 
 
 def _attempt(what: str, act: Callable[[], Facts | Rendering]) -> Facts | Rendering | ThumbnailError:

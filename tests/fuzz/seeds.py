@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 
+import numpy as np
 from PIL import Image
 
 from tests import pictures, profiles
 from tests.fuzz.examination import TAKEN
+from tests.processes import ROOT
+from tests.raw_photos import raw_photo
 
 WIDTH, HEIGHT = 24, 18
 
@@ -120,6 +124,48 @@ def _bmps() -> tuple[bytes, ...]:
     return (*modes, pictures.rle_bmp(WIDTH, HEIGHT))
 
 
+def _heics() -> tuple[bytes, ...]:
+    return tuple(path.read_bytes() for path in sorted((ROOT / "tests" / "heic").glob("*.heic")))
+
+
+def _icons() -> tuple[bytes, ...]:
+    png, bitmap = (_scene(mode) for mode in ("RGBA", "P"))
+    size = {"sizes": [(WIDTH, HEIGHT)]}
+    return (
+        pictures.saved(png, "ICO", **size),
+        pictures.saved(bitmap, "ICO", bitmap_format="bmp", **size),
+    )
+
+
+def _jpeg_2000s() -> tuple[bytes, ...]:
+    scene = _scene()
+    return (
+        pictures.saved(scene, "JPEG2000"),
+        pictures.saved(_scene("LA"), "JPEG2000", irreversible=True),
+        pictures.saved(scene, "JPEG2000", no_jp2=True, tile_size=(16, 16)),
+    )
+
+
+def _jpeg_xls() -> tuple[bytes, ...]:
+    encode = import_module("pylibjxl").encode
+    scene = np.asarray(_scene())
+    return encode(scene), encode(scene, lossless=True), encode(np.asarray(_scene("RGBA")))
+
+
+def _raw_photos() -> tuple[bytes, ...]:
+    preview = pictures.jpeg(_scene())
+    return (
+        raw_photo(preview, orientation=6, width=WIDTH, height=HEIGHT),
+        raw_photo(preview, maker=b"NIKON", is_dng=False, width=WIDTH, height=HEIGHT),
+    )
+
+
+SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 4 3"><defs><filter id="f">
+<feGaussianBlur stdDeviation="0.1"/></filter><linearGradient id="g"><stop stop-color="red"/>
+</linearGradient></defs><g filter="url(#f)"><rect width="2" height="1.5" fill="url(#g)"/></g>
+<path d="M0 0C1 2 3 4 2 1Z" stroke="blue" stroke-width="0.1"/><text y="2" font-size="1">A</text>
+</svg>"""
+
 BUILDS: dict[str, Callable[[], tuple[bytes, ...]]] = {
     "JPEG": _jpegs,
     "PNG": _pngs,
@@ -128,6 +174,13 @@ BUILDS: dict[str, Callable[[], tuple[bytes, ...]]] = {
     "AVIF": _avifs,
     "TIFF": _tiffs,
     "BMP": _bmps,
+    "HEIC": _heics,
+    "ICO": _icons,
+    "JPEG2000": _jpeg_2000s,
     "PSD": lambda: (pictures.psd(WIDTH, HEIGHT),),
+    "JXL": _jpeg_xls,
+    "RAW": _raw_photos,
+    "SVG": lambda: (SVG,),
+    "PDF": lambda: (pictures.saved(_scene(), "PDF"), pictures.saved(_scene("L"), "PDF")),
 }
 """Of formats in which one seed a mode is not enough, or that Pillow does not write."""

@@ -1,6 +1,7 @@
 """The size of what has no pixels of its own."""
 
 from thumbnails.exceptions import Unreadable
+from thumbnails.rendering.recipe import fit_inside
 
 LARGEST_PX = 4096
 """Of the longer side, as it is recorded: the largest thumbnail that there may be."""
@@ -14,5 +15,6 @@ def drawn_size(width: float, height: float, size_px: int | None) -> tuple[int, i
     longest = max(width, height)
     if not 0 < min(width, height) <= longest < float("inf"):
         raise Unreadable("The drawing has no size.")
-    scale = (size_px or LARGEST_PX) / longest
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    scale = LARGEST_PX / longest
+    recorded = max(1, round(width * scale)), max(1, round(height * scale))
+    return recorded if size_px is None else fit_inside(*recorded, size_px)

@@ -6,6 +6,7 @@ from typing import BinaryIO
 import pi_heif
 from PIL import Image
 
+from thumbnails.exceptions import Unreadable
 from thumbnails.rendering.decoders.deferred import UPRIGHT, DeferredImage
 from thumbnails.rendering.inspection import TURNED, orientation_of
 from thumbnails.rendering.render import TRANSPOSITIONS
@@ -60,7 +61,10 @@ class HeicImage(DeferredImage):
         self.set_orientation(in_exif if in_container == UPRIGHT else in_container)
 
     def decoded(self) -> Image.Image:
+        said = self._heif.size
         image: Image.Image = self._heif.to_pillow()
+        if image.size != said:
+            raise Unreadable("The picture has another size than its container says.")
         if self._by_exif != UPRIGHT:
             image = image.transpose(TRANSPOSITIONS[self._by_exif])
         return image
