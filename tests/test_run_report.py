@@ -195,6 +195,14 @@ def test_compare__counts_what_is_fresh_replaced_purged_and_deleted(
     assert gone.new_fingerprint
 
 
+@pytest.mark.parametrize("last", [2, 5])
+def test_compare__counts_none_of_the_images_between(make_asset: MakeAsset, last: int) -> None:
+    assets = [make_asset() for _ in range(6)]
+    ids = [assets[0].pk, assets[last].pk]
+    run = start_here(assets=ImageAsset.objects.filter(pk__in=ids))
+    assert sum(run_report.compare(run).states.values()) == 2
+
+
 # --- pages ----------------------------------------------------------------------------------------
 
 
