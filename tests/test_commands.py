@@ -26,6 +26,7 @@ from thumbnails.exceptions import NoThumbnail
 from thumbnails.management.commands import thumbnail_stats
 from thumbnails.models import Chunk, ImageAsset, Run, State
 from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.reports import run_report
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -367,6 +368,16 @@ def test_report__verified_exits_with_1_where_a_file_is_not_as_recorded(
     done = run_command("thumbnail_runs", "report", run.pk, "--verify", "--json")
     assert done.returncode == 1
     assert [image["file"] for image in as_json(done)["images"]] == ["as recorded", "missing"]
+
+
+def test_report__is_stopped_at_once(
+    run_command: RunCommand, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_asset()
+    run = start_here()
+    monkeypatch.setattr(run_report, "rows", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    done = run_command("thumbnail_runs", "report", run.pk, "--csv")
+    assert (done.returncode, done.stderr.strip()) == (130, "CommandError: Stopped by SIGINT.")
 
 
 # --- thumbnail_runs -------------------------------------------------------------------------------

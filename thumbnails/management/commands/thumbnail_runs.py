@@ -27,6 +27,8 @@ from thumbnails.upkeep.reports.run_report import AS_RECORDED, ReportRow
 from thumbnails.upkeep.runs import control, starting
 
 LISTED = 20
+SHOWN_EVERY = 100
+"""Images of a report from one update of the progress bar to the next."""
 
 
 class Command(RunCommand):
@@ -70,7 +72,8 @@ class Command(RunCommand):
             return
         run = self._find(options["run"])
         if verb == "report":
-            _Report(self, run, verify=options["verify"]).write(csv=options["csv"], json=as_json)
+            with self.stop.at_once():  # it only reads
+                _Report(self, run, verify=options["verify"]).write(csv=options["csv"], json=as_json)
             return
         try:
             self._do(verb, run, as_json=as_json, reason=options.get("reason"))
@@ -169,7 +172,8 @@ class _Report:
             for number, row in enumerate(rows, start=1):
                 if row.file:
                     self._note(row)
-                bar.show(number, self._files.total() - self._files[AS_RECORDED])
+                if number % SHOWN_EVERY == 0:
+                    bar.show(number, self._files.total() - self._files[AS_RECORDED])
                 yield row
 
     def _note(self, row: ReportRow) -> None:
