@@ -141,6 +141,24 @@ def test_tiff__of_16_bit_colour_in_planes(
     assert_as_libvips(data, libvips, within=1)
 
 
+@pytest.mark.parametrize(
+    ("kind", "photometric"),
+    [("u1", 0), ("u1", 1), ("<u2", 0), ("<u2", 1), (">u2", 1), (">f4", 0), ("<f4", 1)],
+)
+def test_tiff__of_grey_in_one_plane(kind: str, photometric: int) -> None:
+    white = {"u1": 255, "u2": 65_535, "f4": 1}[kind.strip("<>")]
+    data = pictures.tiff_of(
+        [(RAMP * white).astype(kind).tobytes()],
+        bits=[8 * np.dtype(kind).itemsize],
+        photometric=photometric,
+        sample_format=3 if kind.endswith("f4") else 1,
+        planes=True,
+        order=kind[0] if kind[0] in "<>" else "<",
+    )
+    expected = RAMP if photometric else 1 - RAMP
+    assert np.abs(shown(data)[:, :, 0] - expected * 255).max() <= 1.5
+
+
 def test_tiff__of_12_bit_grey() -> None:
     pairs = (RAMP * 4095).round().astype(int).reshape(-1, 2)
     packed = np.stack(

@@ -33,7 +33,7 @@ def load(image: Image.Image, file: BinaryIO) -> None:
     Raises OSError and others as Pillow does.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        _name_16_bit_planes(image)
+        _name_planes(image)
     if isinstance(image, PngImagePlugin.PngImageFile) and _has_16_bit_key(image):
         _load_16_bit_key(image, file)
     image.load()
@@ -92,21 +92,39 @@ def flattened(image: Image.Image, background: tuple[int, int, int]) -> Image.Ima
 # --- 16-bit colour --------------------------------------------------------------------------------
 
 
-def _name_16_bit_planes(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Have each plane of an uncompressed TIFF unpacked as one of 16 bits, not 8.
+def _name_planes(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Have the planes of an uncompressed TIFF unpacked as what they are.
 
-    Compressed ones are unpacked by libtiff, rightly.
+    Pillow goes by the first letter alone of how a pixel is stored. Compressed ones are unpacked by
+    libtiff, rightly.
     """
-    is_planar = _tag(image, TiffImagePlugin.PLANAR_CONFIGURATION, 1) == SEPARATE_PLANES
-    if not is_planar or set(_tag(image, TiffImagePlugin.BITSPERSAMPLE, ())) != {16}:
+    if _tag(image, TiffImagePlugin.PLANAR_CONFIGURATION, 1) != SEPARATE_PLANES:
         return
+    bits = _tag(image, TiffImagePlugin.BITSPERSAMPLE, (1,))
     order = "B" if image.tag_v2.prefix == b"MM" else "L"
-    image.tile = [
-        tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
-        if tile.codec_name == "raw" and isinstance(tile.args, tuple)
-        else tile
-        for tile in image.tile
-    ]
+    grey = _grey_as_stored(image) if len(bits) == 1 else None
+    for number, tile in enumerate(image.tile):
+        if tile.codec_name != "raw" or not isinstance(tile.args, tuple):
+            continue
+        letter, *rest = tile.args
+        if grey is not None:
+            image.tile[number] = tile._replace(args=(grey, *rest))
+        elif set(bits) == {16}:
+            image.tile[number] = tile._replace(args=(f"{letter};16{order}", *rest))
+
+
+def _grey_as_stored(image: TiffImagePlugin.TiffImageFile) -> str | None:
+    """Pillow's raw mode of a TIFF of one channel."""
+    kind = (
+        image.tag_v2.prefix,
+        _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO),
+        _tag(image, TiffImagePlugin.SAMPLEFORMAT, (1,)),
+        _tag(image, TiffImagePlugin.FILLORDER, 1),
+        _tag(image, TiffImagePlugin.BITSPERSAMPLE, (1,)),
+        (),
+    )
+    _, rawmode = TiffImagePlugin.OPEN_INFO.get(kind, ("", None))
+    return rawmode
 
 
 def _has_16_bit_key(image: PngImagePlugin.PngImageFile) -> bool:
