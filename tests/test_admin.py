@@ -216,7 +216,7 @@ def test_upload__of_several_adds_those_that_are_images(staff_client: Client) -> 
     sea = TrainingSession.objects.create(name="Sea")
     url = reverse("admin:thumbnails_imageasset_add")
     form = text_of(staff_client.get(url))
-    assert "JPEG, PNG, GIF, WEBP, AVIF, TIFF or BMP. Up to 100 files at once." in form
+    assert "JPEG, PNG, GIF, WEBP, AVIF, TIFF, BMP and HEIC. Up to 100 files at once." in form
     files = {"a.jpg": pictures.jpeg(), "b.txt": pictures.TEXT, "c.png": pictures.png()}
     uploads = [SimpleUploadedFile(name, data) for name, data in files.items()]
     page = text_of(staff_client.post(url, {"original": uploads, "sessions": sea.pk}, follow=True))
