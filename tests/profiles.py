@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from itertools import product
 
-from thumbsite.demo.profiles import Primaries, Vector, matrix_profile, profile
+from thumbnails.rendering.profiles import Primaries, Vector, matrix_profile, profile
 
 # The primaries in XYZ, adapted to D50: the columns of the colour space's matrix.
 SRGB: Primaries = (

@@ -16,8 +16,8 @@ from thumbnails.models import ImageAsset
 from thumbnails.rendering import FACTS_VERSION, Facts, clean_text
 from thumbnails.rendering.facts import UNNAMED_PROFILE
 from thumbnails.rendering.inspection import inspect
+from thumbnails.rendering.profiles import display_p3
 from thumbnails.upkeep.images import serving
-from thumbsite.demo.profiles import display_p3
 
 
 def facts_of(data: bytes) -> Facts:

@@ -28,6 +28,7 @@ from thumbnails.models.results import save_results
 from thumbnails.rendering import DEFAULT_FORMATS, FORMATS, Facts, Recipe
 from thumbnails.rendering.inspection import inspect
 from thumbnails.rendering.pool import Limits, RenderPool
+from thumbnails.rendering.profiles import display_p3
 from thumbnails.rendering.render import render
 from thumbnails.rendering.signatures import kind_of
 from thumbnails.rendering.spool import Spool
@@ -102,7 +103,9 @@ def test_heic__is_its_primary_picture_of_any_depth(name: str) -> None:
 
 def test_heic__may_have_transparency_a_profile_or_greys() -> None:
     assert shown(heic("alpha")).getpixel((16, 12)) == WHITE
-    assert shown(heic("display-p3")).getpixel((32, 24)) == pytest.approx((255, 0, 0), abs=6)
+    for wide in ("display-p3", "display-p3-nclx"):
+        assert shown(heic(wide)).getpixel((32, 24)) == pytest.approx((255, 0, 0), abs=6)
+        assert facts_of(heic(wide)).color_profile == "Display P3"
     assert facts_of(heic("grey")).mode == "L"
 
 
@@ -111,7 +114,6 @@ def test_heic__has_the_facts_of_other_photos() -> None:
     assert (turned.camera, turned.bit_depth, turned.compression) == ("Camera", 8, "lossy")
     assert facts_of(heic("10-bit")).bit_depth == 10
     assert facts_of(heic("alpha")).has_alpha
-    assert facts_of(heic("display-p3")).color_profile == "Display P3"
     assert facts_of(heic("second-is-primary")).frames == 2
 
 
@@ -269,7 +271,7 @@ def jxl(image: Image.Image, **options: object) -> bytes:
 def test_jxl__shows_colours_transparency_and_greys() -> None:
     assert pictures.corners(shown(jxl(pictures.scene()))) == pictures.UPRIGHT
     assert shown(jxl(pictures.half_transparent(), lossless=True)).getpixel((16, 12)) == WHITE
-    profile = import_module("thumbsite.demo.profiles").display_p3()
+    profile = display_p3()
     red = jxl(Image.new("RGB", (64, 48), (234, 51, 35)), lossless=True, icc=profile)
     assert shown(red).getpixel((32, 24)) == pytest.approx((255, 0, 0), abs=6)
     facts = facts_of(jxl(pictures.scene().convert("L"), exif=pictures.exif_of(6)))

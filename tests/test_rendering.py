@@ -42,8 +42,8 @@ from thumbnails.rendering import (
     read_stamp,
 )
 from thumbnails.rendering.inspection import inspect
+from thumbnails.rendering.profiles import display_p3
 from thumbnails.rendering.render import render
-from thumbsite.demo.profiles import display_p3
 
 RECIPE = Recipe()
 FINGERPRINT = "0123456789abcdef"

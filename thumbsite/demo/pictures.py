@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, ImageChops, ImageCms, ImageDraw, ImageFont, ImageOps
 
-from thumbsite.demo.profiles import display_p3
+from thumbnails.rendering.profiles import display_p3
 
 Size = tuple[int, int]
 Colour = tuple[int, int, int]

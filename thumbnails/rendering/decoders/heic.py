@@ -1,7 +1,7 @@
 """HEIC, by libheif (pi-heif): the primary picture, without thumbnails, depth maps and gain maps."""
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pi_heif
 from PIL import Image
@@ -9,12 +9,18 @@ from PIL import Image
 from thumbnails.exceptions import Unreadable
 from thumbnails.rendering.decoders.deferred import UPRIGHT, DeferredImage
 from thumbnails.rendering.inspection import TURNED, orientation_of
+from thumbnails.rendering.profiles import bt_2020, display_p3
 from thumbnails.rendering.render import TRANSPOSITIONS
 
 pi_heif.options.THUMBNAILS = False
 pi_heif.options.DEPTH_IMAGES = False
 pi_heif.options.AUX_IMAGES = False
 pi_heif.options.DECODE_THREADS = 1  # there is a render process a core
+
+WIDE_GAMUTS = {9: bt_2020, 12: display_p3}
+"""By H.273's numbers of primaries."""
+LIKE_SRGB = (1, 2, 6, 13, 14, 15)
+"""H.273's numbers of transfer characteristics that are sRGB's, much like it or not said."""
 
 Corners = tuple[int, int, int, int]
 """Of a picture: top left, top right, bottom left, bottom right."""
@@ -53,6 +59,8 @@ class HeicImage(DeferredImage):
         self.info = {
             key: found[key] for key in ("exif", "icc_profile", "bit_depth") if found.get(key)
         }
+        if "icc_profile" not in self.info and (profile := _profile_of(found)) is not None:
+            self.info["icc_profile"] = profile
         in_container = container_orientation(content)
         in_exif = orientation_of(self, self.getexif)
         self._by_exif = in_exif if in_container == UPRIGHT else UPRIGHT
@@ -68,6 +76,16 @@ class HeicImage(DeferredImage):
         if self._by_exif != UPRIGHT:
             image = image.transpose(TRANSPOSITIONS[self._by_exif])
         return image
+
+
+def _profile_of(info: dict[str, Any]) -> bytes | None:
+    """The ICC profile of the colour space that numbers describe (ITU-T H.273); none for sRGB's and
+    for unusual ones, and for brightness beyond white, which libheif leaves as it is."""
+    nclx = info.get("nclx_profile") or {}
+    profile_by = WIDE_GAMUTS.get(nclx.get("color_primaries", 0))
+    if profile_by is None or nclx.get("transfer_characteristics") not in LIKE_SRGB:
+        return None
+    return profile_by()
 
 
 def container_orientation(content: bytes) -> int:

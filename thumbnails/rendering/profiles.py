@@ -15,9 +15,22 @@ DISPLAY_P3: Primaries = (
 """Its primaries in XYZ, adapted to D50: the columns of the colour space's matrix."""
 
 
+BT_2020: Primaries = (
+    (0.67346, 0.27904, -0.00193),
+    (0.16568, 0.67536, 0.02997),
+    (0.12506, 0.04561, 0.79686),
+)
+"""Those of ITU-R BT.2020, likewise."""
+
+
 def display_p3() -> bytes:
     """The wide gamut of phones: sRGB's (255, 0, 0) is its (234, 51, 35)."""
     return matrix_profile("Display P3", DISPLAY_P3)
+
+
+def bt_2020() -> bytes:
+    """The gamut of television in ultra high definition, with sRGB's curve."""
+    return matrix_profile("BT.2020", BT_2020)
 
 
 def matrix_profile(name: str, primaries: Primaries) -> bytes:
