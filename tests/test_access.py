@@ -183,6 +183,8 @@ TABLE: dict[str, list[Page]] = {
     "admin:thumbnails_imageasset_purge": button(PURGE),
     "admin:thumbnails_imageasset_original": page(CHANGE_IMAGES),
     "admin:thumbnails_imageasset_as_it_is": page(VIEW_IMAGES, CHANGE_IMAGES),
+    "admin:thumbnails_imageasset_alike": page(VIEW_IMAGES, CHANGE_IMAGES),
+    "admin:thumbnails_imageasset_alike_chosen": page(VIEW_IMAGES, CHANGE_IMAGES),
     **pages_of("thumbnails.trainingsession"),
     "admin:thumbnails_cache_changelist": page(VIEW_IMAGES, CHANGE_IMAGES, REGENERATE, PURGE),
     **pages_of(

@@ -111,8 +111,11 @@ def pages(client: Client) -> dict[str, str]:
     return found
 
 
-OF_THE_APP = re.compile("thumbnails_gallery:|admin:(thumbnails_(?!run_progress$)|app_list|index)")
-"""Views whose pages are the app's or show its models; the progress is a part of one."""
+PARTS = ("run_progress$", "imageasset_alike_chosen$")
+OF_THE_APP = re.compile(
+    rf"thumbnails_gallery:|admin:(thumbnails_(?!{'|'.join(PARTS)})|app_list|index)"
+)
+"""Views whose pages are the app's or show its models; PARTS are parts of others."""
 WITHOUT_FADING = """() => {
     const sheet = new CSSStyleSheet();
     sheet.replaceSync("* { transition: none !important }");

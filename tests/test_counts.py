@@ -326,6 +326,7 @@ def test_number_of__is_the_cached_count_on_a_large_site_and_unknown_on_a_small_o
         Selection(),
         Selection(states=(State.STALE, State.FAILED)),
         Selection(recipes=(recipe_in_force().digest, "none")),
+        Selection(min_megapixels=0, max_megapixels=1),
     ]
     counts.cached_counts()
     assert {counts.number_of(selection) for selection in selections} == {None}
@@ -333,3 +334,4 @@ def test_number_of__is_the_cached_count_on_a_large_site_and_unknown_on_a_small_o
     for selection in selections:
         assert counts.number_of(selection) == selection.assets().count()
     assert counts.number_of(Selection(states=(State.STALE,), formats=("PNG",))) is None
+    assert counts.number_of(Selection(min_megapixels=0, max_megapixels=2)) is None

@@ -25,7 +25,7 @@ from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
 from thumbnails import conf
-from thumbnails.admin import formatting, originals, previews
+from thumbnails.admin import alike, formatting, originals, previews
 from thumbnails.admin.bounds import BoundedAdmin
 from thumbnails.exceptions import Busy, ThumbnailError, UsageError
 from thumbnails.models import ImageAsset, Outcome, Run, State, TrainingSession, recipe_in_force
@@ -403,17 +403,20 @@ class AssetPage(BoundedAdmin):
             )
             for act in (self.accept, self.undo)
         ]
-        as_it_is = path(
-            "<int:asset_id>/as-it-is/",
-            view(partial(previews.as_it_is, self)),
-            name="thumbnails_imageasset_as_it_is",
-        )
-        original = path(
-            "<int:asset_id>/original/",
-            view(partial(originals.original, self)),
-            name="thumbnails_imageasset_original",
-        )
-        return [*own, as_it_is, original, *super().get_urls()]
+        own += [
+            path(
+                f"<int:asset_id>/{route}/",
+                view(partial(page, self)),
+                name=f"thumbnails_imageasset_{name}",
+            )
+            for route, name, page in (
+                ("as-it-is", "as_it_is", previews.as_it_is),
+                ("original", "original", originals.original),
+                ("alike", "alike", alike.alike),
+                ("alike/chosen", "alike_chosen", alike.chosen),
+            )
+        ]
+        return [*own, *super().get_urls()]
 
     def regenerate_view(self, request: HttpRequest, asset_id: int) -> HttpResponse:
         asset = self._asset_for(request, asset_id, Run.Kind.REGENERATE)

@@ -23,6 +23,7 @@ from thumbnails.admin.filters import FILTERS, selection_of
 from thumbnails.admin.paginator import SelectionPaginator
 from thumbnails.models import ImageAsset, Run, SessionImage, TrainingSession
 from thumbnails.models.assets import ImageAssetQuerySet
+from thumbnails.upkeep.runs.invocation import plan_path
 from thumbnails.upkeep.selection import conditions, pages
 from thumbnails.upkeep.selection.conditions import Selection
 
@@ -112,11 +113,11 @@ class ImageAssetAdmin(AssetPage):
     def regenerate_thumbnails(
         self, request: HttpRequest, queryset: ImageAssetQuerySet
     ) -> HttpResponse:
-        return redirect(plans.plan_url(Run.Kind.REGENERATE, _selected(request)))
+        return redirect(plan_path(Run.Kind.REGENERATE, _selected(request)))
 
     @admin.action(description="Purge cache", permissions=["purge"])
     def purge_cache(self, request: HttpRequest, queryset: ImageAssetQuerySet) -> HttpResponse:
-        return redirect(plans.plan_url(Run.Kind.PURGE, _selected(request)))
+        return redirect(plan_path(Run.Kind.PURGE, _selected(request)))
 
     @admin.action(description="Accept failures", permissions=["regenerate"])
     def accept_failures(self, request: HttpRequest, queryset: ImageAssetQuerySet) -> None:

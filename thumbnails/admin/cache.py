@@ -19,12 +19,12 @@ from django.utils import timezone
 from thumbnails.admin import formatting
 from thumbnails.admin.bounds import ReadOnlyAdmin, may_start_some
 from thumbnails.admin.filters import ANY_BUT_UPRIGHT, ORIENTATIONS
-from thumbnails.admin.plans import plan_url
 from thumbnails.models import Cache, ImageAsset, Run, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep.reports.counts import Shard
 from thumbnails.upkeep.reports.overview import Overview, overview
+from thumbnails.upkeep.runs.invocation import plan_path
 from thumbnails.upkeep.selection.conditions import Selection
 
 HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
@@ -159,7 +159,7 @@ def _plans(
         label = f"Regenerate the {f'{intcomma(stale)} stale ones' if stale > 1 else 'stale one'}"
         plans.insert(1, (label, Run.Kind.REGENERATE, Selection(states=(State.STALE,))))
     return [
-        (label, plan_url(kind, selection), kind)
+        (label, plan_path(kind, selection), kind)
         for label, kind, selection in plans
         if request.user.has_perm(kind.permission)
     ]

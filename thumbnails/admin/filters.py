@@ -21,9 +21,9 @@ from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.rendering import FORMATS, NO_TEXT
 from thumbnails.storage import originals
 from thumbnails.upkeep.images import tracked_fields
-from thumbnails.upkeep.reports.counts import MEGAPIXELS, CachedCounts, cached_counts
+from thumbnails.upkeep.reports.counts import CachedCounts, cached_counts
 from thumbnails.upkeep.selection import conditions
-from thumbnails.upkeep.selection.conditions import Selection
+from thumbnails.upkeep.selection.conditions import SIZE_CLASSES, Selection
 
 SEARCH = "q"
 """The parameter of the list's search box, which is the condition `name`."""
@@ -156,7 +156,7 @@ class SizeFilter(ConditionFilter):
     parameter_name = "megapixels"
 
     def values(self, counted: CachedCounts) -> Iterator[tuple[str, str, int | None]]:
-        for at_least, below in zip(MEGAPIXELS, (*MEGAPIXELS[1:], None), strict=True):
+        for at_least, below in SIZE_CLASSES:
             words = f"{at_least:g} and more" if below is None else f"{at_least:g} to {below:g}"
             sizes = Selection(min_megapixels=at_least, max_megapixels=below)
             yield (

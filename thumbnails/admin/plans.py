@@ -10,12 +10,11 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.defaultfilters import pluralize
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.views.generic import FormView
 
 from thumbnails.admin import previews
@@ -24,7 +23,7 @@ from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.reports.formatting import duration
-from thumbnails.upkeep.runs import planning, preview, starting
+from thumbnails.upkeep.runs import invocation, planning, preview, starting
 from thumbnails.upkeep.runs.preview import Preview
 from thumbnails.upkeep.runs.starting import RequestKey
 from thumbnails.upkeep.selection import conditions
@@ -35,18 +34,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 12
 UNDER_WAY_SHOWN = 5
-COMMANDS = {
-    Run.Kind.REGENERATE: "regenerate_thumbnails",
-    Run.Kind.PURGE: "purge_thumbnails",
-}
-
-
-def plan_url(kind: Run.Kind, selection: Selection) -> str:
-    """Returns the URL of the plan for a run over that selection."""
-    query = QueryDict(mutable=True)
-    query.update(selection.as_texts())
-    path = reverse("admin:thumbnails_imageasset_plan", args=[kind])
-    return f"{path}?{query.urlencode()}" if query else path
 
 
 class StartForm(forms.Form):
@@ -96,11 +83,7 @@ class PlannedRun:
     @property
     def command(self) -> str:
         """The command that does the same."""
-        options = self.selection.as_options()
-        if self.is_purge and not options:
-            options = "--all"
-        force = "--force" if self.force else ""
-        return " ".join(filter(None, ["manage.py", COMMANDS[self.kind], options, force]))
+        return invocation.command_line(self.kind, self.selection, force=self.force)
 
 
 class PlanView(PlanFormView):

@@ -24,7 +24,7 @@ from thumbnails.rendering import THUMBNAIL
 from thumbnails.storage import thumbnails as cache
 from thumbnails.storage.names import SHARDS
 from thumbnails.upkeep import queue
-from thumbnails.upkeep.selection.conditions import Selection
+from thumbnails.upkeep.selection.conditions import SIZE_CLASSES, Selection
 
 SMALL = 5_000
 """Up to this many assets are counted immediately: that takes some milliseconds."""
@@ -37,9 +37,6 @@ REST = 50
 
 TEXTS_AT_MOST = 100
 """Of a fact that is any text: the most frequent ones."""
-
-MEGAPIXELS = (0.0, 1.0, 10.0, 50.0)
-"""Lower bounds of the size classes of originals."""
 
 
 def _states() -> dict[str, int]:
@@ -96,13 +93,15 @@ def _most_frequent(column: str) -> dict[str, int]:
 
 def _sizes() -> dict[str, int]:
     """By the class's lower bound in megapixels, in one query."""
-    classes = zip(MEGAPIXELS, (*MEGAPIXELS[1:], None), strict=True)
     counts = {
         f"from_{number}": Count("pk", filter=ImageAsset.objects.of_megapixels(at_least, below))
-        for number, (at_least, below) in enumerate(classes)
+        for number, (at_least, below) in enumerate(SIZE_CLASSES)
     }
     counted = ImageAsset.objects.aggregate(**counts)
-    return {f"{first:g}": counted[f"from_{number}"] for number, first in enumerate(MEGAPIXELS)}
+    return {
+        f"{at_least:g}": counted[f"from_{number}"]
+        for number, (at_least, _) in enumerate(SIZE_CLASSES)
+    }
 
 
 def _shards() -> dict[str, list[Any]]:
@@ -191,19 +190,31 @@ def number_of(selection: Selection) -> int | None:
 
     That is on a small site, and for selections without a cached count.
     """
-    name = "recipes" if selection.recipes else "states"
-    cached = CachedCount.objects.filter(name=name).first()
+    name = _name_of_count(selection)
+    cached = CachedCount.objects.filter(name=name).first() if name else None
     if cached is None or not _holds(cached):
         return None
     numbers: dict[str, int] = cached.value["numbers"]
     if sum(numbers.values()) <= SMALL:
         return None
-    if selection.recipes and selection == Selection(recipes=selection.recipes):
-        return sum(numbers.get(recipe, 0) for recipe in selection.recipes)
-    if selection == Selection(states=selection.states):
-        # A worker of the version before counts no state that it does not know.
-        return sum(numbers.get(state, 0) for state in selection.states or State)
-    return None
+    if name == "sizes":
+        return numbers.get(f"{selection.min_megapixels:g}")
+    if name == "recipes":
+        return sum(numbers.get(recipe, 0) for recipe in selection.recipes or ())
+    # A worker of the version before counts no state that it does not know.
+    return sum(numbers.get(state, 0) for state in selection.states or State)
+
+
+def _name_of_count(selection: Selection) -> str | None:
+    at_least, below = selection.min_megapixels, selection.max_megapixels
+    names = {
+        "states": Selection(states=selection.states),
+        "recipes": Selection(recipes=selection.recipes),
+        "sizes": Selection(min_megapixels=at_least, max_megapixels=below),
+    }
+    if (at_least, below) not in SIZE_CLASSES:
+        del names["sizes"]
+    return next((name for name, counted in names.items() if counted == selection), None)
 
 
 def count_in_turn() -> None:

@@ -25,6 +25,8 @@ WORDS_AT_MOST, TEXT_LENGTH = 32, 500
 """Of a search: each word is looked for in every row, and no name is longer."""
 RANGES_AT_MOST = 200
 """Of ids: SQLite takes no expression of more than 1,000 parts."""
+SIZE_CLASSES: tuple[tuple[float, float | None], ...] = ((0, 1), (1, 10), (10, 50), (50, None))
+"""Classes of originals by megapixels: at least, and fewer than, which is None if it is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
