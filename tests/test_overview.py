@@ -334,9 +334,13 @@ def test_page__each_number_is_that_of_its_list(
     staff_client: Client, varied: list[ImageAsset]
 ) -> None:
     page = text_of(staff_client.get(PAGE))
-    number = r'<(?:td|span) class="number">(\d+)<'
+    number = r'<(?:td|span) class="number">(?:<a href="([^"]*)"[^>]*>)?(\d+)\s*<'
     shown = re.findall(rf'href="([^"]*\?[^"]*)">[^<]*</a>[^/]*(?:</th>)?{number}', page)
-    leading = [(unescape(url), int(text)) for url, text in shown]
+    leading = [(unescape(url), int(text)) for url, _, text in shown]
+    # A click on it leads to the plan over the same images, but where all of them are fresh.
+    planned = {urlsplit(unescape(plan)).query for _, plan, _ in shown if plan}
+    fresh = {"state=fresh", f"recipe={recipe_in_force().digest}"}
+    assert planned == {urlsplit(url).query for url, number in leading if number} - fresh
     # All but those of the bar, in which states without images are not.
     in_bar = len(set(State) - {State.ACCEPTED})
     assert len(leading) == len(list(filter(None, links(page)))) - in_bar
@@ -482,6 +486,7 @@ def test_page__is_for_users_who_may_view_or_start_something(
     page = text_of(client.get(PAGE))
     assert ("Regenerate all that is not fresh" in page) == (permission == "regenerate_thumbnails")
     assert ("Purge everything" in page) == (permission == "purge_thumbnails")
+    assert ("regenerate/?" in page) == (permission == "regenerate_thumbnails")
     listed = client.get(LIST).status_code == HTTPStatus.OK
     assert bool(links(page)) == listed
     shown = client.get("/admin/thumbnails/run/").status_code == HTTPStatus.OK

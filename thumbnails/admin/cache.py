@@ -1,9 +1,8 @@
 """The overview of the cache in the admin: counts of all images, with links to their lists."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -19,16 +18,20 @@ from django.utils import timezone
 from thumbnails.admin import formatting
 from thumbnails.admin.bounds import ReadOnlyAdmin, may_start_some
 from thumbnails.admin.filters import ANY_BUT_UPRIGHT, ORIENTATIONS
+from thumbnails.exceptions import UsageError
 from thumbnails.models import Cache, ImageAsset, Run, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress
 from thumbnails.upkeep.reports.counts import Shard
 from thumbnails.upkeep.reports.overview import Overview, overview
 from thumbnails.upkeep.runs.invocation import plan_path
+from thumbnails.upkeep.selection import conditions
 from thumbnails.upkeep.selection.conditions import Selection
 
 HEATS = {"files": "Files", "age": "Age of the oldest thumbnail"}
 
+TO_REGENERATE = (State.MISSING, State.STALE, State.FAILED)
+"""States whose thumbnails a regeneration renders."""
 BAR = 1000
 """Width of the bar of states, in the SVG's units."""
 MIN_SEGMENT = 12
@@ -49,6 +52,9 @@ class Count:
     number: int
     url: str = ""
     """Empty if they have no list or the user may not see it."""
+    plan: str = ""
+    """The URL of the plan to regenerate them; empty if none of them needs it or the user may not
+    start it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +92,31 @@ class Column:
     height: int
 
 
-LinkTo = Callable[..., str]
-"""Returns the URL of the list of images with some filters; empty for users who may not see it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Makes counts with the links that the user may follow."""
+
+    to_lists: bool
+    to_plans: bool
+
+    def count(
+        self, label: str, number: int, texts: dict[str, str], *, is_planned: bool = True
+    ) -> Count:
+        """Returns the number of images that these texts select, as conditions by name."""
+        address = reverse("admin:thumbnails_imageasset_changelist")
+        return Count(
+            label=label,
+            number=number,
+            url=f"{address}?{urlencode(texts)}" if self.to_lists else "",
+            plan=_plan(texts) if self.to_plans and is_planned and number else "",
+        )
 
 
-def _link_to(shown: bool, **filters: str) -> str:
-    url = reverse("admin:thumbnails_imageasset_changelist")
-    return f"{url}?{urlencode(filters)}" if shown else ""
+def _plan(texts: dict[str, str]) -> str:
+    try:
+        return plan_path(Run.Kind.REGENERATE, conditions.selection_from(texts))
+    except UsageError:  # what an older version has recorded
+        return ""
 
 
 @admin.register(Cache)
@@ -113,7 +137,10 @@ class CacheAdmin(ReadOnlyAdmin):
         # Only users who may view runs see their numbers.
         with_runs = self._may_view(request, Run)
         found = overview(with_runs=with_runs)
-        link_to = partial(_link_to, self._may_view(request, ImageAsset))
+        links = Links(
+            to_lists=self._may_view(request, ImageAsset),
+            to_plans=request.user.has_perm(Run.Kind.REGENERATE.permission),
+        )
         return TemplateResponse(
             request,
             "admin/thumbnails/cache/overview.html",
@@ -128,7 +155,8 @@ class CacheAdmin(ReadOnlyAdmin):
                 "files_age": naturaltime(found.files_seen.at) if found.files_seen else "",
                 "plans": _plans(request, found.states),
                 "with_runs": with_runs,
-                **_numbers(found, link_to),
+                **_numbers(found, links),
+                "may_plan": links.to_plans,
                 **_heat_map(found.shards, request.GET.get("heat", "")),
                 **_chart(found.runs),
             },
@@ -168,36 +196,38 @@ def _plans(
 # --- numbers with their links ---------------------------------------------------------------------
 
 
-def _numbers(found: Overview, link_to: LinkTo) -> dict[str, Any]:
+def _numbers(found: Overview, links: Links) -> dict[str, Any]:
     recipes, names = found.recipes or {}, labels()
     return {
         "total": sum((found.states or {}).values()),
-        "segments": _bar(found.states or {}, link_to),
+        "segments": _bar(found.states or {}, links),
         "failures": [
-            Count(
-                label=formatting.reason_label(reason),
-                number=number,
-                url=link_to(state=State.FAILED.value, reason=reason),
+            links.count(
+                formatting.reason_label(reason),
+                number,
+                {"state": State.FAILED.value, "reason": reason},
             )
             for reason, number in (found.failures or {}).items()
         ],
         "recipes": [
-            Count(
-                label=names.get(digest, f"unknown, {digest}"),
-                number=number,
-                url=link_to(recipe=digest),
+            links.count(
+                names.get(digest, f"unknown, {digest}"),
+                number,
+                {"recipe": digest},
+                is_planned=digest != found.recipe.digest,
             )
             for digest, number in recipes.items()
         ],
-        "originals": _originals(found.originals or {}, link_to),
+        "originals": _originals(found.originals or {}, links),
     }
 
 
-def _bar(states: dict[State, int], link_to: LinkTo) -> list[Segment]:
+def _bar(states: dict[State, int], links: Links) -> list[Segment]:
     widths = _widths(states)
     segments, x = [], 0
     for state, number in states.items():
-        count = Count(label=str(state.label), number=number, url=link_to(state=state.value))
+        texts, is_planned = {"state": state.value}, state in TO_REGENERATE
+        count = links.count(str(state.label), number, texts, is_planned=is_planned)
         segments.append(Segment(state=state, count=count, x=x, width=widths[state]))
         x += widths[state]
     return segments
@@ -216,24 +246,20 @@ def _widths(states: dict[State, int]) -> dict[State, int]:
     return widths
 
 
-def _originals(
-    originals: dict[str, dict[str, int]], link_to: LinkTo
-) -> list[tuple[str, list[Count]]]:
+def _originals(originals: dict[str, dict[str, int]], links: Links) -> list[tuple[str, list[Count]]]:
     """Counts by the properties of originals that a fix of the renderer may concern."""
     lists = []
     for column, counted in originals.items():
         counts = [
-            Count(
-                label=_original_label(column, value),
-                number=number,
-                url=link_to(**{column: value}) if value else "",
-            )
+            links.count(_original_label(column, value), number, {column: value})
+            if value
+            else Count(label=_original_label(column, value), number=number)
             for value, number in counted.items()
         ]
         if column == "orientation":
             turned = sum(number for value, number in counted.items() if value != "1")
-            url = link_to(orientation=ANY_BUT_UPRIGHT)
-            counts.insert(0, Count(label="any but upright", number=turned, url=url))
+            any_turned = links.count("any but upright", turned, {"orientation": ANY_BUT_UPRIGHT})
+            counts.insert(0, any_turned)
         lists.append((column, counts))
     return lists
 
