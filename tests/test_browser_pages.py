@@ -48,9 +48,9 @@ def bar_of(page: Page) -> float:
 def test_run__bar_moves_by_itself_to_its_end(
     go: Go, make_asset: MakeAsset, worker: StartWorker
 ) -> None:
+    make_asset(pictures.truncated())
     for _ in range(12):
         make_asset()
-    make_asset(pictures.truncated())
     worker()
     run = start_run(rate=2)
     page = go(f"run/{run.pk}/change/")
@@ -61,6 +61,8 @@ def test_run__bar_moves_by_itself_to_its_end(
     page.wait_for_function(
         "first => document.querySelector('#run-report progress').value > first", arg=first
     )
+    # Its example is shown as soon as it has failed.
+    expect(page.get_by_role("heading", name="1 failed: unreadable")).to_be_visible()
     assert page.evaluate("window.loadedOnce")  # it moved, and the page was not loaded again
 
     report = page.locator("#run-report")

@@ -24,7 +24,7 @@ from tests.waiting import wait_for
 from thumbnails import jobs
 from thumbnails.admin import run_report as run_report_pages
 from thumbnails.exceptions import NotDispatched
-from thumbnails.models import Run
+from thumbnails.models import Chunk, Run
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import health, run_report
@@ -91,7 +91,9 @@ def test_page__groups_failures_with_examples_and_their_thumbnails(
     assert "7 failed: unreadable" in text
     assert "1 failed: source missing" in text
     assert sum(f">{asset}</a>" in text for asset in broken) == 5
-    assert "and more" in text
+    assert f'href="{LIST}{run.pk}/report/?reason=unreadable"' in text
+    assert ">All 7</a>" in text
+    assert "reason=source_missing" not in text  # all of it is shown
     gone.refresh_from_db()
     assert f'src="{gone.thumbnail_url}"' in text
     assert len(re.findall('<img class="thumbnail"', text)) == 1  # the broken ones have none
@@ -175,7 +177,7 @@ def test_page__of_a_run_that_another_goes_on_with_offers_no_resume(
 # --- the part that moves --------------------------------------------------------------------------
 
 
-def test_report__costs_at_most_eight_queries(
+def test_report__has_failures_and_costs_at_most_nine_queries(
     staff_client: Client,
     staff: User,
     make_asset: MakeAsset,
@@ -183,16 +185,19 @@ def test_report__costs_at_most_eight_queries(
     small_chunks: None,
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    for _ in range(10):
-        make_asset(pictures.truncated())
+    for number in range(10):
+        make_asset(pictures.truncated(), name=f"broken-{number}.jpg")
         make_asset()
     run = start(by=staff, leased=False)
     for chunk in run.chunks.all()[:10]:
         jobs.work_chunk(chunk.pk)
-    with django_assert_max_num_queries(8):
+    Chunk.objects.filter(pk=run.chunks.all()[0].pk).update(rendered=1_201)
+    with django_assert_max_num_queries(9):
         text = progress(staff_client, run)
-    assert "10 of 20 (50" in text
-    assert "5 unreadable" in text
+    assert "<td>1,2" in text
+    assert "<td>5: 5 unreadable</td>" in text
+    assert "5 failed: unreadable" in text
+    assert text.count("broken-") == 5
     assert 'data-over="no"' in text
 
 

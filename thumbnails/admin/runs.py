@@ -24,7 +24,7 @@ from thumbnails.models import ImageAsset, Run, RunEvent, State
 from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress, progress_of
 from thumbnails.upkeep import queue
-from thumbnails.upkeep.reports import health
+from thumbnails.upkeep.reports import health, run_report
 from thumbnails.upkeep.reports.formatting import done_of_total
 from thumbnails.upkeep.runs import control, starting
 from thumbnails.upkeep.selection.conditions import LARGEST_ID_DIGITS
@@ -141,12 +141,16 @@ class RunAdmin(ReportPages):
         return [*own, *super().get_urls()]
 
     def progress(self, request: HttpRequest, run_id: int) -> HttpResponse:
-        """The part of a run's page that updates itself. It is polled, so it costs only three
+        """The parts of a run's page that update themselves. They are polled, so they cost only four
         queries besides those for the user."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         run = get_object_or_404(Run, pk=run_id)
-        return HttpResponse(_report(run, run.progress(), health.queue_use(run)))
+        progress = run.progress()
+        report = _report(run, progress, health.queue_use(run))
+        # The script loads the page again when the run is over, and the buttons are there.
+        failures = _failures(run, progress, may_retry=False)
+        return HttpResponse(report + failures)
 
     def change_view(
         self,
@@ -174,7 +178,7 @@ class RunAdmin(ReportPages):
                 }
                 for other in starting.others_doing_the_same(run)
             ],
-            "failures": _failures(progress.failures),
+            "failures": _failures(run, progress, may_retry="retry" in verbs),
             "events": _events(run),
         }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **page})
@@ -279,15 +283,16 @@ def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str,
     return verbs
 
 
-def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
-    """For each reason the number of failures and some examples."""
-    some_ids = [asset_id for ids in ids_by_reason.values() for asset_id in ids[:EXAMPLES]]
+def _failures(run: Run, progress: Progress, *, may_retry: bool) -> SafeString:
+    """For each reason the number of failures, some examples, and a link to all in the report."""
+    some_ids = [asset_id for ids in progress.failures.values() for asset_id in ids[:EXAMPLES]]
     assets = ImageAsset.objects.in_bulk(some_ids)
-    return [
+    failures = [
         {
             "reason": reason,
             "label": formatting.reason_label(reason),
             "count": len(ids),
+            "query": run_report.failures_of(reason).query,
             "examples": [
                 # There is one if it was rendered since or kept an older one.
                 {"asset": asset, "has_thumbnail": asset.state in (State.FRESH, State.STALE)}
@@ -295,8 +300,10 @@ def _failures(ids_by_reason: dict[str, list[int]]) -> list[dict[str, Any]]:
                 if asset is not None
             ],
         }
-        for reason, ids in sorted(ids_by_reason.items())
+        for reason, ids in sorted(progress.failures.items())
     ]
+    context = {"run": run, "failures": failures, "may_retry": may_retry}
+    return render_to_string("admin/thumbnails/run/failures.html", context)
 
 
 def _events(run: Run) -> list[dict[str, Any]]:

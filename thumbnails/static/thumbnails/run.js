@@ -24,6 +24,10 @@ document.addEventListener("DOMContentLoaded", () => {
       // The buttons and the log differ now.
       if (newer.dataset.state !== report().dataset.state) return location.reload();
       report().replaceWith(newer);
+      // Most often there are no new ones: what a user has tabbed to stays then.
+      const failures = document.getElementById("run-failures");
+      const newFailures = page.getElementById("run-failures");
+      if (!failures.isEqualNode(newFailures)) failures.replaceWith(newFailures);
       wait = EVERY_MS;
       silent.textContent = "";
     } catch {

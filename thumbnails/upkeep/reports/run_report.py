@@ -186,6 +186,13 @@ def filter_of(outcome: str, reason: str) -> Filter:
     return Filter(outcome=outcome, reason=Reason(reason) if reason else None)
 
 
+def failures_of(reason: str) -> Filter:
+    """Returns the filter of that reason's failures; of all of them if the site does not know it."""
+    if reason in [*Reason]:
+        return Filter(reason=Reason(reason))
+    return Filter(outcome=Outcome.FAILED.value)
+
+
 def position_of(text: str) -> Position:
     """Returns the position that `str` made that text of; BEFORE_ALL of none. Raises UsageError."""
     match = re.fullmatch(CURSOR, text)
