@@ -1,12 +1,13 @@
 """The way that the project is for: staff mend what a bug of the renderer left behind.
 
-From the overview over the list, the plan and the preview to the run and its end, in a real Chromium
+From one wrong picture over the plan and the preview to the run and its report, in a real Chromium
 with real workers.
 """
 
 from __future__ import annotations
 
 import io
+import re
 from typing import Literal
 
 import pytest
@@ -48,6 +49,7 @@ def after_the_bug(make_asset: MakeAsset) -> list[ImageAsset]:
     pictures.laid(pictures.scene(), 6).save(sideways, "JPEG")
     for asset in turned:
         cache.write(asset.thumbnail_name, sideways.getvalue())
+    ImageAsset.objects.filter(pk=turned[0].pk).update(camera="A phone")
     ImageAsset.objects.update(thumbnail_recipe="0ld", thumbnail_bytes=len(sideways.getvalue()))
     return turned
 
@@ -56,7 +58,7 @@ def admin(live_server: LiveServer, path: str = "") -> str:
     return f"{live_server.url}/admin/thumbnails/{path}"
 
 
-def test_desk__from_the_overview_to_the_mended_pictures(
+def test_desk__from_one_wrong_picture_to_proof_in_five_clicks(
     logged_in: Page,
     live_server: LiveServer,
     after_the_bug: list[ImageAsset],
@@ -64,19 +66,18 @@ def test_desk__from_the_overview_to_the_mended_pictures(
 ) -> None:
     worker()
     page = logged_in
-    page.goto(admin(live_server, "cache/"))
-    page.locator("#overview-states").get_by_role("link", name="stale").first.click()
-    page.get_by_role("link", name="any but upright").click()
-    expect(page.locator("#result_list tbody tr")).to_have_count(TURNED)
+    complaint = after_the_bug[0]
+    page.goto(admin(live_server, f"imageasset/{complaint.pk}/change/"))
+    page.get_by_role("link", name="Find others like this").click()  # 1
+    expect(page.get_by_label("Turned by the camera")).to_be_checked()
+    expect(page.locator("#alike-chosen")).to_contain_text(f"{TURNED} images share")
 
-    page.locator("#action-toggle").check()
-    page.locator("select[name=action]").select_option(label="Regenerate thumbnails")
-    page.get_by_role("button", name="Go").click()
+    page.get_by_role("link", name="Plan to regenerate them").click()  # 2
     expect(page.get_by_role("heading", level=1)).to_have_text("Regenerate thumbnails")
     expect(page.locator("table.facts")).to_contain_text(f"{TURNED}: {TURNED} stale")
     page.get_by_label("Note").fill("EXIF orientation")
 
-    page.get_by_role("button", name="Preview 12 of them").click()
+    page.get_by_role("button", name="Preview 12 of them").click()  # 3
     previews = page.locator("ol.previews > li")
     expect(previews).to_have_count(TURNED)
     old, new = previews.first.locator("img").all()[:2]
@@ -84,14 +85,14 @@ def test_desk__from_the_overview_to_the_mended_pictures(
     assert shown_corners(new) == pictures.corners(pictures.scene())
     assert not Run.objects.exists()
 
-    page.get_by_role("button", name=f"Go on with all {TURNED}").click()
+    page.get_by_role("button", name=f"Go on with all {TURNED}").click()  # 4
     expect(page.locator("#run-report")).to_have_attribute("data-over", "yes")
     expect(page.locator("#run-report")).to_contain_text(f"{TURNED} of {TURNED}")
     run = Run.objects.get()
     assert (run.note, run.progress().rendered) == ("EXIF orientation", TURNED)
     assert ImageAsset.objects.stale().count() == UPRIGHT  # those were right, and left alone
 
-    page.get_by_role("link", name="Report", exact=True).click()
+    page.get_by_role("link", name="Report", exact=True).click()  # 5
     expect(page.locator("table.facts")).to_contain_text(f"Fresh now\t{TURNED}", use_inner_text=True)
     expect(page.locator("#run-images tbody tr")).to_have_count(TURNED)
 
@@ -99,6 +100,24 @@ def test_desk__from_the_overview_to_the_mended_pictures(
     image = page.locator("#result_list img.thumbnail").first
     look_at(image)
     assert shown_corners(image) == pictures.corners(pictures.scene())
+
+
+def test_alike__counts_anew_what_is_ticked(
+    logged_in: Page, live_server: LiveServer, after_the_bug: list[ImageAsset]
+) -> None:
+    page = logged_in
+    chosen, turned = page.locator("#alike-chosen"), page.get_by_label("Turned by the camera")
+    page.goto(admin(live_server, f"imageasset/{after_the_bug[0].pk}/alike/"))
+    expect(page.get_by_role("button", name="Count what is ticked")).to_be_hidden()
+    turned.uncheck()
+    expect(chosen).to_have_text("Nothing is ticked.")
+    page.get_by_label("JPEG file").check()
+    expect(chosen).to_contain_text(f"{UPRIGHT + TURNED} images share")
+    link = chosen.get_by_role("link", name="Plan to regenerate them")
+    expect(link).to_have_attribute("href", re.compile(r"\?format=JPEG$"))
+    page.reload()
+    expect(turned).not_to_be_checked()
+    expect(chosen).to_contain_text(f"{UPRIGHT + TURNED} images share")
 
 
 def test_desk__works_without_javascript(
@@ -113,10 +132,10 @@ def test_desk__works_without_javascript(
     page.get_by_label("Username").fill(staff.username)
     page.get_by_label("Password").fill("staff")
     page.get_by_role("button", name="Log in").click()
-    page.goto(admin(live_server, "imageasset/?orientation=6"))
-    page.locator("input.action-select").first.check()
-    page.locator("select[name=action]").select_option(label="Regenerate thumbnails")
-    page.get_by_role("button", name="Go").click()
+    page.goto(admin(live_server, f"imageasset/{after_the_bug[0].pk}/alike/"))
+    page.get_by_label("Taken by A phone").check()
+    page.get_by_role("button", name="Count what is ticked").click()
+    page.get_by_role("link", name="Plan to regenerate it").click()
     page.get_by_role("button", name="Preview 12 of them").click()
     page.get_by_role("button", name="Go on with all 1").click()
     expect(page.locator("#run-report")).to_contain_text("0 of 1")
