@@ -26,9 +26,9 @@ TOOLS = (
     *("pytest", "pytest-django"),
 )
 MODULES = (
-    *("admin", "api_tokens", "asset_page", "assets", "checks", "commands", "conf", "counts"),
-    *("csv_import", "markup", "migrations", "overview", "plans", "queue_pages", "recipes"),
-    *("rest_framework", "run_page", "runs", "selection", "tracking", "urls"),
+    *("admin", "alike", "api_tokens", "asset_page", "assets", "checks", "commands", "conf"),
+    *("counts", "csv_import", "markup", "migrations", "overview", "plans", "queue_pages"),
+    *("recipes", "rest_framework", "run_page", "runs", "selection", "tracking", "urls"),
 )
 PYTEST = [
     *("-m", "pytest", "--database=sqlite", "-m", "not browser and not processes"),

@@ -17,7 +17,7 @@ from thumbnails.upkeep.runs import invocation
 class Command(ThumbnailCommand):
     help = (
         "Show what an image's original shares with others, each with its number of images, and "
-        "how to regenerate all that share what is chosen: by default what is unusual about it."
+        "how to regenerate all that share what is chosen: by default what is most unusual."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -45,13 +45,10 @@ MODES = {
     "RGB": "Usual colours",
     "RGBA": "Usual colours with transparency",
     "CMYK": "Colours for print",
-    "YCbCr": "Colours of video",
-    "LAB": "Colours by Lab",
-    "I": "Grey of many steps",
-    "I;16": "Grey of many steps",
-    "F": "Grey of many steps",
+    "I": "Grey in fine steps",
+    "F": "Grey in fine steps",
 }
-"""By Pillow's names."""
+"""By Pillow's names, without what follows a semicolon, as in I;16."""
 COMPRESSIONS = {
     "baseline": "Compressed as JPEGs usually are",
     "progressive": "Appears step by step while it loads",
@@ -115,40 +112,26 @@ def find_alike(asset: ImageAsset, chosen: Mapping[str, str] | None = None) -> Al
     """Returns what the image shares with others, each fact with its number of images.
 
     `chosen` are texts by condition; of these its facts are chosen, others are ignored. By default
-    it is what is unusual about the image, or the rarest that others share, if nothing is. All is
+    the first unusual fact is, or of an ordinary photo that which the fewest share with it. All is
     counted in one query.
     """
-    facts = [replace(fact, is_chosen=_is_chosen(fact, chosen)) for fact in facts_of(asset)]
-    selection = _selection(facts)
+    if chosen is None:
+        return _most_telling(asset)
+    facts, selection = _choose(asset, chosen)
     *numbers, total = _count([*map(_alone, facts), selection])
-    facts = [replace(fact, number=number) for fact, number in zip(facts, numbers, strict=True)]
-    if chosen is None and selection.is_everything and (rarest := _rarest(facts)) is not None:
-        facts = [replace(fact, is_chosen=fact is rarest) for fact in facts]
-        selection, total = _alone(rarest), rarest.number
-    return Alike(
-        facts=facts,
-        selection=selection,
-        total=0 if selection.is_everything else total,
-        force=asset.state == State.FRESH,
-    )
+    return _alike(asset, _numbered(facts, numbers), selection, total)
 
 
 def choose_alike(asset: ImageAsset, chosen: Mapping[str, str]) -> Alike:
     """As `find_alike`, but counts only those that share all that is chosen, and no single fact."""
-    facts = [replace(fact, is_chosen=_is_chosen(fact, chosen)) for fact in facts_of(asset)]
-    selection = _selection(facts)
-    total = 0 if selection.is_everything else _count([selection])[0]
-    return Alike(facts=facts, selection=selection, total=total, force=asset.state == State.FRESH)
+    facts, selection = _choose(asset, chosen)
+    return _alike(asset, facts, selection, _count([selection])[0])
 
 
 def facts_of(asset: ImageAsset) -> list[SharedFact]:
-    """Returns the facts of the image that are known, in the order in which they are shown."""
+    """Returns the facts of the image that are known, first what tells most of what is wrong."""
     facts = [*_of_failure(asset), *_of_pixels(asset), *_of_file(asset), *_of_place(asset)]
-    found = [fact for fact in facts if _can_be_selected(fact)]
-    # Of an image that failed the reason tells more than all else.
-    if found and found[0].condition == "reason":
-        return [found[0], *(replace(fact, is_unusual=False) for fact in found[1:])]
-    return found
+    return [fact for fact in facts if _can_be_selected(fact)]
 
 
 # --- the facts ------------------------------------------------------------------------------------
@@ -157,8 +140,11 @@ def facts_of(asset: ImageAsset) -> list[SharedFact]:
 def _of_failure(asset: ImageAsset) -> Iterator[SharedFact]:
     if asset.state.is_failure and asset.thumbnail_error in [*Reason]:
         reason = Reason(asset.thumbnail_error)
-        words = f"Has no new thumbnail: {reason.label}"
+        words = f"Failed: {reason.label}"
         yield SharedFact(condition="reason", text=reason.value, words=words, is_unusual=True)
+    if asset.note in [*Note]:
+        words = NOTES[Note(asset.note)]
+        yield SharedFact(condition="note", text=asset.note, words=words, is_unusual=True)
 
 
 def _of_pixels(asset: ImageAsset) -> Iterator[SharedFact]:
@@ -173,16 +159,16 @@ def _of_pixels(asset: ImageAsset) -> Iterator[SharedFact]:
         is_unusual=orientation != 1,
     )
     yield SharedFact(
+        condition="mode",
+        text=asset.mode,
+        words=f"{MODES.get(asset.mode.partition(';')[0], 'Colours')} (mode {asset.mode})",
+        is_unusual=asset.mode != "RGB",
+    )
+    yield SharedFact(
         condition="format",
         text=asset.format,
         words=f"{asset.format} file",
         is_unusual=asset.format != "JPEG",
-    )
-    yield SharedFact(
-        condition="mode",
-        text=asset.mode,
-        words=f"{MODES.get(asset.mode, 'Colours')} (mode {asset.mode})",
-        is_unusual=asset.mode != "RGB",
     )
     if asset.facts_version:
         yield from _of_header(asset)
@@ -195,7 +181,7 @@ def _of_header(asset: ImageAsset) -> Iterator[SharedFact]:
     yield SharedFact(
         condition="profile",
         text=profile or NO_TEXT,
-        words=f"Colours by the profile {profile}" if profile else "No colour profile",
+        words=f"Colour profile {profile}" if profile else "No colour profile",
         is_unusual=bool(profile) and "srgb" not in profile.casefold(),
     )
     if depth:
@@ -214,9 +200,6 @@ def _of_header(asset: ImageAsset) -> Iterator[SharedFact]:
     if (asset.frames or 1) > 1:
         words = "Several frames or pages"
         yield SharedFact(condition="frames", text="2-", words=words, is_unusual=True)
-    if asset.note in [*Note]:
-        words = NOTES[Note(asset.note)]
-        yield SharedFact(condition="note", text=asset.note, words=words, is_unusual=True)
 
 
 def _of_size(pixels: int) -> SharedFact:
@@ -268,15 +251,36 @@ class _Number(Subquery):
     output_field = IntegerField()
 
 
-def _is_chosen(fact: SharedFact, chosen: Mapping[str, str] | None) -> bool:
-    return fact.is_unusual if chosen is None else chosen.get(fact.condition) == fact.text
+def _choose(asset: ImageAsset, chosen: Mapping[str, str]) -> tuple[list[SharedFact], Selection]:
+    """The image's facts, and what those select that are chosen: everything if none is."""
+    facts = [
+        replace(fact, is_chosen=chosen.get(fact.condition) == fact.text) for fact in facts_of(asset)
+    ]
+    texts = {fact.condition: fact.text for fact in facts if fact.is_chosen}
+    return facts, conditions.selection_from(texts)
 
 
-def _selection(facts: Iterable[SharedFact]) -> Selection:
-    """Of those that are chosen."""
-    return conditions.selection_from(
-        {fact.condition: fact.text for fact in facts if fact.is_chosen}
+def _most_telling(asset: ImageAsset) -> Alike:
+    facts = facts_of(asset)
+    facts = _numbered(facts, _count(map(_alone, facts)))
+    telling = next((fact for fact in facts if fact.is_unusual), None) or _rarest(facts)
+    if telling is None:
+        return _alike(asset, facts, Selection(), 0)
+    facts = [replace(fact, is_chosen=fact is telling) for fact in facts]
+    return _alike(asset, facts, _alone(telling), telling.number)
+
+
+def _alike(asset: ImageAsset, facts: list[SharedFact], selection: Selection, total: int) -> Alike:
+    return Alike(
+        facts=facts,
+        selection=selection,
+        total=0 if selection.is_everything else total,
+        force=asset.state == State.FRESH,
     )
+
+
+def _numbered(facts: Iterable[SharedFact], numbers: Iterable[int]) -> list[SharedFact]:
+    return [replace(fact, number=number) for fact, number in zip(facts, numbers, strict=True)]
 
 
 def _can_be_selected(fact: SharedFact) -> bool:
@@ -314,6 +318,8 @@ def _count(selections: Iterable[Selection]) -> list[int]:
     """Returns how many images each selects, COUNTED_AT_MOST + 1 standing for any more. One query,
     besides those for sessions and cached counts."""
     numbers = [_number_of(selection) for selection in selections]
+    if not numbers:
+        return []
     # Any row carries them.
     rows = ImageAsset.objects.order_by().values_list(*numbers)[:1]
     return list(next(iter(rows), [0] * len(numbers)))
