@@ -41,7 +41,7 @@ def broken(make_asset: MakeAsset) -> ImageAsset:
 
 @pytest.fixture
 def accepted(broken: ImageAsset) -> ImageAsset:
-    assert accept_failures(ImageAsset.objects.all()) == 1
+    assert len(accept_failures(ImageAsset.objects.all())) == 1
     return current(broken)
 
 
@@ -127,7 +127,7 @@ def test_purged__stays_accepted_when_it_fails_again(accepted: ImageAsset) -> Non
 def test_failure_of_a_storage__cannot_be_accepted(broken: ImageAsset, accepted: ImageAsset) -> None:
     ImageAsset.objects.update(thumbnail_error="storage_error")
     assert current(accepted).state == State.FAILED
-    assert accept_failures(ImageAsset.objects.all()) == 0
+    assert accept_failures(ImageAsset.objects.all()) == []
 
 
 def test_missing_original__without_a_version_can_be_accepted(
@@ -224,12 +224,36 @@ def test_admin__accepts_and_undoes_in_list_and_page(
         said = staff_client.post(url, follow=True).content.decode()
         assert "1 failure is" in said
         assert current(broken).state == state
-    logged = LogEntry.objects.order_by("pk").values_list("change_message", flat=True)
-    assert ["accepted, until" in text for text in logged] == [True, False]
     for action, state in zip(("accept_failures", "undo_acceptance"), verbs.values(), strict=True):
         sent = {"action": action, ACTION_CHECKBOX_NAME: [str(broken.pk)]}
         assert "1 failure is" in staff_client.post(LIST, sent, follow=True).content.decode()
         assert current(broken).state == state
+    logged = LogEntry.objects.order_by("pk").values_list("object_id", "change_message")
+    accepted, undone = "accepted, until the original changes.", "no longer accepted."
+    expected = [(str(broken.pk), f"1 failure is {how}") for how in (accepted, undone)]
+    assert list(logged) == 2 * expected
+
+
+def test_admin__accepts_what_failed_in_a_run_and_still_does(
+    staff_client: Client, broken: ImageAsset, make_asset: MakeAsset, originals_dir: Path
+) -> None:
+    gone = make_asset(name="gone.jpg")
+    file = originals_dir / "gone.jpg"
+    content = file.read_bytes()
+    file.unlink()
+    outcomes(run := start_here(force=True))
+    file.write_bytes(content)
+    serving.render_now(gone.pk)
+    url = f"/admin/thumbnails/run/{run.pk}/act/accept/"
+    shown = staff_client.get(f"/admin/thumbnails/run/{run.pk}/change/").content.decode()
+    assert f'action="{url}"' in shown
+    shown = staff_client.post(url, follow=True).content.decode()
+    assert "1 failure is accepted, until the original changes." in shown
+    assert f'action="{url}"' not in shown
+    assert (current(broken).state, current(gone).state) == (State.ACCEPTED, State.FRESH)
+    logged = LogEntry.objects.order_by("pk").values_list("object_id", "change_message")
+    text = "1 failure is accepted, until the original changes."
+    assert list(logged) == [(str(broken.pk), f"{text} It failed in {run}."), (str(run.pk), text)]
 
 
 def test_missing_originals__that_are_accepted_do_not_make_a_disk_seem_away(

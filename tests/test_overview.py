@@ -31,6 +31,7 @@ from thumbnails.models.recipes import label_of
 from thumbnails.storage.names import SHARDS, shard_for
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
+from thumbnails.upkeep.images.acceptance import accept_failures
 from thumbnails.upkeep.reports import counts
 from thumbnails.upkeep.reports.audit import audit
 from thumbnails.upkeep.reports.overview import overview
@@ -391,6 +392,15 @@ def test_page__shows_the_last_runs(staff_client: Client, varied: list[ImageAsset
     assert f"{waiting} Regenerate Running 0 of 7 (0 %) –" in words(part)
     assert part.count("<rect") == 1
     assert f"<title>{done}: 3.5 images a second</title>" in part
+
+
+def test_page__tells_accepted_failures_apart(
+    staff_client: Client, varied: list[ImageAsset], queue_server: QueueServer
+) -> None:
+    accept_failures(ImageAsset.objects.all())
+    part = section(text_of(staff_client.get(PAGE)), "failures")
+    assert "None that is not accepted. accepted : 1" in words(part)
+    assert '?state=accepted"' in part
 
 
 def test_page__of_an_empty_site(staff_client: Client, queue_server: QueueServer) -> None:

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.widgets import AutocompleteSelectMultiple
-from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
@@ -27,6 +26,7 @@ from django.utils.safestring import SafeString
 from thumbnails import conf
 from thumbnails.admin import alike, formatting, originals, previews
 from thumbnails.admin.bounds import BoundedAdmin
+from thumbnails.admin.history import log_changes
 from thumbnails.exceptions import Busy, ThumbnailError, UsageError
 from thumbnails.models import ImageAsset, Outcome, Run, State, TrainingSession, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
@@ -36,6 +36,7 @@ from thumbnails.rendering import Facts, endings_of, listed
 from thumbnails.upkeep.images import freshness, importing, serving
 from thumbnails.upkeep.images.acceptance import accept_failures, undo_acceptance
 from thumbnails.upkeep.images.tracked_fields import is_tracked
+from thumbnails.upkeep.reports.formatting import acceptance
 from thumbnails.upkeep.selection.conditions import Selection
 
 if TYPE_CHECKING:  # Django's own classes take no type parameters at run time
@@ -452,39 +453,39 @@ class AssetPage(BoundedAdmin):
         self,
         request: HttpRequest,
         asset_id: int,
-        act: Callable[[HttpRequest, Selection], str],
+        act: Callable[[HttpRequest, Selection], None],
     ) -> HttpResponse:
         asset = self._asset_for(request, asset_id, Run.Kind.REGENERATE)
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if asset is not None:
-            self.log_change(request, asset, act(request, Selection(ids=(asset_id,))))
+            act(request, Selection(ids=(asset_id,)))
         return redirect("admin:thumbnails_imageasset_change", asset_id)
 
-    def accept(self, request: HttpRequest, selection: Selection) -> str:
-        """Accept failures. Returns the message that is shown, of how many."""
-        how = "accepted, until the originals change"
-        return self._set_acceptance(request, selection, accept_failures, how)
+    def accept(self, request: HttpRequest, selection: Selection) -> None:
+        """Accept failures, and show and log that."""
+        self._set_acceptance(request, selection, accept_failures)
 
-    def undo(self, request: HttpRequest, selection: Selection) -> str:
-        """Undo the acceptance of failures. Returns the message that is shown, of how many."""
-        return self._set_acceptance(request, selection, undo_acceptance, "no longer accepted")
+    def undo(self, request: HttpRequest, selection: Selection) -> None:
+        """Undo the acceptance of failures, and show and log that."""
+        self._set_acceptance(request, selection, undo_acceptance, undo=True)
 
     def _set_acceptance(
         self,
         request: HttpRequest,
         selection: Selection,
-        change: Callable[[ImageAssetQuerySet], int],
-        how: str,
-    ) -> str:
+        change: Callable[[ImageAssetQuerySet], list[int]],
+        *,
+        undo: bool = False,
+    ) -> None:
         try:
-            number = change(selection.assets())
+            changed = change(selection.assets())
         except UsageError as error:  # one was deleted meanwhile
             self.message_user(request, str(error), messages.ERROR)
-            return str(error)
-        text = f"{intcomma(number)} failure{pluralize(number)} {pluralize(number, 'is,are')} {how}."
-        self.message_user(request, text, messages.SUCCESS if number else messages.WARNING)
-        return text
+            return
+        log_changes(request, changed, acceptance(1, undo=undo))
+        level = messages.SUCCESS if changed else messages.WARNING
+        self.message_user(request, acceptance(len(changed), undo=undo), level)
 
     def _asset_for(self, request: HttpRequest, asset_id: int, kind: Run.Kind) -> ImageAsset | None:
         """Returns None if it was deleted meanwhile. Raises PermissionDenied."""

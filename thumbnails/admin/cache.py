@@ -209,6 +209,11 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
             )
             for reason, number in (found.failures or {}).items()
         ],
+        "accepted": Count(
+            label="accepted",
+            number=(found.states or {}).get(State.ACCEPTED, 0),
+            url=link_to(state=State.ACCEPTED.value),
+        ),
         "recipes": [
             links.count(
                 names.get(digest, f"unknown, {digest}"),

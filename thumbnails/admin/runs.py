@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from thumbnails.admin import formatting
 from thumbnails.admin.bounds import BoundedList, may_start_some
+from thumbnails.admin.history import log_changes
 from thumbnails.admin.run_report import ReportPages
 from thumbnails.exceptions import NotDispatched, Reason, UsageError
 from thumbnails.models import ImageAsset, Run, RunEvent, State
@@ -25,11 +26,11 @@ from thumbnails.models.recipes import labels
 from thumbnails.models.runs import Progress, progress_of
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.reports import health, run_report
-from thumbnails.upkeep.reports.formatting import done_of_total
+from thumbnails.upkeep.reports.formatting import acceptance, done_of_total
 from thumbnails.upkeep.runs import control, starting
 from thumbnails.upkeep.selection.conditions import LARGEST_ID_DIGITS
 
-VERBS = ("cancel", "resume", "retry")
+VERBS = ("cancel", "resume", "retry", "accept")
 EXAMPLES = 5
 """Failed images of one reason that the page of a run shows."""
 EVENTS = 50
@@ -167,7 +168,7 @@ class RunAdmin(ReportPages):
         queue_use = health.queue_use(run)
         progress = run.progress()
         may_act = request.user.has_perm(run.permission)
-        verbs = _verbs(run, progress.failed, queue_use) if may_act else {}
+        verbs = _verbs(run, progress, queue_use) if may_act else {}
         page = {
             "verbs": verbs,
             "report": _report(run, progress, queue_use),
@@ -212,6 +213,11 @@ class RunAdmin(ReportPages):
         if verb == "resume":
             control.resume(run, by=by)
             return run, f"{run} goes on with what is left."
+        if verb == "accept":
+            changed = control.accept_failures(run)
+            log_changes(request, changed, f"{acceptance(1)} It failed in {run}.")
+            self.log_change(request, run, text := acceptance(len(changed)))
+            return run, text
         reason = request.POST.get("reason")
         if reason and reason not in [*Reason]:
             raise UsageError(f"Unknown reason {reason!r}.")
@@ -269,7 +275,7 @@ def _report(run: Run, progress: Progress, queue_use: queue.QueueUse | None) -> S
     return render_to_string("admin/thumbnails/run/report.html", context)
 
 
-def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str, str]:
+def _verbs(run: Run, progress: Progress, queue_use: queue.QueueUse | None) -> dict[str, str]:
     """The actions that the run's state allows, and the labels of their buttons."""
     verbs = {}
     if run.state in (Run.State.RUNNING, Run.State.PAUSED):
@@ -278,8 +284,10 @@ def _verbs(run: Run, failed: int, queue_use: queue.QueueUse | None) -> dict[str,
     stands = run.state in (Run.State.PAUSED, Run.State.CANCELLED)
     if stuck or (stands and not control.why_not_resumed(run)):
         verbs["resume"] = "Resume"
-    if failed and run.is_over and run.kind == Run.Kind.REGENERATE:
+    if progress.failed and run.is_over and run.kind == Run.Kind.REGENERATE:
         verbs["retry"] = "Retry failures"
+        if control.has_acceptable(progress):
+            verbs["accept"] = "Accept failures"
     return verbs
 
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.template.defaultfilters import pluralize
 
 from thumbnails.management.base import ThumbnailCommand, add_selection, selection_from
 from thumbnails.models import State
 from thumbnails.upkeep.images.acceptance import accept_failures, undo_acceptance
+from thumbnails.upkeep.reports.formatting import acceptance
 
 
 class Command(ThumbnailCommand):
@@ -32,20 +32,11 @@ class Command(ThumbnailCommand):
         if dry_run:
             number = (assets.in_state(State.ACCEPTED) if undo else assets.acceptable()).count()
         else:
-            number = undo_acceptance(assets) if undo else accept_failures(assets)
+            number = len(undo_acceptance(assets) if undo else accept_failures(assets))
         if options["json"]:
             self.print_json({"dryRun": dry_run, "undone" if undo else "accepted": number})
         elif number == 0:
             kind = "accepted failures" if undo else "failures"
             self.stdout.write(f"Nothing to do: no {kind} match: {selection}.")
         else:
-            self.stdout.write(_sentence(number, undo=undo, dry_run=dry_run))
-
-
-def _sentence(number: int, *, undo: bool, dry_run: bool) -> str:
-    failures = f"{number:,} failure{pluralize(number)}"
-    verb = "would be" if dry_run else pluralize(number, "is,are")
-    if undo:
-        return f"{failures} {verb} no longer accepted."
-    until = pluralize(number, "original changes,originals change")
-    return f"{failures} {verb} accepted, until the {until}."
+            self.stdout.write(acceptance(number, undo=undo, is_planned=dry_run))

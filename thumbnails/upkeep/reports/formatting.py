@@ -1,5 +1,7 @@
 """Durations and progress as text, for the admin and the commands."""
 
+from django.template.defaultfilters import pluralize
+
 from thumbnails.models.runs import Progress
 
 UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
@@ -17,3 +19,13 @@ def duration(seconds: float) -> str:
 def done_of_total(progress: Progress) -> str:
     """Returns how much of a run is done: `1,200 of 5,000`."""
     return f"{progress.done:,} of {progress.total:,}"
+
+
+def acceptance(number: int, *, undo: bool = False, is_planned: bool = False) -> str:
+    """Returns a sentence on failures that are accepted, or with `undo` no longer are."""
+    failures = f"{number:,} failure{pluralize(number)}"
+    verb = "would be" if is_planned else pluralize(number, "is,are")
+    if undo:
+        return f"{failures} {verb} no longer accepted."
+    until = pluralize(number, "original changes,originals change")
+    return f"{failures} {verb} accepted, until the {until}."

@@ -1,22 +1,28 @@
 """Pausing, cancelling and resuming runs."""
 
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models.functions import Now
 
+from thumbnails.batching import batched
 from thumbnails.exceptions import NotDispatched, NotNow, QueueDown
-from thumbnails.models import Run, recipe_in_force
+from thumbnails.models import ImageAsset, Run, recipe_in_force
+from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.recipes import label_of, labels
-from thumbnails.models.runs import LEASE
+from thumbnails.models.runs import LEASE, Progress
 from thumbnails.upkeep import queue
+from thumbnails.upkeep.images import acceptance
 from thumbnails.upkeep.images.freshness import delete_unsaved
 
 logger = logging.getLogger(__name__)
 
 ENQUEUED_AT_MOST = 1000
 """Per run and recovery: the rest follows while those are worked on."""
+FAILED_AT_ONCE = 10_000
+"""Ids of failed images that a query takes."""
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -104,6 +110,25 @@ def _check_resumable(run: Run) -> None:
     """Raises NotNow."""
     if reason := why_not_resumed(run):
         raise NotNow(reason)
+
+
+def accept_failures(run: Run) -> list[int]:
+    """Accept what failed in the run and still does. Returns the ids of these assets."""
+    changed: list[int] = []
+    for assets in _failed(run.progress()):
+        changed += acceptance.accept_failures(assets)
+    return changed
+
+
+def has_acceptable(progress: Progress) -> bool:
+    """Returns whether there are failures for `accept_failures`."""
+    return any(assets.acceptable().exists() for assets in _failed(progress))
+
+
+def _failed(progress: Progress) -> Iterator[ImageAssetQuerySet]:
+    ids = [asset_id for some in progress.failures.values() for asset_id in some]
+    for some in batched(ids, FAILED_AT_ONCE):
+        yield ImageAsset.objects.filter(pk__in=some)
 
 
 def dispatch(run: Run) -> None:
