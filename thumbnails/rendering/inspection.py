@@ -201,35 +201,26 @@ def check_scans(image: Image.Image, file: "WatchedFile") -> None:
         raise TooLarge(f"It has more than {JPEG_SCANS} scans.")
 
 
-def load_decoder(file: BinaryIO, formats: tuple[str, ...]) -> None:
+def prepare(file: BinaryIO, formats: tuple[str, ...]) -> int:
     """Import the decoder of the file's format: what that takes is not the file's fault.
 
-    Raises StorageFailure.
-    """
-    with translated_errors(file) as watched:
-        kind = kind_of(watched)
-    if kind.format in formats:
-        decoders.opener_of(kind.format)
-
-
-def _check_pixels(width: int, height: int, allowed: int, where: str = "") -> None:
-    if width * height > allowed:
-        raise TooLarge(f"{width} × {height} pixels are more than the {allowed:,} allowed{where}.")
-
-
-def reserved_bytes(file: BinaryIO) -> int:
-    """Returns the address space that the decoder may take when it is opened, besides a header's.
-
+    Returns the address space that the decoder may take when it is opened, besides a header's.
     WebP's reserves two canvases of four bytes a pixel, which take no memory until it decodes. Other
     libraries than Pillow read the file as a whole, and some of them keep a copy. Raises
     StorageFailure.
     """
     with translated_errors(file) as watched:
         width, height = _webp_size(watched)
-        is_read_whole = kind_of(watched).format in decoders.MODULES
+        name = kind_of(watched).format
         size = watched.seek(0, os.SEEK_END)
         watched.seek(0)
-    return 8 * width * height + (2 * size if is_read_whole else 0)
+    opener = decoders.opener_of(name) if name in formats else None
+    return 8 * width * height + (0 if opener is None else 2 * size)
+
+
+def _check_pixels(width: int, height: int, allowed: int, where: str = "") -> None:
+    if width * height > allowed:
+        raise TooLarge(f"{width} × {height} pixels are more than the {allowed:,} allowed{where}.")
 
 
 def _webp_size(file: "WatchedFile") -> tuple[int, int]:

@@ -15,8 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
 from io import BufferedReader, FileIO
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -79,7 +78,7 @@ def render_original(
         "files": [[file.width, file.height, len(file.content)] for file in files],
         "hash": done.thumb_hash,
         "note": done.note,
-        "facts": facts and asdict(facts),
+        "facts": facts and facts.as_dict(),
     }
     return found, b"".join(file.content for file in files)
 
@@ -95,16 +94,17 @@ def compare_both(file: BinaryIO, *, old_bytes: int, max_pixels: int) -> Answer:
 
 
 def inspect(file: BinaryIO, *, max_pixels: int, formats: tuple[str, ...]) -> Answer:
-    inspection.load_decoder(file, formats)
-    with _header_limits(file):
-        return asdict(inspection.inspect(file, max_pixels=max_pixels, formats=formats)), b""
+    reserved_bytes = inspection.prepare(file, formats)
+    with _header_limits(reserved_bytes):
+        return inspection.inspect(file, max_pixels=max_pixels, formats=formats).as_dict(), b""
 
 
 @contextmanager
-def _header_limits(file: BinaryIO) -> Iterator[None]:
-    """Raises Crashed for more than HEADER_MEMORY_BYTES; dies after HEADER_SECONDS."""
+def _header_limits(reserved_bytes: int) -> Iterator[None]:
+    """Raises Crashed for more than HEADER_MEMORY_BYTES, besides `reserved_bytes`; dies after
+    HEADER_SECONDS."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    lower = address_space_bytes() + HEADER_MEMORY_BYTES + inspection.reserved_bytes(file)
+    lower = address_space_bytes() + HEADER_MEMORY_BYTES + reserved_bytes
     is_lower = lower < (sys.maxsize if soft == resource.RLIM_INFINITY else soft)
     signal.setitimer(signal.ITIMER_PROF, HEADER_SECONDS)
     try:
@@ -123,9 +123,17 @@ def _header_limits(file: BinaryIO) -> Iterator[None]:
 
 def address_space_bytes() -> int:
     """Of this process. Without /proc, as on macOS, more than any limit."""
-    with suppress(OSError), FileIO("/proc/self/statm") as file:
-        return int(file.read(20).split()[0]) * resource.getpagesize()
+    with suppress(OSError):
+        pages, _, _ = os.pread(_statm(os.getpid()), 20, 0).partition(b" ")
+        return int(pages) * resource.getpagesize()
     return sys.maxsize
+
+
+@lru_cache(maxsize=1)
+def _statm(_pid: int) -> int:
+    """Of this process, not of one that it was forked from. It stays open: opening it takes as long
+    as a tenth of a header."""
+    return os.open("/proc/self/statm", os.O_RDONLY)
 
 
 WORK: Work = {work.__name__: work for work in (render_original, is_whole, compare_both, inspect)}

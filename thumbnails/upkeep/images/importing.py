@@ -210,7 +210,7 @@ def record_facts(asset: ImageAsset, facts: Facts) -> None:
     with suppress(ThumbnailError):  # the first render records the version, or why it fails
         version = originals.source_version(str(asset.original.name))
     _set(asset, facts, version)
-    asset.save(update_fields=[*asdict(facts), "source_version"])
+    asset.save(update_fields=[*facts.as_dict(), "source_version"])
     render_soon([str(asset.original.name)])
 
 
@@ -241,7 +241,7 @@ def replace_original(asset: ImageAsset, file: BinaryIO, facts: Facts, *, name: s
         original=new_name,
         source_version=version,
         thumbnail_revision=F("thumbnail_revision") + 1,
-        **asdict(facts),
+        **facts.as_dict(),
         **asdict(NO_THUMBNAIL),
         **asdict(NO_FAILURE),
     )
@@ -364,7 +364,7 @@ def _is_stored(found: Found) -> bool:
 
 
 def _set(asset: ImageAsset, facts: Facts, source_version: str) -> None:
-    for column, value in asdict(facts).items():
+    for column, value in facts.as_dict().items():
         setattr(asset, column, value)
     asset.source_version = source_version
 
