@@ -209,10 +209,11 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
             )
             for reason, number in (found.failures or {}).items()
         ],
-        "accepted": Count(
-            label="accepted",
-            number=(found.states or {}).get(State.ACCEPTED, 0),
-            url=link_to(state=State.ACCEPTED.value),
+        "accepted": links.count(
+            "accepted",
+            (found.states or {}).get(State.ACCEPTED, 0),
+            {"state": State.ACCEPTED.value},
+            is_planned=False,
         ),
         "recipes": [
             links.count(
