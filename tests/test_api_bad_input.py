@@ -243,8 +243,8 @@ def test_ids__that_do_not_exist_are_named(api: Caller, asset: ImageAsset, path: 
 @pytest.mark.parametrize(
     ("path", "field", "value", "at_most"),
     [
-        (REGENERATE, "states", "stale", 4),
-        (REGENERATE, "states", "x", 4),
+        (REGENERATE, "states", "stale", 5),
+        (REGENERATE, "states", "x", 5),
         (REGENERATE, "orientations", 1, 8),
         (REGENERATE, "bitDepths", 8, 64),
         (REGENERATE, "compressions", "none", 12),
