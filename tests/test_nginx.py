@@ -351,7 +351,7 @@ def is_by_site(answer: Answer) -> bool:
 def comparable(answer: Answer) -> dict[str, str]:
     # Last-Modified: a picture that was rendered just now is as old as its answer, not its file.
     own = {
-        *("date", "last-modified", "etag", "connection", "accept-ranges"),
+        *("date", "last-modified", "etag", "connection", "accept-ranges", "x-request-id"),
         "strict-transport-security",
     }
     return {name: value for name, value in answer.headers.items() if name not in own}
