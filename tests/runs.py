@@ -29,10 +29,12 @@ def start_run(
 
     Raises what `starting.start` does.
     """
+    scope = None if assets is None else {"ids": list(assets.values_list("pk", flat=True))}
     return starting.start(
         kind,
         ImageAsset.objects.all() if assets is None else assets,
         origin=origin,
+        scope=scope,
         scope_text="all images" if assets is None else "some images",
         force=force,
         leased=leased,

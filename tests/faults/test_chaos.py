@@ -48,7 +48,7 @@ from tests.processes import Session
 from tests.runs import start_run
 from tests.servers import PostgresServer
 from tests.waiting import is_alive, wait_for
-from thumbnails.exceptions import NotDispatched, Reason, UsageError
+from thumbnails.exceptions import NotDispatched, NotNow, Reason, UsageError
 from thumbnails.models import ApiToken, Chunk, ImageAsset, Outcome, Run, RunEvent, State, clock
 from thumbnails.models.recipes import own_recipe
 from thumbnails.models.results import Read, Record, Result, save_results
@@ -991,6 +991,15 @@ def reading(site: Site, gallery: Gallery) -> Iterator[list[Reader]]:
             reader.end()
 
 
+def resume_or_cancel(run: Run) -> None:
+    """Cancelled is what a newer run goes on with, so that it cannot be resumed."""
+    try:
+        control.resume(run)
+    except NotNow:
+        if not run.is_over:
+            control.cancel(run)
+
+
 def calm_down(chaos: Chaos) -> None:
     """All goes on, and the runs come to their end."""
     site = chaos.site
@@ -1005,13 +1014,13 @@ def calm_down(chaos: Chaos) -> None:
         site.replace_the_dead()
         for run in Run.objects.filter(state=Run.State.PAUSED):
             chaos.happened[f"paused: {run.pause_reason[:60]}"] += 1
-            control.resume(run)
+            resume_or_cancel(run)
         running = Run.objects.running().exists()
         return not running and not Chunk.objects.filter(lease_until__isnull=False).exists()
 
     cancelled = list(Run.objects.filter(state=Run.State.CANCELLED))
     for run in cancelled[::2]:
-        control.resume(run)
+        resume_or_cancel(run)
     wait_for(is_over, "all runs to end", PATIENCE_SECONDS, interval_seconds=0.2)
 
 
