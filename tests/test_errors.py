@@ -10,7 +10,7 @@ from django.test import Client
 
 GALLERY, THUMBNAIL = "/", "/thumbnails/82/12345.jpg"
 SOURCES = {
-    GALLERY: "thumbnails.views.Paginator",
+    GALLERY: "thumbnails.views.pages.search",
     THUMBNAIL: "thumbnails.views.thumbnail_response",
 }
 MIDDLEWARE = "django.contrib.auth.middleware.AuthenticationMiddleware.process_request"
@@ -22,7 +22,7 @@ def client() -> Client:
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, place: str, error: Exception) -> None:
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(place, failing)

@@ -67,10 +67,10 @@ def test_headers__on_every_response(client: Client, path: str, status: HTTPStatu
 def test_headers__on_error_pages(
     client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, status: HTTPStatus
 ) -> None:
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("thumbnails.views.Paginator", failing)
+    monkeypatch.setattr("thumbnails.views.pages.search", failing)
     response = client.get("/")
     assert response.status_code == status
     assert headers_of(response) == HEADERS
