@@ -501,6 +501,8 @@ def test_regenerate__dry_run_tells_and_starts_nothing(
         "total": sum(states.values()),
         "states": states,
         "seconds": None,
+        "secondsAtLeast": None,
+        "secondsAtMost": None,
     }
     assert not Run.objects.exists()
     assert not RunRequest.objects.exists()
@@ -572,7 +574,7 @@ def test_purge__selections(
     body = filled(body, world)
     planned = api.post(PURGE, {**body, "dryRun": True})
     assert planned.status_code == HTTPStatus.OK
-    assert set(planned.json()) == {"dryRun", "total", "states", "bytes", "seconds"}
+    assert set(planned.json()) >= {"dryRun", "total", "states", "bytes", "seconds"}
     assert planned.json()["total"] == len(named(world, expected))
     assert not Run.objects.exists()
     run = started(api.post(PURGE, body))

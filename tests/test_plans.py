@@ -19,6 +19,7 @@ from tests import pictures
 from tests.conftest import MakeAsset
 from tests.servers import QueueServer
 from thumbnails.models import ImageAsset, Run, State
+from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.runs import control, planning, preview
@@ -270,7 +271,13 @@ def test_start__two_people_are_told_of_each_other(
     key = once(text_of(other.get(address)))  # opened before the first one starts
     press(staff_client, address)
     run = Run.objects.get()
-    assert "started by\n    staff" in text_of(other.get(address))
+    told = text_of(other.get(address))
+    assert "started by\n    staff" in told
+    assert 'name="start"' not in told
+    assert f">Go to Run {run.pk}</a>" in told
+    previewed = text_of(other.post(address, {"once": key, "preview": "x"}))
+    assert 'name="start"' not in previewed
+    assert f"Go to Run {run.pk}, which does the same</a>" in previewed
     page = text_of(other.post(address, {"once": key, "start": "x"}, follow=True))
     assert f"Nothing was started: Run {run.pk}, started by staff, does the same" in page
     assert Run.objects.count() == 1
@@ -398,6 +405,7 @@ def test_preview__shows_old_and_new_and_replaces_nothing(
     assert old.convert("RGB").getpixel((5, 5))[2] > 200  # type: ignore[index]
     assert (new.format, new.size, marked.format) == ("JPEG", (64, 48), "PNG")
     assert "% of the pixels differ" in page
+    assert "1 differs from what is in the cache, 0 are new, 1 cannot be rendered" in page
     assert "The picture is damaged" in page or "cut" in page or "truncated" in page
     assert str(broken) in page
 
@@ -408,7 +416,9 @@ def test_preview__then_goes_on_with_all(
     for _ in range(20):
         make_asset()
     page = text_of(press(staff_client, f"{PLAN}/regenerate/", "preview", note="as previewed"))
-    assert "Go on with all 20" in page
+    assert page.count('value="Go on with all 20"') == 2  # above the pictures, too
+    assert "0 differ from what is in the cache, 12 are new" in page
+    assert page.count("New: it has none yet") == 12
     assert len(shown_pictures(page)) == preview.PREVIEWED
     fields = dict(re.findall(r'<input type="hidden" name="(\w+)"(?: value="([^"]*)")?', page))
     fields.pop("csrfmiddlewaretoken", None)
@@ -443,19 +453,70 @@ def test_preview__beside_a_damaged_thumbnail_shows_the_new_one(
     assert "Differing pixels" not in text_of(response)
 
 
-def test_sample__is_spread_over_all_and_never_more_than_asked(make_asset: MakeAsset) -> None:
-    for _ in range(30):
-        make_asset()
-    ids = list(ImageAsset.objects.values_list("pk", flat=True))
-    found = [asset.pk for asset in preview.sample(ImageAsset.objects.all(), 12)]
-    assert len(found) == len(set(found)) == 12
-    assert (found[0], found[-1]) == (ids[0], ids[-1])
-    assert len(preview.sample(ImageAsset.objects.filter(pk__in=ids[:5]), 12)) == 5
-    assert preview.sample(ImageAsset.objects.none(), 12) == []
+def sample_of(assets: ImageAssetQuerySet) -> list[ImageAsset]:
+    return [asset for asset, _ in preview.sample(assets, 12)]
+
+
+def test_sample__is_spread_over_all_and_never_more_than_asked(db: None) -> None:
+    ImageAsset.objects.bulk_create(ImageAsset(original=f"{n}.jpg") for n in range(36))
+    ids = list(ImageAsset.objects.order_by("pk").values_list("pk", flat=True))
+    assert [asset.pk for asset in sample_of(ImageAsset.objects.all())] == ids[::3]
+    assert len(sample_of(ImageAsset.objects.filter(pk__in=ids[:5]))) == 5
+    assert sample_of(ImageAsset.objects.none()) == []
     # Crowded at one end.
-    ImageAsset.objects.filter(pk=ids[-1]).delete()
-    crowded = ImageAsset.objects.filter(pk__in=[*ids[:14], ids[-2]])
-    assert len(preview.sample(crowded, 12)) == 12
+    crowded = ImageAsset.objects.filter(pk__in=[*ids[:14], ids[-1]])
+    found = sample_of(crowded)
+    assert len(set(found)) == len(found) == 12
+    assert found[-1].pk == ids[-1]
+
+
+def test_sample__has_each_format_orientation_and_size_and_stale_ones_first(db: None) -> None:
+    common = {"format": "JPEG", "orientation": 1, "width": 4000, "height": 3000}
+    rare = [
+        common | {"format": "PNG"},
+        common | {"orientation": 6},
+        common | {"width": 100},
+        common | {"format": "GIF", "width": None},
+    ]
+    kinds = [common] * 30 + rare + [common] * 36
+    ImageAsset.objects.bulk_create(
+        ImageAsset(original=f"{n}.jpg", **kind) for n, kind in enumerate(kinds)
+    )
+    assets = list(ImageAsset.objects.order_by("pk"))
+    stale = [asset.pk for asset in (assets[30], *assets[50:53])]  # the PNG and some common ones
+    ImageAsset.objects.filter(pk__in=stale).update(thumbnail_path="x", thumbnail_recipe="0ld")
+    sampled = preview.sample(ImageAsset.objects.all(), 12)
+    assert {asset.pk for asset, _ in sampled} >= {asset.pk for asset in assets[30:34]}
+    assert [asset.state for asset, _ in sampled] == [State.STALE] * 2 + [State.MISSING] * 10
+    weights = {asset.pk: stands_for for asset, stands_for in sampled}
+    assert weights.pop(assets[30].pk) == 1
+    assert sum(weights.values()) == pytest.approx(69)
+    # With more kinds than room, those that have stale ones, then the most frequent.
+    ImageAsset.objects.bulk_create(
+        ImageAsset(original=f"{n}.png", format=f"F{n}") for n in range(100, 115)
+    )
+    found = sample_of(ImageAsset.objects.all())
+    assert len(found) == 12
+    assert {found[0].format, found[1].format} == {"PNG", "JPEG"}
+
+
+def test_sample__of_very_many_is_drawn_from_some_of_them(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "ROWS_AT_MOST", 40)
+    monkeypatch.setattr(preview, "ROWS_AT_LEAST", 10)
+    # Every tenth lies on its side: drawing from every second or fifth would find none or too many.
+    ImageAsset.objects.bulk_create(
+        ImageAsset(original=f"{n}.jpg", orientation=1 if n % 10 else 6) for n in range(200)
+    )
+    sampled = preview.sample(ImageAsset.objects.all(), 12)
+    assert len(sampled) == 12
+    assert {asset.orientation for asset, _ in sampled} == {1, 6}
+    turned = sum(stands_for for asset, stands_for in sampled if asset.orientation == 6)
+    assert turned == pytest.approx(20, abs=8)
+    few = ImageAsset.objects.filter(orientation=6)
+    assert len(preview.sample(few, 12)) == 12
+    assert sum(stands_for for _, stands_for in preview.sample(few, 12)) == pytest.approx(20)
 
 
 def test_preview__state_enum_is_told_in_the_sample(

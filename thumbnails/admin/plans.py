@@ -22,8 +22,9 @@ from thumbnails.exceptions import AlreadyUnderWay, NoSpace, NotDispatched, Usage
 from thumbnails.models import ImageAsset, Run, State, recipe_in_force
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.upkeep import queue
-from thumbnails.upkeep.reports.formatting import duration
+from thumbnails.upkeep.reports.formatting import duration_between
 from thumbnails.upkeep.runs import invocation, planning, preview, starting
+from thumbnails.upkeep.runs.estimate import Estimate
 from thumbnails.upkeep.runs.preview import Preview
 from thumbnails.upkeep.runs.starting import RequestKey
 from thumbnails.upkeep.selection import conditions
@@ -128,11 +129,11 @@ class PlanView(PlanFormView):
             **self._page(title),
             plan=plan,
             without_thumbnail=plan.total - plan.deleted,
-            duration=None if plan.seconds is None else duration(plan.seconds),
+            duration=_duration(plan.estimate),
             states=[(State(state), number) for state, number in plan.states.items() if number],
             sample=[
                 (asset, previews.cached_url(asset))
-                for asset in preview.sample(planned.assets, SAMPLE)
+                for asset, _ in preview.sample(planned.assets, SAMPLE)
             ],
             free_bytes=planning.free_bytes(),
             queue=queue.BULK if plan.total > Run.LARGE else queue.NOW,
@@ -173,11 +174,18 @@ class PlanView(PlanFormView):
 
     def _preview(self, form: StartForm) -> HttpResponse:
         previewed = preview.preview(self.planned.assets)
+        total = self.planned.assets.count()
+        queue_use = queue.use_if_reachable()
+        workers = queue_use.workers if queue_use else 0
         context = {
             **self._page("Preview"),
             "previews": [_shown(one) for one in previewed],
-            "total": self.planned.assets.count(),
+            "total": total,
             "changed": sum(1 for one in previewed if one.difference and one.difference.share),
+            "new": sum(1 for one in previewed if one.is_new),
+            "failed": sum(1 for one in previewed if one.failure),
+            "duration": _duration(preview.estimate_of(previewed, total, workers)),
+            "workers": max(1, workers),
             "form": form,
         }
         return TemplateResponse(self.request, "admin/thumbnails/imageasset/preview.html", context)
@@ -205,6 +213,10 @@ class PlanView(PlanFormView):
         return redirect("admin:thumbnails_run_change", run.pk)
 
 
+def _duration(estimate: Estimate | None) -> str:
+    return duration_between(estimate.at_least, estimate.at_most) if estimate else ""
+
+
 def _with_force(request: HttpRequest, force: bool) -> str:
     query = request.GET.copy()
     query.pop("force", None)
@@ -223,6 +235,7 @@ def _shown(previewed: Preview) -> dict[str, Any]:
         "new": _data_url(previewed.new, "jpeg"),
         "new_bytes": len(previewed.new or b""),
         "failure": previewed.failure,
+        "is_new": previewed.is_new,
         "marked": _data_url(difference.picture, "png") if difference else "",
         "has_other_dimensions": difference is not None and difference.picture is None,
         "percent": None if difference is None else difference.share * 100,

@@ -366,15 +366,20 @@ class PlanOut(Out):
     total: int
     states: dict[ImageState, int] = Field(description="What it would work on, by state.")
     bytes: int = Field(description="Of the thumbnails that are there then, or would be deleted.")
-    seconds: float | None = Field(description="By the rate of the last runs; null: not known.")
+    seconds: float | None = Field(description="By the last runs of such a size; null: not known.")
+    seconds_at_least: float | None
+    seconds_at_most: float | None
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
+        estimate = plan.estimate
         return cls(
             total=plan.total,
             states=plan.states,
             bytes=plan.size_bytes,
-            seconds=_rounded(plan.seconds),
+            seconds=_rounded(estimate.seconds if estimate else None),
+            seconds_at_least=_rounded(estimate.at_least if estimate else None),
+            seconds_at_most=_rounded(estimate.at_most if estimate else None),
         )
 
 

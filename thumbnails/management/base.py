@@ -28,9 +28,10 @@ from thumbnails.exceptions import Interrupted, NoSpace, NotFinished, UsageError
 from thumbnails.models import ImageAsset, Outcome, Run
 from thumbnails.models.runs import Progress
 from thumbnails.storage import thumbnails as cache
-from thumbnails.upkeep.reports.formatting import done_of_total, duration
+from thumbnails.upkeep.reports.formatting import done_of_total, duration_between
 from thumbnails.upkeep.runs import execute
 from thumbnails.upkeep.runs.arrivals import Arrivals
+from thumbnails.upkeep.runs.estimate import Estimate
 from thumbnails.upkeep.runs.planning import Plan
 from thumbnails.upkeep.runs.stopping import Stop
 from thumbnails.upkeep.selection.conditions import CONDITIONS, Selection
@@ -253,7 +254,7 @@ class RunCommand(ThumbnailCommand):
                     "total": plan.total,
                     "states": {state.value: number for state, number in plan.states.items()},
                     "bytes": plan.size_bytes,
-                    "seconds": None if plan.seconds is None else round(plan.seconds, 1),
+                    **_seconds(plan.estimate),
                 }
             )
             return
@@ -261,12 +262,26 @@ class RunCommand(ThumbnailCommand):
             self.stdout.write("Nothing to do.")
             return
         states = ", ".join(f"{n:,} {state.value}" for state, n in plan.states.items() if n)
-        seconds = plan.seconds
-        estimate = "" if seconds is None else f", about {duration(seconds)} by the last runs"
+        estimate = plan.estimate
+        time = (
+            "time not known, as no run of similar size was measured"
+            if estimate is None
+            else f"{duration_between(estimate.at_least, estimate.at_most)} by the last runs"
+        )
         self.stdout.write(
             f"Would {verb} the thumbnails of {plan.total:,} images ({states}): "
-            f"about {filesizeformat(plan.size_bytes)}{estimate}."
+            f"about {filesizeformat(plan.size_bytes)}, {time}."
         )
+
+
+def _seconds(estimate: Estimate | None) -> dict[str, float | None]:
+    if estimate is None:
+        return dict.fromkeys(("seconds", "secondsAtLeast", "secondsAtMost"))
+    return {
+        "seconds": round(estimate.seconds, 1),
+        "secondsAtLeast": round(estimate.at_least, 1),
+        "secondsAtMost": round(estimate.at_most, 1),
+    }
 
 
 # --- selecting images ---------------------------------------------------------------------------

@@ -16,6 +16,15 @@ def duration(seconds: float) -> str:
     raise AssertionError("the last unit takes all")
 
 
+def duration_between(at_least: float, at_most: float) -> str:
+    """Returns a range of seconds, in the largest unit of which the greater one has two or
+    more: `about 3 to 5 minutes`, `up to 2 hours`."""
+    size, unit = next(each for each in UNITS if at_most >= 2 * each[0] or each[0] == 1)
+    low, high = round(at_least / size), max(1, round(at_most / size))
+    span = f"about {high if low == high else f'{low} to {high}'}" if low else f"up to {high}"
+    return f"{span} {unit}{'' if high == 1 else 's'}"
+
+
 def done_of_total(progress: Progress) -> str:
     """Returns how much of a run is done: `1,200 of 5,000`."""
     return f"{progress.done:,} of {progress.total:,}"

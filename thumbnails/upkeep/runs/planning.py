@@ -13,13 +13,13 @@ from thumbnails.exceptions import NoSpace
 from thumbnails.models import ImageAsset, Run, State
 from thumbnails.models.assets import ImageAssetQuerySet
 from thumbnails.models.recipes import own_recipe
-from thumbnails.models.runs import progress_of
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images.lost_files import lost_files
+from thumbnails.upkeep.runs import estimate
+from thumbnails.upkeep.runs.estimate import Estimate
 
 BYTES_GUESSED = 12_000
 """Per thumbnail, while there is none to measure: a photo's at 256 pixels and quality 85."""
-RUNS_MEASURED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +36,8 @@ class Plan:
     """Number of thumbnails that a purge deletes: fewer than its assets where some have none."""
     size_bytes: int
     """Of the thumbnails: for a regeneration those it leaves, for a purge those it deletes."""
-    seconds: float | None
-    """By the rate of the last runs; None if there is none."""
+    estimate: Estimate | None
+    """By the last runs; None if none of them tells."""
 
     @property
     def total(self) -> int:
@@ -88,7 +88,7 @@ def plan(
         accepted=accepted,
         deleted=deleted,
         size_bytes=size_bytes,
-        seconds=_seconds(kind, total),
+        estimate=estimate.by_runs(kind, total) if total else None,
     )
 
 
@@ -124,17 +124,3 @@ def check_space(assets: ImageAssetQuerySet) -> None:
             f"About {filesizeformat(needed)} are needed and {filesizeformat(free)} are free "
             "in the cache."
         )
-
-
-def _seconds(kind: Run.Kind, total: int) -> float | None:
-    """By the mean time of the last runs of the kind per asset that was not skipped."""
-    done = Run.objects.filter(kind=kind, state=Run.State.DONE, rate=None)
-    assets = seconds = 0.0
-    last = list(done.order_by("-finished_at")[:RUNS_MEASURED])
-    counted = progress_of(last, with_ids=False)
-    for run in last:
-        progress = counted[run.pk]
-        if run.finished_at and (worked := progress.done - progress.fresh):
-            assets += worked
-            seconds += (run.finished_at - run.created_at).total_seconds()
-    return total * seconds / assets if assets else None
