@@ -80,6 +80,9 @@ def test_screenshots(
     base = f"{live_server.url}/admin/thumbnails/"
     page.goto(f"{base}cache/")
     take(page, "overview")
+    turned = ImageAsset.objects.filter(orientation=6).latest("pk")
+    page.goto(f"{base}imageasset/{turned.pk}/alike/")
+    take(page, "alike")
     page.goto(f"{base}imageasset/plan/regenerate/?orientation=2-8")
     page.get_by_label("Note").fill("EXIF orientation was ignored")
     take(page, "plan")
