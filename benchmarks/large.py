@@ -15,6 +15,7 @@ PAGE_BOUND = Bound(at_most=5)
 IDS_BOUND = Bound(at_most=1)
 CHANGELIST_BOUND = Bound(at_most=300)
 OVERVIEW_BOUND = Bound(at_most=500)
+ALIKE_BOUND = Bound(at_most=500)
 REPORT_BOUND = Bound(at_most=300)
 CSV_MEMORY_BOUND = Bound(at_most=1)
 
@@ -24,6 +25,7 @@ def measure(count: int, *, judged: bool) -> Section:
     found = _found(count)
     slowest = max(found["pages_ms"], key=found["pages_ms"].__getitem__)
     slowest_filter = max(found["changelist_ms"], key=found["changelist_ms"].__getitem__)
+    slowest_alike = max(found["alike_ms"], key=found["alike_ms"].__getitem__)
     slowest_count = max(found["counts_ms"].values())
     rows = [
         Row(
@@ -93,6 +95,15 @@ def measure(count: int, *, judged: bool) -> Section:
             bound=OVERVIEW_BOUND,
             judged=judged,
             note=f"the workers count them, the slowest in {slowest_count:.0f} ms",
+        ),
+        Row(
+            key="large.alike_ms",
+            label=f"others like an image, the slowest of {len(found['alike_ms'])}",
+            value=found["alike_ms"][slowest_alike],
+            unit="ms",
+            bound=ALIKE_BOUND,
+            judged=judged,
+            note=slowest_alike,
         ),
         Row(
             key="large.report_ms",

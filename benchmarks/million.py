@@ -31,6 +31,9 @@ COLUMNS = {
     "orientation": "CASE WHEN number %% 10 = 0 THEN number / 10 %% 8 + 1 ELSE 1 END",
     "format": "CASE WHEN number %% 50 = 0 THEN 'PNG' ELSE 'JPEG' END",
     "mode": "CASE WHEN number %% 500 = 0 THEN 'CMYK' ELSE 'RGB' END",
+    # One in a hundred is large, and of the others the size is not known.
+    "width": "CASE WHEN number %% 100 = 1 THEN 9000 END",
+    "height": "CASE WHEN number %% 100 = 1 THEN 6000 END",
     "facts_version": "1",
     # Of 600 cameras the first ones made most of seven tenths.
     "camera": (
@@ -117,6 +120,15 @@ FILTERS = {
     "far down": "p={deep_page}",
 }
 """Queries of the admin's list."""
+ALIKE = {
+    "unusual in all": (1000, ""),
+    "turned": (990, ""),
+    "with a camera": (988, ""),
+    "large": (999, ""),
+    "large and upright": (999, "chosen/?chosen=1&megapixels=50-&orientation=1"),
+    "ordinary": (991, ""),
+}
+"""Images to find others like, by how far their id is below the last thousand, and what is asked."""
 
 
 def main(count: int) -> None:
@@ -143,6 +155,10 @@ def main(count: int) -> None:
     found["changelist_ms"] = _changelist_ms(deep_page=count // 1000)
     found["plan_seconds"], found["click_seconds"] = _click_seconds()
     found["overview_ms"] = _admin_ms("/admin/thumbnails/cache/")
+    found["alike_ms"] = {
+        name: _admin_ms(f"/admin/thumbnails/imageasset/{count - count % 1000 - below}/alike/{more}")
+        for name, (below, more) in ALIKE.items()
+    }
     report = f"/admin/thumbnails/run/{_first_run().pk}/report/"
     found["report_ms"] = max(_admin_ms(report), _admin_ms(f"{report}?outcome=fresh"))
     found["compare_seconds"] = _admin_ms(f"{report}?now=1", rounds=1) / 1000
@@ -203,11 +219,18 @@ def _fill_sessions(count: int) -> None:
     with connection.cursor() as cursor:
         for session_id, (name, condition) in SESSIONS.items():
             TrainingSession.objects.create(pk=session_id, name=name)
-            cursor.execute(
-                "INSERT INTO thumbnails_sessionimage (session_id, image_id, created_at) "  # noqa: S608  no user's text
-                f"SELECT %(session)s, id, created_at FROM thumbnails_imageasset WHERE {condition}",
-                {"session": session_id, "count": count},
-            )
+            for begin in range(0, count, ROWS_AT_ONCE):
+                cursor.execute(
+                    "INSERT INTO thumbnails_sessionimage (session_id, image_id, created_at) "  # noqa: S608  no user's text
+                    "SELECT %(session)s, id, created_at FROM thumbnails_imageasset "
+                    f"WHERE id > %(begin)s AND id <= %(end)s AND {condition}",
+                    {
+                        "session": session_id,
+                        "begin": begin,
+                        "end": begin + ROWS_AT_ONCE,
+                        "count": count,
+                    },
+                )
         cursor.execute("VACUUM ANALYZE thumbnails_sessionimage")
 
 
