@@ -6,8 +6,12 @@ PYTHON = python3
 ARGS =
 
 BIN = .venv/bin
-# Touched once everything is installed, so that an interrupted install is not taken for a whole one.
+# Touched once everything is installed, so that an interrupted install is not taken for a whole one:
+# either what running needs, or what tests and the rest need besides. Never are both there.
+RUNNABLE = .venv/.runnable
 INSTALLED = .venv/.installed
+# What running depends on. Where tests are installed, that environment is kept up to date as a whole.
+TO_RUN = $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(RUNNABLE))
 
 # `make check` uses the settings of production, whatever the caller's environment or a demo site's
 # var/trial.env say.
@@ -23,19 +27,28 @@ help: ## List the commands
 
 install: $(INSTALLED) ## Create .venv with all that run and test need (PYTHON=python3.12 picks the Python)
 
-# If requirements changed, pip updates the environment. Without the stamp there is none yet or an
+# If requirements changed, pip updates the environment. Without a stamp there is none yet or an
 # incomplete one, and it is created from scratch.
-$(INSTALLED): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Python 3.11 or newer is needed, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
-		echo "Name a newer one: make install PYTHON=python3.12" >&2; \
-		exit 1; }
-	@if [ -e $@ ]; then rm $@; else $(PYTHON) -m venv --clear .venv; fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
-		-r requirements-dev.txt
-	@touch $@
+define INSTALL
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "Python 3.11 or newer is needed, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+	echo "Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+	exit 1; }
+@if [ -e $(RUNNABLE) ] || [ -e $(INSTALLED) ]; then rm -f $(RUNNABLE) $(INSTALLED); \
+	else echo "Creating .venv with $$($(PYTHON) --version)."; $(PYTHON) -m venv --clear .venv; fi
+@echo "Installing what $(1) names, $$(grep -c '^[a-zA-Z]' $(1)) packages, which may take minutes."
+@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+@touch $@
+@echo "Installed."
+endef
 
-run: install ## Run the site with workers and queue, everything kept in var/ (PORT=8000)
+$(RUNNABLE): requirements.txt
+	$(call INSTALL,requirements.txt)
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	$(call INSTALL,requirements-dev.txt)
+
+run: $(TO_RUN) ## Run the site with workers and queue, everything kept in var/ (PORT=8000)
 	@exec $(BIN)/python -m thumbsite.demo.setup
 
 test: install ## Run the tests on PostgreSQL and on SQLite, side by side (ARGS="-k name")
@@ -75,5 +88,5 @@ bench: install ## Measure speed and memory, or some sections of it (ARGS="pages 
 screenshots: install ## Take the pictures of the documents, in Chromium
 	$(BIN)/python -m pytest -q tests/screenshots.py
 
-thumbnails-regenerate: install ## Render all thumbnails again, fresh ones too (ARGS="--session NAME")
+thumbnails-regenerate: $(TO_RUN) ## Render all thumbnails again, fresh ones too (ARGS="--session NAME")
 	$(BIN)/python manage.py regenerate_thumbnails --force $(ARGS)

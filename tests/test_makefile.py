@@ -77,12 +77,52 @@ def test_install__refuses_a_package_without_a_hash(checkout: Path) -> None:
     assert not (checkout / ".venv" / ".installed").exists()
 
 
-def test_install__is_done_once_until_requirements_change(checkout: Path) -> None:
-    assert make(checkout, "--question", "install").returncode == 1
-    installed = checkout / ".venv" / ".installed"
-    installed.parent.mkdir()
-    installed.touch()
-    assert make(checkout, "--question", "install").returncode == 0
-    later = installed.stat().st_mtime + 1
+PYTHON = """#!/bin/sh
+# Stands in for Python, and notes in the environment what is done there.
+case "$*" in
+    "-m venv --clear .venv") rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    *"-m pip install"*"-r $REFUSED") exit 1 ;;
+    *"-m pip install"*) echo "install ${*##*-r }" >> .venv/done ;;
+    *-m*) echo "${*##*-m }" >> .venv/done ;;
+esac
+"""
+SITE, ALL = "install requirements.txt", "install requirements-dev.txt"
+RUN = "thumbsite.demo.setup"
+
+
+@pytest.fixture
+def python(checkout: Path) -> Path:
+    path = checkout / "python"
+    path.write_text(PYTHON)
+    path.chmod(0o755)
+    return path
+
+
+def done_by(checkout: Path, *targets: str, refused: str = "none") -> list[str]:
+    """What was done since the environment was created, after making each of these targets."""
+    for target in targets:
+        made = make(checkout, target, f"PYTHON={checkout / 'python'}", f"REFUSED={refused}")
+        assert (made.returncode == 0) == (refused == "none"), made.stderr
+    return (checkout / ".venv" / "done").read_text().splitlines()
+
+
+def test_run__installs_what_it_needs_and_says_so(checkout: Path, python: Path) -> None:
+    said = make(checkout, "run", f"PYTHON={python}", "REFUSED=none").stdout
+    assert "Installing what requirements.txt names" in said
+    assert done_by(checkout, "run") == [SITE, RUN, RUN]
+    assert done_by(checkout, "audit", "run") == [SITE, RUN, RUN, ALL, "tests.package_audit", RUN]
+
+
+def test_install__that_was_interrupted_is_begun_anew(checkout: Path, python: Path) -> None:
+    done_by(checkout, "run")
+    assert done_by(checkout, "install", refused="requirements-dev.txt") == [SITE, RUN]
+    assert done_by(checkout, "run") == [SITE, RUN]  # in a new environment
+    assert done_by(checkout, "install", "install") == [SITE, RUN, ALL]
+
+
+def test_install__is_done_again_when_requirements_change(checkout: Path, python: Path) -> None:
+    done_by(checkout, "install")
+    later = (checkout / ".venv" / ".installed").stat().st_mtime + 1
     os.utime(checkout / "requirements.txt", (later, later))
-    assert make(checkout, "--question", "install").returncode == 1
+    # All of it, since tests are installed.
+    assert done_by(checkout, "run") == [ALL, ALL, RUN]

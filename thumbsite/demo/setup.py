@@ -208,6 +208,7 @@ def write_private(path: Path, text: str) -> None:
 
 # --- What is in it ------------------------------------------------------------------------------
 def set_up_site() -> None:
+    say(f"Setting up the site in {VAR_DIR}.")
     django.setup()
     cache.check_folder()
     call_command("check", stdout=io.StringIO())
@@ -265,6 +266,7 @@ def add_demo() -> None:
     if others:
         say(f"No image is recorded yet. To do so: manage.py import_images {originals}")
         return
+    say("Making demo originals.")
     made = make_demo_pictures(demo)
     for _ in importing.import_files(importing.find_files([demo]), session="Demo"):
         pass
