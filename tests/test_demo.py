@@ -236,11 +236,11 @@ def test_demo__fills_an_empty_site_once(
 ) -> None:
     (originals_dir / ".DS_Store").touch()
     setup.add_demo()
-    assert ImageAsset.objects.count() == 61
-    assert TrainingSession.objects.get(name="Demo").assets.count() == 61
-    assert "61 of them are pictures" in capsys.readouterr().out
+    assert ImageAsset.objects.count() == 62
+    assert TrainingSession.objects.get(name="Demo").assets.count() == 62
+    assert "62 of them are pictures" in capsys.readouterr().out
     setup.add_demo()
-    assert ImageAsset.objects.count() == 61
+    assert ImageAsset.objects.count() == 62
     assert capsys.readouterr().out == ""
 
 
@@ -444,14 +444,14 @@ def test_site__is_whole_and_found_again(site: Site) -> None:
     assert site.get(shown[-1]).startswith(b"\xff\xd8\xff")  # a JPEG
     assert len([*(site.checkout / "var" / "thumbnails").glob("??/*.jpg")]) == 1
     assert site.log_in(password) == f"{site.url}admin/"
-    assert site.assets() == {"missing": 60, "fresh": 1, "stale": 0, "failed": 0, "accepted": 0}
+    assert site.assets() == {"missing": 61, "fresh": 1, "stale": 0, "failed": 0, "accepted": 0}
     site.stop(signal.SIGTERM)
     assert not site.running()
 
     site.start()
     assert "Created" not in site.log.read_text()
     assert site.log_in(password) == f"{site.url}admin/"
-    assert site.assets() == {"missing": 60, "fresh": 1, "stale": 0, "failed": 0, "accepted": 0}
+    assert site.assets() == {"missing": 61, "fresh": 1, "stale": 0, "failed": 0, "accepted": 0}
     site.stop(signal.SIGINT)
     assert not site.running()
 

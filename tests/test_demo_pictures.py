@@ -1,8 +1,9 @@
-"""The demo originals: 60 that can be rendered, of every kind, and two that cannot."""
+"""The demo originals: 61 that can be rendered, of every kind, and two that cannot."""
 
 import io
 from pathlib import Path
 
+import pi_heif
 import pytest
 from PIL import Image, ImageChops, ImageCms, ImageOps, ImageStat
 
@@ -26,8 +27,8 @@ def named(made: list[Path], part: str) -> list[Path]:
 
 
 def test_made__all_are_there_in_order(made: list[Path]) -> None:
-    assert len(made) == 62
-    assert [int(path.name[:2]) for path in made] == list(range(1, 63))
+    assert len(made) == 63
+    assert [int(path.name[:2]) for path in made] == list(range(1, 64))
     assert sorted(made[0].parent.iterdir()) == made
 
 
@@ -38,13 +39,13 @@ def test_made__are_the_same_every_time(made: list[Path], tmp_path: Path) -> None
 
 
 def test_made__two_cannot_be_decoded(made: list[Path]) -> None:
-    with Image.open(made[60]) as image, pytest.raises(OSError, match="truncated"):
+    with Image.open(made[61]) as image, pytest.raises(OSError, match="truncated"):
         image.load()
     with pytest.raises(OSError, match="cannot identify"):
-        Image.open(made[61])
+        Image.open(made[62])
 
 
-def test_made__all_but_two_decode_and_have_every_format_and_mode(made: list[Path]) -> None:
+def test_made__pillow_reads_all_but_three_of_every_format_and_mode(made: list[Path]) -> None:
     kinds = set()
     for path in made[:60]:
         with Image.open(path) as image:
@@ -95,6 +96,14 @@ def test_display_p3__is_a_profile_in_the_right_colours(made: list[Path]) -> None
         assert seen is not None
         assert difference(seen, meant) < 2
         assert difference(image, meant) > 5
+
+
+def test_heic__is_the_scene_of_its_number(made: list[Path]) -> None:
+    (path,) = named(made, ".heic")
+    image = pi_heif.open_heif(path).to_pillow()
+    meant = pictures.to_display_p3(pictures.scene(int(path.name[:2]), LANDSCAPE))
+    assert image.size == LANDSCAPE
+    assert difference(image, meant) < 3
 
 
 def test_grey_16_bit__uses_the_whole_range(made: list[Path]) -> None:

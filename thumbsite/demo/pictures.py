@@ -8,6 +8,7 @@ orientation, transparency, depth and colour mode that originals come with.
 import colorsys
 import io
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ WIDE: Size = (1800, 1013)
 SQUARE: Size = (1200, 1200)
 SMALL: Size = (1280, 960)
 
+HEIC = Path(__file__).parent / "photo.heic"
+
 ORIENTATION_TAG = 0x0112
 # What a camera does to the upright picture before it stores it under this orientation: the inverse
 # of what a viewer does. (EXIF 2.3, tag 274.)
@@ -43,7 +46,7 @@ STORED_AS = {
 
 
 def make_demo_pictures(folder: Path) -> list[Path]:
-    """Write 62 pictures into `folder`, which is created, and return their paths in order.
+    """Write 63 pictures into `folder`, which is created, and return their paths in order.
 
     All but the last two can be rendered: one of these is truncated, the other is not a picture.
     The files are the same each time.
@@ -115,6 +118,7 @@ def pictures() -> list[tuple[str, Writer]]:
         ("photo.jpg", photo(PORTRAIT)),
         ("photo.jpg", photo((2000, 1333))),
         ("photo.jpg", photo((1333, 2000))),
+        ("photo.heic", write_heic),
         # Broken.
         ("truncated.jpg", write_truncated),
         ("no-picture.jpg", write_no_picture),
@@ -185,6 +189,17 @@ def write_animation(number: int, path: Path) -> None:
 def write_orientation_out_of_range(number: int, path: Path) -> None:
     """Orientation 9 does not exist: a viewer shows the pixels as stored."""
     scene(number, LANDSCAPE).save(path, exif=exif(9))
+
+
+def write_heic(_number: int, path: Path) -> None:
+    """As an iPhone's: HEIC in Display P3, turned by the container and by EXIF alike.
+
+    Copied, as nothing that the project depends on encodes HEIC. It was made with pillow-heif 1.8 as
+
+        image = stored(to_display_p3(scene(61, LANDSCAPE)), 6)
+        image.save(HEIC, "HEIF", quality=60, icc_profile=display_p3(), exif=exif(6).tobytes())
+    """
+    shutil.copyfile(HEIC, path)
 
 
 def write_truncated(number: int, path: Path) -> None:
