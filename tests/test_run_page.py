@@ -24,7 +24,7 @@ from tests.waiting import wait_for
 from thumbnails import jobs
 from thumbnails.admin import run_report as run_report_pages
 from thumbnails.exceptions import NotDispatched
-from thumbnails.models import Chunk, Run
+from thumbnails.models import Chunk, ImageAsset, Run
 from thumbnails.upkeep import queue
 from thumbnails.upkeep.images import serving
 from thumbnails.upkeep.reports import health, run_report
@@ -299,6 +299,28 @@ def test_list__shows_progress_rate_and_people_in_a_constant_number_of_queries(
     assert re.search(r"\d images a (second|minute)", text)
     assert "after the fix" in text
     assert "user-9" in text
+
+
+def test_pages__separate_thousands_in_numbers_and_not_in_ids(
+    staff_client: Client, make_asset: MakeAsset
+) -> None:
+    make_asset()
+    # The bar of states is as wide as a thousand where all images have one state.
+    assert 'width="1000"' in text_of(staff_client.get("/admin/thumbnails/cache/"))
+    work(run := start())
+    Chunk.objects.filter(run=run).update(rendered=12_345)
+    Run.objects.filter(pk=run.pk).update(total=12_345)
+    others = (Run(kind=run.kind, state=Run.State.DONE, origin=run.origin) for _ in range(1_000))
+    Run.objects.bulk_create(others)
+    ImageAsset.objects.bulk_create(ImageAsset(original=f"{n}.jpg") for n in range(1_233))
+    assert "<td>12,345</td>" in page(staff_client, run)
+    assert "12,345 of 12,345" in page(staff_client, run)
+    assert "1,001 runs" in text_of(staff_client.get(LIST))  # Django's own, as
+    assert "1,234 image assets" in text_of(staff_client.get("/admin/thumbnails/imageasset/"))
+    newest = Run.objects.latest("pk")
+    assert newest.pk > 999
+    for path in ("change/", "report/"):
+        assert f"{newest.pk:,}" not in text_of(staff_client.get(f"{LIST}{newest.pk}/{path}"))
 
 
 # --- words ----------------------------------------------------------------------------------------

@@ -225,6 +225,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
+USE_THOUSAND_SEPARATOR = True  # in Django's own pages, as in the app's
 USE_TZ = True
 
 LOG_FORMAT = environment.one_of("LOG_FORMAT", "line", "json")
