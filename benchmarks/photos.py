@@ -9,6 +9,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,11 @@ Plane = npt.NDArray[np.float32]
 
 PHOTO_SIZE: Size = (4032, 3024)
 """12 megapixels, as most phones store them: in landscape, with the orientation in EXIF."""
+PHONE_SIZES: dict[int, Size] = {8: (3264, 2448), 9: (3456, 2592), 12: PHOTO_SIZE}
+"""Of phones' photos, by megapixels."""
 PHOTO_QUALITY = 91
-DRAWN_SIZE: Size = (2016, 1512)
-"""Scenes are drawn at half the size: phone photos are not sharp to the pixel."""
+WEB_SIZE: Size = (2016, 1512)
+"""3 megapixels, of pictures in the formats of the web."""
 
 MEDIUM_SIZE: Size = (640, 480)
 SMALL_SIZE: Size = (320, 240)
@@ -49,10 +52,10 @@ class Scene:
     """Standard deviation of the noise, of 255, after a phone's own noise reduction."""
 
 
-def make_photos(folder: Path, *, count: int) -> list[Path]:
-    """Write `count` photos of 12 megapixels, cycling through scenes and orientations."""
+def make_photos(folder: Path, *, count: int, size: Size = PHOTO_SIZE) -> list[Path]:
+    """Write `count` photos of that size, cycling through scenes and orientations."""
     folder.mkdir(parents=True, exist_ok=True)
-    scenes = [_photographed(scene, seed) for seed, scene in enumerate(SCENES[:count])]
+    scenes = [_jpeg(photographed(scene, seed, size)) for seed, scene in enumerate(SCENES[:count])]
     paths = []
     for number in range(count):
         scene = SCENES[number % len(SCENES)]
@@ -63,22 +66,30 @@ def make_photos(folder: Path, *, count: int) -> list[Path]:
     return paths
 
 
-def _photographed(scene: Scene, seed: int) -> bytes:
-    """The scene as a JPEG without EXIF."""
+def photographed(scene: Scene, seed: int, size: Size) -> Image.Image:
+    """Returns a photo of the scene.
+
+    It is drawn at half the size: phone photos are not sharp to the pixel.
+    """
     random = np.random.default_rng(seed)
-    drawn = scene.draw(random, DRAWN_SIZE).resize(PHOTO_SIZE, Image.Resampling.BILINEAR)
-    light = _texture(random, scene.roughness) * np.float32(scene.texture)
-    light += _noise(random, PHOTO_SIZE) * np.float32(scene.grain)
+    drawn = scene.draw(random, (size[0] // 2, size[1] // 2))
+    drawn = drawn.resize(size, Image.Resampling.BILINEAR)
+    light = _texture(random, scene.roughness, size) * np.float32(scene.texture)
+    light += _noise(random, size) * np.float32(scene.grain)
     pixels = np.asarray(drawn, dtype=np.float32) + light[:, :, np.newaxis]
-    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    """Without EXIF."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=PHOTO_QUALITY, subsampling="4:2:0")
     return file.getvalue()
 
 
-def _texture(random: np.random.Generator, roughness: float) -> Plane:
+def _texture(random: np.random.Generator, roughness: float, photo: Size) -> Plane:
     """Brightness that varies on every scale from the whole photo to 2 pixels; deviation 1."""
-    width, height = PHOTO_SIZE
+    width, height = photo
     total: Plane = np.zeros((3, 4), dtype=np.float32)
     amplitude = 1.0
     for halvings in range(9, 0, -1):
@@ -86,7 +97,7 @@ def _texture(random: np.random.Generator, roughness: float) -> Plane:
         total = _scaled(total, size) + _noise(random, size) * np.float32(amplitude)
         amplitude *= roughness
     total /= total.std()
-    return _scaled(total, PHOTO_SIZE)
+    return _scaled(total, photo)
 
 
 def _noise(random: np.random.Generator, size: Size) -> Plane:
@@ -111,6 +122,31 @@ def _exif(orientation: int) -> bytes:
     exif[ExifTags.Base.Make] = "Phone"
     exif[ExifTags.Base.Orientation] = orientation
     return exif.tobytes()
+
+
+def make_web_pictures(folder: Path) -> dict[str, Path]:
+    """Write a picture of 3 megapixels in each of the web's formats but JPEG, and as a TIFF.
+
+    Returns them by what they are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    image = photographed(SCENES[1], 1, WEB_SIZE)
+    translucent = image.copy()
+    translucent.putalpha(Image.radial_gradient("L").resize(image.size))
+    saved: dict[str, tuple[str, Image.Image, dict[str, Any]]] = {
+        "WebP": ("webp", image, {"quality": 85}),
+        "WebP with alpha": ("webp", translucent, {"quality": 85}),
+        "PNG": ("png", image, {}),
+        "PNG with alpha": ("png", translucent, {}),
+        "AVIF": ("avif", image, {"quality": 75, "speed": 8}),
+        "TIFF, LZW": ("tiff", image, {"compression": "tiff_lzw"}),
+        "GIF": ("gif", image, {}),
+    }
+    paths = {}
+    for number, (name, (ending, picture, options)) in enumerate(saved.items()):
+        paths[name] = folder / f"{number}.{ending}"
+        picture.save(paths[name], **options)
+    return paths
 
 
 # --- Small pictures -----------------------------------------------------------------------------

@@ -201,7 +201,7 @@ def _ratio(above: list[float], below: list[float], key: str, label: str, bound: 
 def _likeness(photos: Sequence[Path]) -> list[Row]:
     """The worst photo's PSNR: of the decoded files, and of the images before encoding."""
     shipped = [psnr(_decoded(this_renderer(p)), _decoded(old_order(p))) for p in photos]
-    encoded = [psnr(_to_encode(this_renderer, p), _to_encode(old_order, p)) for p in photos]
+    encoded = [psnr(to_encode(this_renderer, p), to_encode(old_order, p)) for p in photos]
     return [
         Row(
             key="rendering.psnr_db",
@@ -234,8 +234,8 @@ def _decoded(jpeg: bytes) -> Image.Image:
     return Image.open(io.BytesIO(jpeg)).convert("RGB")
 
 
-def _to_encode(work: Work, path: Path) -> Image.Image:
-    """The image that the work passes to the encoder."""
+def to_encode(work: Work, path: Path) -> Image.Image:
+    """Returns the image that the work passes to the encoder."""
     with mock.patch.object(Image.Image, "save", autospec=True) as save:
         work(path)
     image: Image.Image = save.call_args.args[0]

@@ -17,6 +17,7 @@ from benchmarks import (
     pages,
     photos,
     regenerating,
+    renderers,
     rendering,
     running,
     storing,
@@ -35,6 +36,8 @@ class Extent:
 
     photos: int = 8
     """Different photos to render; further ones are links to these."""
+    phone_photos: int = 4
+    """Of each size, to render beside other renderers."""
     rendering_rounds: int = 4
     """Also beside other libraries."""
     command_photos: int = 500
@@ -60,6 +63,7 @@ class Extent:
 WHOLE = Extent()
 QUICK = Extent(
     photos=4,
+    phone_photos=1,
     rendering_rounds=3,
     command_photos=60,
     command_rounds=1,
@@ -93,6 +97,16 @@ class Workplace:
     @cached_property
     def photos(self) -> list[Path]:
         return photos.make_photos(self.home / "photos", count=self.extent.photos)
+
+    @cached_property
+    def phone(self) -> dict[int, list[Path]]:
+        """Photos by megapixels."""
+        return {
+            megapixels: photos.make_photos(
+                self.home / f"photos-{megapixels}", count=self.extent.phone_photos, size=size
+            )
+            for megapixels, size in photos.PHONE_SIZES.items()
+        }
 
     @cached_property
     def medium(self) -> list[Path]:
@@ -158,8 +172,12 @@ SECTIONS: dict[str, Callable[[Workplace], Section]] = {
     "others": lambda at: comparing.measure_apps(
         at.home / "others", at.photos, at.medium, rounds=at.extent.rendering_rounds
     ),
-    "renderers": lambda at: comparing.measure_renderers(
-        at.photos, rounds=at.extent.rendering_rounds, sharps_picture=at.sharps_picture
+    "renderers": lambda at: renderers.measure(
+        at.phone,
+        photos.make_web_pictures(at.home / "web-pictures"),
+        renderers.make_heics(at.home / "heics", at.photos[:2]),
+        rounds=at.extent.rendering_rounds,
+        sharps_picture=at.sharps_picture,
     ),
 }
 

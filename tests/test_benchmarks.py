@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import comparing, moving, photos, results, tags
+from benchmarks import comparing, moving, photos, renderers, results, tags
 from benchmarks.report import Bound, Row, Section
 from thumbnails.models import ImageAsset
 
@@ -37,6 +37,18 @@ def test_comparing__measures_this_project_alone(tmp_path: Path) -> None:
     assert found.pop("others.ours_page_queries") == 1
     assert found.pop("others.ours_page_calls") == 0
     assert all(found.values())
+
+
+def test_renderers__are_measured_beside_libvips(tmp_path: Path) -> None:
+    """Sharp and HEICs need packages that are not installed for tests."""
+    phone = {2: photos.make_photos(tmp_path, count=1, size=(1600, 1200))}
+    section = renderers.measure(phone, {}, [], rounds=1, sharps_picture=None, with_sharp=False)
+    rows = {row.key.removeprefix("renderers."): row for row in section.rows}
+    ours, vips = rows["ours_photo_2_ms"].value, rows["vips_photo_2_ms"].value
+    assert ours
+    assert vips
+    assert rows["photo_2_over_vips"].value == ours / vips
+    assert rows["photo_2_psnr_db"].met
 
 
 def test_results__keep_the_sections_that_are_not_measured_again(tmp_path: Path) -> None:
