@@ -1,4 +1,4 @@
-"""The whole command over photos: its overhead, and its speed-up by a second core."""
+"""The whole command over photos: its overhead, libvips beside it, and its gain of a second core."""
 
 import multiprocessing
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.meters import Usage, metered
+from benchmarks.renderers import libvips, milliseconds_of_libvips
 from benchmarks.rendering import this_renderer
 from benchmarks.report import Bound, Row, Section
 from benchmarks.site import Site
@@ -17,6 +18,7 @@ from benchmarks.site import Site
 COMMAND = ("regenerate_thumbnails", "--force")
 
 CPU_AT_MOST = Bound(at_most=1.15)
+VIPS_AT_MOST = Bound(at_most=1.1)
 GAIN_AT_LEAST = Bound(at_least=1.85)
 
 QUIET_CORES = 0.1
@@ -35,6 +37,8 @@ class CpuRound:
     alone_before: Usage
     """Half of the photos; the rest follows after the command, so that drift affects both."""
     alone_after: Usage
+    vips_seconds: float
+    """Of libvips for the same photos, likewise in two halves."""
 
     @property
     def alone_seconds(self) -> float:
@@ -43,6 +47,10 @@ class CpuRound:
     @property
     def ratio(self) -> float:
         return self.command.cpu_seconds / self.alone_seconds
+
+    @property
+    def ratio_to_vips(self) -> float:
+        return self.command.cpu_seconds / self.vips_seconds
 
 
 def measure(
@@ -72,10 +80,17 @@ def measure(
 
 def _measure_cpu(site: Site, paths: Sequence[Path]) -> CpuRound:
     half = len(paths) // 2
+    with libvips() as process:
+        vips_before = milliseconds_of_libvips(process, paths[:half])
+        alone_before = _render_all(paths[:half])
+        command = _command(site, workers=1)
+        alone_after = _render_all(paths[half:])
+        vips_after = milliseconds_of_libvips(process, paths[half:])
     return CpuRound(
-        alone_before=_render_all(paths[:half]),
-        command=_command(site, workers=1),
-        alone_after=_render_all(paths[half:]),
+        command=command,
+        alone_before=alone_before,
+        alone_after=alone_after,
+        vips_seconds=(vips_before + vips_after) / 1000,
     )
 
 
@@ -142,6 +157,21 @@ def _cpu_rows(rounds: Sequence[CpuRound], *, judged: bool) -> list[Row]:
             unit="×",
             digits=2,
             bound=CPU_AT_MOST,
+            judged=judged,
+        ),
+        Row(
+            key="regenerating.vips_cpu_s",
+            label="CPU of libvips for the same thumbnails, in one process",
+            value=median(one.vips_seconds for one in rounds),
+            unit="s",
+        ),
+        Row(
+            key="regenerating.command_over_vips",
+            label="the command against libvips",
+            value=median(one.ratio_to_vips for one in rounds),
+            unit="×",
+            digits=2,
+            bound=VIPS_AT_MOST,
             judged=judged,
         ),
     ]
