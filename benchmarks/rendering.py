@@ -180,7 +180,7 @@ def _times(contenders: Contenders, medians: dict[str, list[float]]) -> list[Row]
 def _ratios(medians: dict[str, list[float]]) -> list[Row]:
     compared = (
         ("old", "ours", "the old order against this renderer", Bound(at_least=3.5)),
-        ("old_thumbnail", "ours", "the same, with Image.thumbnail", Bound(at_least=3.5)),
+        ("old_thumbnail", "ours", "the same, with Image.thumbnail", Bound(at_least=3)),
         ("ours", "floor", "this renderer against the reduced decode", Bound(at_most=1.3)),
         ("ours", "former_gap", f"a gap of {REDUCING_GAP} to {FORMER_GAP}", Bound(at_most=1.31)),
         ("process", "ours", "a render process, to rendering in place", Bound(at_most=1.06)),
