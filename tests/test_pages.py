@@ -65,7 +65,9 @@ def walk(selection: Selection, size: int) -> list[ImageAsset]:
 
 STATES: list[tuple[State, ...] | None] = [
     None,
-    *itertools.chain.from_iterable(itertools.combinations(State, length) for length in range(1, 5)),
+    *itertools.combinations(State, 1),
+    *itertools.combinations(State, 2),
+    tuple(State),
 ]
 
 
