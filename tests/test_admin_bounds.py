@@ -81,8 +81,8 @@ def lookups_of(model: type[Model]) -> list[str]:
         if field.related_model
         for column in field.related_model._meta.concrete_fields
     ]
-    kinds = ("", "__regex", "__iregex", "__startswith", "__in", "__contains")
-    return ["pk", "pk__gt", *(f"{column}{kind}" for column in columns for kind in kinds)]
+    kinds = ("", "__regex", "__startswith")
+    return ["pk", "pk__gt", "pk__in", *(f"{column}{kind}" for column in columns for kind in kinds)]
 
 
 @pytest.mark.parametrize("model", LISTS)
