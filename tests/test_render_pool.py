@@ -422,29 +422,26 @@ def json_answer(wrong: dict[str, object]) -> bytes:
     ).encode()
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"no JSON",
-        b"\xff",
-        b"[]",
-        b"{}",
-        b"3",
-        b'{"error": 5}',
-        b'{"error": "unreadable"}',
-        b'{"error": ["unreadable"], "message": "x"}',
-        *map(json_answer, WRONG),
-        b"[" * 100_000,
-    ],
-    ids=lambda answer: answer[:20].decode(errors="replace"),
-)
-def test_answer__that_means_nothing_blames_the_picture_alone(
-    brief_pool: RenderPool, answer: bytes
-) -> None:
-    with pytest.raises(ThumbnailError):
-        render(brief_pool, b"send:" + answer)
-    assert_works(brief_pool)
+NO_ANSWERS = [
+    b"",
+    b"no JSON",
+    b"\xff",
+    b"[]",
+    b"{}",
+    b"3",
+    b'{"error": 5}',
+    b'{"error": "unreadable"}',
+    b'{"error": ["unreadable"], "message": "x"}',
+    *map(json_answer, WRONG),
+    b"[" * 100_000,
+]
+
+
+def test_answer__that_means_nothing_blames_the_picture_alone(brief_pool: RenderPool) -> None:
+    for answer in NO_ANSWERS:
+        with pytest.raises(ThumbnailError):
+            render(brief_pool, b"send:" + answer)
+        assert_works(brief_pool)
 
 
 def test_answer__that_breaks_off_is_not_waited_for(folder: Path) -> None:
