@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
-from typing import Literal
 
 import django_rq
 import pytest
@@ -116,34 +115,6 @@ OF_THE_APP = re.compile(
     rf"thumbnails_gallery:|admin:(thumbnails_(?!{'|'.join(PARTS)})|app_list|index)"
 )
 """Views whose pages are the app's or show its models; PARTS are parts of others."""
-WITHOUT_FADING = """() => {
-    const sheet = new CSSStyleSheet();
-    sheet.replaceSync("* { transition: none !important }");
-    document.adoptedStyleSheets.push(sheet);
-}"""
-"""Django fades from one colour scheme into the other."""
-
-
-def faults_for_people(page: Page) -> Iterator[str]:
-    """What keeps people out of the page at a desk in light colours and on a phone in dark ones, and
-    what does not fit there."""
-    page.evaluate(WITHOUT_FADING)
-    looks: tuple[tuple[int, Literal["light", "dark"]], ...] = (
-        (1280, "light"),
-        (test_browser.PHONE_PX, "dark"),
-    )
-    for width_px, colours in looks:
-        page.set_viewport_size({"width": width_px, "height": 800})
-        page.emulate_media(color_scheme=colours)
-        for violation in test_browser.serious_violations(page):
-            yield f"{width_px} px, {colours}: {violation}"
-        # A list scrolls in a box of its own, but not at a desk.
-        boxes = "html" if width_px < 1280 else "html, .results"
-        over = page.locator(boxes).evaluate_all(
-            "boxes => Math.max(...boxes.map(box => box.scrollWidth - box.clientWidth))"
-        )
-        if over > 0:
-            yield f"{width_px} px: {over} px too wide"
 
 
 def test_pages__meet_the_policy_and_keep_nobody_out(
@@ -155,6 +126,8 @@ def test_pages__meet_the_policy_and_keep_nobody_out(
     worker: StartWorker,
     refused: list[str],
 ) -> None:
+    serving.serve(stale := make_asset())
+    ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0123456789abcdef")
     make_asset(pictures.truncated())
     make_asset(name="a/folder/of-some-length/" * 3 + "missing.jpg")
     serving.serve(
@@ -176,11 +149,13 @@ def test_pages__meet_the_policy_and_keep_nobody_out(
 
     found = pages(client)
     found["admin:thumbnails_run_change under way"] = f"/admin/thumbnails/run/{under_way.pk}/change/"
+    purge = reverse("admin:thumbnails_imageasset_plan", args=["purge"])
+    found["admin:thumbnails_imageasset_plan of a purge"] = purge
     faults = []
     for view, path in {**found, "": "/there-is-no-such-page"}.items():
         open_page(page, live_server.url + path)
         if OF_THE_APP.match(view):
-            faults += [f"{path}: {fault}" for fault in faults_for_people(page)]
+            faults += [f"{path}: {fault}" for fault in test_browser.faults_for_people(page)]
 
     assert {
         "thumbnails_gallery:gallery",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Literal
 
 import pytest
 from django.contrib.auth.models import User
@@ -19,8 +18,8 @@ from pytest_django.live_server_helper import LiveServer
 from tests import pictures, test_browser
 from tests.conftest import MakeAsset, StartWorker
 from tests.servers import QueueServer
-from tests.test_browser import PHONE_PX, look_at, serious_violations, shown_corners
-from thumbnails.models import ImageAsset, Run, State
+from tests.test_browser import faults_for_people, look_at, serious_violations, shown_corners
+from thumbnails.models import ImageAsset, Run
 from thumbnails.storage import thumbnails as cache
 from thumbnails.upkeep.images import serving
 
@@ -31,7 +30,6 @@ browser_type_launch_args = test_browser.browser_type_launch_args
 nothing_goes_wrong = test_browser.nothing_goes_wrong
 logged_in = test_browser.logged_in
 
-Colours = Literal["light", "dark"]
 UPRIGHT, TURNED = 8, 4
 
 
@@ -84,6 +82,7 @@ def test_desk__from_one_wrong_picture_to_proof_in_five_clicks(
     assert shown_corners(old) != shown_corners(new)
     assert shown_corners(new) == pictures.corners(pictures.scene())
     assert not Run.objects.exists()
+    assert list(faults_for_people(page)) == []
 
     page.get_by_role("button", name=f"Go on with all {TURNED}").first.click()  # 4
     expect(page.locator("#run-report")).to_have_attribute("data-over", "yes")
@@ -166,43 +165,6 @@ def test_desk__dates_are_chosen_in_a_form(
     assert "orientation=6" in page.url
     page.get_by_role("link", name="Clear", exact=True).click()
     expect(page.locator("#result_list tbody tr")).to_have_count(TURNED)
-
-
-@pytest.mark.parametrize(("colours", "width"), [("light", 1280), ("dark", PHONE_PX)])
-def test_desk__is_accessible(
-    logged_in: Page,
-    live_server: LiveServer,
-    after_the_bug: list[ImageAsset],
-    queue_server: QueueServer,
-    colours: Colours,
-    width: int,
-) -> None:
-    page = logged_in
-    page.emulate_media(color_scheme=colours)
-    page.set_viewport_size({"width": width, "height": 900})
-    assert ImageAsset.objects.in_state(State.STALE).exists()
-    # Django's own list scrolls sideways on a phone, in a box of its own.
-    for path in (
-        "imageasset/?state=stale",
-        "imageasset/plan/regenerate/?orientation=6",
-        "imageasset/plan/purge/",
-    ):
-        page.goto(admin(live_server, path))
-        assert serious_violations(page, "#content") == []
-        assert fits(page), path
-    page.goto(admin(live_server, "imageasset/plan/regenerate/"))
-    page.get_by_role("button", name="Preview 12 of them").click()
-    expect(page.locator("ol.previews")).to_be_visible()
-    assert serious_violations(page, "#content") == []
-    assert fits(page), "preview"
-
-
-def fits(page: Page) -> bool:
-    """Nothing has to be scrolled sideways to be read."""
-    found: bool = page.evaluate(
-        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-    )
-    return found
 
 
 def test_tokens__the_page_of_a_new_one_is_accessible(
