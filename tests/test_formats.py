@@ -292,7 +292,7 @@ def turned_jxl(image: Image.Image, orientation: int) -> bytes:
     """A JPEG XL with this orientation in its header (ISO/IEC 18181-1, Annex D), which the encoder
     cannot write."""
     data = jxl(image)
-    bits = "".join(f"{byte:08b}"[::-1] for byte in data[2:])
+    bits = unpacked(data[2:])
     # The size is that of a small picture: sides of a multiple of 8, up to 256, or a ratio of them.
     assert bits[0] == "1"
     size_bits = 1 + 5 + 3 + (5 if bits[6:9] == "000" else 0)
@@ -302,9 +302,56 @@ def turned_jxl(image: Image.Image, orientation: int) -> bytes:
     number = f"{orientation - 1:03b}"[::-1]
     # There are further fields: the orientation, no other size, preview or animation, and after the
     # colour space the tone mapping by default.
-    header = f"{bits[:size_bits]}01{number}000{head[2:10]}1{head[10:]}"
-    whole = header + "0" * (-len(header) % 8) + rest
-    return data[:2] + bytes(int(whole[at : at + 8][::-1], 2) for at in range(0, len(whole), 8))
+    return (
+        data[:2] + packed(f"{bits[:size_bits]}01{number}000{head[2:10]}1{head[10:]}") + packed(rest)
+    )
+
+
+def unpacked(data: bytes) -> str:
+    """Its bits, lowest first."""
+    return "".join(f"{byte:08b}"[::-1] for byte in data)
+
+
+def packed(bits: str) -> bytes:
+    whole = bits + "0" * (-len(bits) % 8)
+    return bytes(int(whole[at : at + 8][::-1], 2) for at in range(0, len(whole), 8))
+
+
+@needs("JXL")
+def test_jxl__premultiplied_colours_are_not_multiplied_again() -> None:
+    data = jxl(Image.new("RGBA", (64, 48), (128, 0, 0, 128)), lossless=True)
+    bits = unpacked(data[2:])
+    size_bits = 9
+    assert bits[size_bits:][:14] == "00000110101001"  # 8 bits, an alpha channel by default
+    # An alpha channel of 8 bits without a name, associated.
+    header = f"{bits[: size_bits + 8]}00000000001{bits[size_bits + 9 : size_bits + 14]}"
+    found = shown(data[:2] + packed(header) + data[5:]).getpixel((32, 24))
+    assert found == pytest.approx((255, 127, 127), abs=3)
+
+
+@needs("JXL")
+def test_jxl__colours_that_libjxl_leaves_linear_get_their_curve() -> None:
+    decoder = import_module("thumbnails.rendering.decoders.jxl")
+    data = jxl(pictures.scene(), lossless=True, icc=display_p3())
+    codestream = data[data.index(b"jxlc") + 4 :]
+    bits = unpacked(codestream[2:])
+    is_xyb = 9 + 8
+    assert bits[is_xyb : is_xyb + 3] == "001"  # it is not, and has an ICC profile
+    in_xyb = codestream[:2] + packed(f"{bits[:is_xyb]}1{bits[is_xyb + 1 :]}")
+    found = [decoder.read_image_header(one).is_linear for one in (codestream, in_xyb)]
+    assert found == [False, True]
+    linear = Image.new("RGBA", (1, 1), (0, 55, 255, 55))
+    assert decoder.with_curve(linear).getpixel((0, 0)) == (0, 128, 255, 55)
+
+
+@needs("JXL")
+def test_jxl__cmyk_is_refused() -> None:
+    data = jxl(Image.new("RGBA", (64, 48)), lossless=True)
+    bits = unpacked(data[2:])
+    # An extra channel of kind 4, in place of alpha.
+    header = f"{bits[:17]}001010000000000{bits[18:23]}"
+    with pytest.raises(Unsupported, match="CMYK"):
+        facts_of(data[:2] + packed(header) + data[5:])
 
 
 # --- Drawings -------------------------------------------------------------------------------------
