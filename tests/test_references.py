@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, TiffImagePlugin
 
 from tests import pictures, profiles
 from tests.libvips import Pixels, References
-from thumbnails.exceptions import StorageFailure
+from thumbnails.exceptions import StorageFailure, Unsupported
 from thumbnails.rendering import Recipe, fit_inside
 from thumbnails.rendering.inspection import inspect, translated_errors
 from thumbnails.rendering.render import small_images
@@ -202,6 +202,32 @@ def test_tiff__of_32_bit_grey_is_shown_in_its_range() -> None:
     numbers = (RAMP * 2_000_000_000).astype("<i4").tobytes()
     data = pictures.tiff_of([numbers], bits=[32], photometric=1, sample_format=2)
     assert np.abs(shown(data)[:, :, 0] - RAMP * 255).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample_format", "compressed"),
+    [(">f4", 3, True), (">i4", 2, True), (">i2", 2, True), ("<u4", 1, False), ("<u4", 1, True)],
+)
+def test_tiff__of_numbers_in_either_byte_order_and_without_a_sign(
+    kind: str, sample_format: int, compressed: bool
+) -> None:
+    numbers = RAMP * {"f4": 2**31, "i4": 2**31 - 1, "i2": 2**15 - 1, "u4": 2**32 - 1}[kind[1:]]
+    data = pictures.tiff_of(
+        [numbers.astype(kind).tobytes()],
+        bits=[8 * int(kind[2])],
+        photometric=1,
+        sample_format=sample_format,
+        order=kind[0],
+        compressed=compressed,
+    )
+    low, high = numbers.min(), max(numbers.max(), 65_535)
+    assert np.abs(shown(data)[:, :, 0] - (numbers - low) / (high - low) * 255).max() <= 1
+
+
+def test_tiff__of_cmyk_in_planes_of_16_bits_is_refused() -> None:
+    data = pictures.tiff_of([bytes(64 * 64 * 2)] * 4, bits=[16] * 4, photometric=5, planes=True)
+    with pytest.raises(Unsupported, match="planes"):
+        shown(data)
 
 
 def test_tiff__of_lab() -> None:

@@ -17,6 +17,9 @@ SEPARATE_PLANES = 2
 """Of a TIFF's PlanarConfiguration."""
 HIGH_BYTES, LOW_BYTES = "RGB;16B", "RGB;16L"
 """Pillow's raw modes that take the first and the second byte of each channel of 16 bits."""
+BY_LIBTIFF = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
+"""Pillow's raw modes of big-endian numbers as they are stored, and in the machine's order, which
+libtiff brings them to."""
 
 
 def take_more_tiffs() -> None:
@@ -30,10 +33,11 @@ def take_more_tiffs() -> None:
 def load(image: Image.Image, file: BinaryIO) -> None:
     """Decode the pixels, which Pillow would misread of some files. `image` was opened from `file`.
 
-    Raises OSError and others as Pillow does.
+    Raises Unsupported for kinds that it cannot decode, OSError and others as Pillow does.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _name_planes(image)
+        _name_byte_order(image)
     if isinstance(image, PngImagePlugin.PngImageFile) and _has_16_bit_key(image):
         _load_16_bit_key(image, file)
     image.load()
@@ -109,8 +113,19 @@ def _name_planes(image: TiffImagePlugin.TiffImageFile) -> None:
         letter, *rest = tile.args
         if grey is not None:
             image.tile[number] = tile._replace(args=(grey, *rest))
+        elif set(bits) == {16} and image.mode == "CMYK":
+            raise Unsupported("A TIFF in CMYK with planes of 16 bits cannot be shown.")
         elif set(bits) == {16}:
             image.tile[number] = tile._replace(args=(f"{letter};16{order}", *rest))
+
+
+def _name_byte_order(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Have what libtiff decodes unpacked in its order. Pillow thinks of 16-bit numbers without a
+    sign alone."""
+    for number, tile in enumerate(image.tile):
+        if tile.codec_name == "libtiff" and isinstance(tile.args, tuple):
+            rawmode, *rest = tile.args
+            image.tile[number] = tile._replace(args=(BY_LIBTIFF.get(rawmode, rawmode), *rest))
 
 
 def _grey_as_stored(image: TiffImagePlugin.TiffImageFile) -> str | None:
@@ -182,13 +197,14 @@ def _by_range(image: Image.Image) -> Image.Image:
 
     Numbers that all lie from 0 to 1, or to 65,535 if they are whole, have that as their range.
     """
-    low, high = _range_of(image)
     highest = 1.0 if image.mode == "F" else 65_535.0
+    numbers = _without_sign(image) if _is_unsigned(image) else image
+    low, high = _range_of(numbers)
     if low >= 0 and high <= highest:
         low, high = 0.0, highest
     scale = 255 / ((high - low) or 1)
     # The conversion to L cuts off what is behind the point, hence the half.
-    numbers = image if image.mode == "F" else image.convert("F")
+    numbers = numbers if numbers.mode == "F" else numbers.convert("F")
     grey = numbers.point(lambda value: value * scale + (0.5 - low * scale)).convert("L")
     return ImageChops.invert(grey) if _is_white_zero(image) else grey
 
@@ -208,6 +224,20 @@ def _range_of(image: Image.Image) -> tuple[float, float]:
         numbers.paste(image, mask=mask)
         ends += map(float, map(str, numbers.getextrema()))
     return ends[0], ends[3]
+
+
+def _is_unsigned(image: Image.Image) -> bool:
+    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "I"
+    return is_tiff and _tag(image, TiffImagePlugin.SAMPLEFORMAT, (1,)) == (1,)
+
+
+def _without_sign(image: Image.Image) -> Image.Image:
+    """Numbers of 32 bits, which Pillow takes for ones with a sign, in floating point."""
+    numbers = image.convert("F")
+    found = ImageMath.lambda_eval(
+        lambda names: names["it"] + (names["it"] < 0) * 2.0**32, it=numbers
+    )
+    return cast(Image.Image, found)
 
 
 def _is_white_zero(image: Image.Image) -> bool:
