@@ -442,6 +442,13 @@ def test_pdf__shows_its_first_page_at_the_size_that_is_needed() -> None:
 
 
 @needs("PDF")
+def test_pdf__header_is_read_without_what_is_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pictures.saved(pictures.scene(640, 480), "PDF")
+    monkeypatch.delattr("pypdfium2.PdfDocument.get_page")
+    assert facts_of(data).format == "PDF"
+
+
+@needs("PDF")
 def test_pdf__that_is_damaged_is_unreadable() -> None:
     with pytest.raises(Unreadable):
         shown(b"%PDF-1.4\n" + bytes(200))

@@ -28,14 +28,15 @@ class PdfImage(DeferredImage):
             if "password" in str(error).lower():
                 raise Unsupported("This PDF document needs a password.") from None
             raise
-        self._page = self._document[0]
-        width, height = self._page.get_size()
+        # The page is not loaded, which parses all of what is on it.
+        width, height = self._document.get_page_size(0)
         self._size = drawn_size(width, height, self.size_px)
         self._mode = "RGB"
 
     def decoded(self) -> Image.Image:
-        scale = max(self.size) / max(self._page.get_size())
-        bitmap = self._page.render(scale=scale, may_draw_forms=False)
+        page = self._document[0]
+        scale = max(self.size) / max(page.get_size())
+        bitmap = page.render(scale=scale, may_draw_forms=False)
         image: Image.Image = bitmap.to_pil()
         # PDFium rounds a side up.
         return image.convert("RGB").crop((0, 0, *self.size))
