@@ -473,6 +473,8 @@ REFUSED = {
     "a Windows icon": b"\0\0\1\0\1\0" + bytes(16),
     "a Windows cursor": b"\0\0\2\0\1\0" + bytes(16),
     "a HEIC picture": b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf",
+    "a HEIF picture without HEVC": b"\0\0\0\x1cftypavci\0\0\0\0mif1avcimiaf",
+    "a low-overhead HEIF picture": b"\0\0\0\x10ftypmif3heic",
 }
 
 

@@ -95,8 +95,13 @@ OTHERS = (
 
 HEVC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 AVIF_BRANDS = {b"avif", b"avis"}
+HEIF_BRANDS = {b"mif1", b"mif2", b"msf1"} | {
+    *(b"avci", b"avcs", b"jpeg", b"jpgs", b"j2ki", b"j2is", b"vvic", b"vvis", b"evbi", b"evbs")
+}
+"""Of HEIF in general, and with other codecs."""
 MEDIA_BRANDS = (
     (b"crx ", "CR3"),
+    (b"mif3", "a low-overhead HEIF picture"),
     (b"qt  ", "a QuickTime video"),
     (b"3g", "a 3GP video"),
     (b"M4A", "an MPEG-4 recording"),
@@ -223,7 +228,7 @@ def _of_base_media(head: bytes) -> Kind | None:
         return _format("AVIF")
     if brands & HEVC_BRANDS or (major in {b"mif1", b"msf1"} and b"hvc1" in head):
         return _format("HEIC")
-    if major in {b"mif1", b"mif2", b"msf1"}:
+    if major in HEIF_BRANDS:
         return Kind("", "a HEIF picture without HEVC")
     for brand, label in MEDIA_BRANDS:
         if major.startswith(brand):
