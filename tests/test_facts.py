@@ -139,6 +139,12 @@ def test_color_profile__is_unnamed_if_it_is_damaged() -> None:
     assert facts_of(pictures.jpeg(icc=b"no profile")).color_profile == UNNAMED_PROFILE
 
 
+def test_bit_depth__of_a_tga_is_that_of_a_channel() -> None:
+    header = bytes([0, 0, 2, *[0] * 9]) + struct.pack("<HHBB", 1, 1, 16, 0)
+    facts = inspect(BytesIO(header + bytes(2)), max_pixels=1, formats=("TGA",))
+    assert (facts.mode, facts.bit_depth) == ("RGBA", 5)
+
+
 def test_bit_depth__of_an_avif_is_its_codec_s() -> None:
     data = bytearray(pictures.avif())
     data[data.index(b"av1C") + 6] |= 0x40

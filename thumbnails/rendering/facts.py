@@ -214,7 +214,7 @@ def _depth_of_pixels(image: Image.Image) -> int:
     """By Pillow's name for how pixels lie in the file, such as RGB;16B, L;4 or BGR;15."""
     tiles = getattr(image, "tile", [])
     raw = str(_first(tiles[0].args)) if tiles else ""
-    if raw in ("BGR;15", "BGR;16"):  # of all three channels
+    if re.fullmatch("BGRA?;1[56]Z?", raw):  # of all channels
         return 5
     if (match := re.search(";([0-9]+)", raw) or re.search(";([0-9]+)", image.mode)) is not None:
         return int(match[1])
