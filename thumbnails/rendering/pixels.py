@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageCms, ImageMath, PngImagePlugin, TiffImag
 
 from thumbnails.exceptions import StorageFailure, Unsupported
 
-WHITE_IS_ZERO = 0
+WHITE_IS_ZERO, CIELAB = 0, 8
 """Of a TIFF's PhotometricInterpretation."""
 SEPARATE_PLANES = 2
 """Of a TIFF's PlanarConfiguration."""
@@ -23,11 +23,15 @@ libtiff brings them to."""
 
 
 def take_more_tiffs() -> None:
-    """Have Pillow open 16-bit grey TIFFs whose zero is white in big-endian order, too.
+    """Have Pillow open 16-bit grey TIFFs whose zero is white in big-endian order, too, and 16-bit
+    Lab as RGB.
 
-    For processes that only render: `plain_pixels` inverts them as the little-endian ones.
+    For processes that only render: `plain_pixels` inverts the grey ones as the little-endian ones,
+    and takes Lab for what it is.
     """
     TiffImagePlugin.OPEN_INFO[b"MM", WHITE_IS_ZERO, (1,), 1, (16,), ()] = ("I;16B", "I;16B")
+    for order, rawmode in ((b"II", "RGB;16L"), (b"MM", "RGB;16B")):
+        TiffImagePlugin.OPEN_INFO[order, CIELAB, (1,), 1, (16, 16, 16), ()] = ("RGB", rawmode)
 
 
 def load(image: Image.Image, file: BinaryIO) -> None:
@@ -56,6 +60,8 @@ def plain_pixels(image: Image.Image) -> Image.Image:
         return image.convert("RGBA")
     if image.mode == "1":
         return image.convert("L")
+    if image.mode == "RGB" and _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0) == CIELAB:
+        return _lab_of_bytes(image)
     if image.mode in ("P", "YCbCr", "HSV", "RGBX"):
         return image.convert("RGB")
     if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
@@ -160,6 +166,13 @@ def _load_16_bit_key(image: PngImagePlugin.PngImageFile, file: BinaryIO) -> None
     image.load()
     opaque = ImageChops.lighter(opaque, _differs(image, [value // 256 for value in key]))
     image.putalpha(opaque)
+
+
+def _lab_of_bytes(image: Image.Image) -> Image.Image:
+    """Lab of the high bytes of its channels, of which a and b have a sign, in Pillow's mode."""
+    light, *colours = image.split()
+    flip_sign = [value ^ 128 for value in range(256)]
+    return Image.merge("LAB", [light, *(channel.point(flip_sign) for channel in colours)])
 
 
 def _differs(image: Image.Image, colour: Sequence[int]) -> Image.Image:
