@@ -155,68 +155,67 @@ def test_ids__that_are_not_valid(api: Caller, asset: ImageAsset, bad: Any) -> No
     assert set(faults_of(api.post_bytes(REGENERATE, body))) == {"assetIds.1", "sessionId"}
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "field"),
-    [
-        # Names that the request does not have.
-        (REGENERATE, {"Force": True}, "Force"),
-        (REGENERATE, {"from_date": "2024-01-01"}, "from_date"),
-        (REGENERATE, {"shard": "0a"}, "shard"),
-        (PURGE, {"all": True, "force": True}, "force"),
-        ("/training/sessions/1/thumbnails", {"dryRun": True}, "dryRun"),
-        (RETRY, {"reasons": "crashed"}, "reasons"),
-        # Nulls.
-        (REGENERATE, {"force": None}, "force"),
-        (REGENERATE, {"assetIds": None}, "assetIds"),
-        (PURGE, {"all": None}, "all"),
-        (RETRY, {"reason": None}, "reason"),
-        # Empty lists, which a script sends that found nothing.
-        (REGENERATE, {"assetIds": []}, "assetIds"),
-        (REGENERATE, {"states": []}, "states"),
-        (REGENERATE, {"orientations": []}, "orientations"),
-        (PURGE, {"assetIds": [], "all": True}, "assetIds"),
-        # Other types.
-        (REGENERATE, {"force": "true"}, "force"),
-        (REGENERATE, {"dryRun": 1}, "dryRun"),
-        (REGENERATE, {"assetIds": "1,2"}, "assetIds"),
-        (PURGE, {"all": "yes"}, "all"),
-        # Other values.
-        (REGENERATE, {"states": ["stale", "done"]}, "states.1"),
-        (REGENERATE, {"orientations": [0]}, "orientations.0"),
-        (REGENERATE, {"orientations": [9]}, "orientations.0"),
-        (REGENERATE, {"orientations": [True]}, "orientations.0"),
-        (REGENERATE, {"camera": "x" * 81}, "camera"),
-        (REGENERATE, {"software": "\0"}, "software"),
-        (REGENERATE, {"colorProfile": ""}, "colorProfile"),
-        (REGENERATE, {"compressions": ["zip"]}, "compressions.0"),
-        (REGENERATE, {"bitDepths": [0]}, "bitDepths.0"),
-        (REGENERATE, {"hasAlpha": "yes"}, "hasAlpha"),
-        (REGENERATE, {"minFrames": 3, "maxFrames": 2}, "maxFrames"),
-        (REGENERATE, {"notes": ["x"]}, "notes.0"),
-        (PURGE, {"shard": "0A"}, "shard"),
-        (PURGE, {"shard": "0a\n"}, "shard"),
-        (PURGE, {"olderThanDays": -1}, "olderThanDays"),
-        (PURGE, {"olderThanDays": 100_000}, "olderThanDays"),
-        (PURGE, {"olderThanDays": 7.0}, "olderThanDays"),
-        (RETRY, {"reason": "boredom"}, "reason"),
-        # Dates.
-        (REGENERATE, {"fromDate": "2024-02-30"}, "fromDate"),
-        (REGENERATE, {"fromDate": "20240101"}, "fromDate"),
-        (REGENERATE, {"fromDate": "2024-01-01T00:00:00"}, "fromDate"),
-        (REGENERATE, {"fromDate": "٢٠٢٤-٠١-٠١"}, "fromDate"),
-        (REGENERATE, {"fromDate": 1704067200}, "fromDate"),
-        (REGENERATE, {"toDate": "9999-12-31"}, "toDate"),
-        (REGENERATE, {"toDate": "0001-01-01"}, "toDate"),
-        (REGENERATE, {"fromDate": "2024-12-31", "toDate": "2024-01-01"}, "toDate"),
-        # What there is not.
-        (REGENERATE, {"sessionId": 4711}, "sessionId"),
-        (PURGE, {}, "all"),
-    ],
-)
-def test_body__names_the_field_at_fault(
-    api: Caller, path: str, body: dict[str, Any], field: str
-) -> None:
-    assert field in faults_of(api.post(path, body))
+FAULTS: list[tuple[str, dict[str, Any], str]] = [
+    # Names that the request does not have.
+    (REGENERATE, {"Force": True}, "Force"),
+    (REGENERATE, {"from_date": "2024-01-01"}, "from_date"),
+    (REGENERATE, {"shard": "0a"}, "shard"),
+    (PURGE, {"all": True, "force": True}, "force"),
+    ("/training/sessions/1/thumbnails", {"dryRun": True}, "dryRun"),
+    (RETRY, {"reasons": "crashed"}, "reasons"),
+    # Nulls.
+    (REGENERATE, {"force": None}, "force"),
+    (REGENERATE, {"assetIds": None}, "assetIds"),
+    (PURGE, {"all": None}, "all"),
+    (RETRY, {"reason": None}, "reason"),
+    # Empty lists, which a script sends that found nothing.
+    (REGENERATE, {"assetIds": []}, "assetIds"),
+    (REGENERATE, {"states": []}, "states"),
+    (REGENERATE, {"orientations": []}, "orientations"),
+    (PURGE, {"assetIds": [], "all": True}, "assetIds"),
+    # Other types.
+    (REGENERATE, {"force": "true"}, "force"),
+    (REGENERATE, {"dryRun": 1}, "dryRun"),
+    (REGENERATE, {"assetIds": "1,2"}, "assetIds"),
+    (PURGE, {"all": "yes"}, "all"),
+    # Other values.
+    (REGENERATE, {"states": ["stale", "done"]}, "states.1"),
+    (REGENERATE, {"orientations": [0]}, "orientations.0"),
+    (REGENERATE, {"orientations": [9]}, "orientations.0"),
+    (REGENERATE, {"orientations": [True]}, "orientations.0"),
+    (REGENERATE, {"camera": "x" * 81}, "camera"),
+    (REGENERATE, {"software": "\0"}, "software"),
+    (REGENERATE, {"colorProfile": ""}, "colorProfile"),
+    (REGENERATE, {"compressions": ["zip"]}, "compressions.0"),
+    (REGENERATE, {"bitDepths": [0]}, "bitDepths.0"),
+    (REGENERATE, {"hasAlpha": "yes"}, "hasAlpha"),
+    (REGENERATE, {"minFrames": 3, "maxFrames": 2}, "maxFrames"),
+    (REGENERATE, {"notes": ["x"]}, "notes.0"),
+    (PURGE, {"shard": "0A"}, "shard"),
+    (PURGE, {"shard": "0a\n"}, "shard"),
+    (PURGE, {"olderThanDays": -1}, "olderThanDays"),
+    (PURGE, {"olderThanDays": 100_000}, "olderThanDays"),
+    (PURGE, {"olderThanDays": 7.0}, "olderThanDays"),
+    (RETRY, {"reason": "boredom"}, "reason"),
+    # Dates.
+    (REGENERATE, {"fromDate": "2024-02-30"}, "fromDate"),
+    (REGENERATE, {"fromDate": "20240101"}, "fromDate"),
+    (REGENERATE, {"fromDate": "2024-01-01T00:00:00"}, "fromDate"),
+    (REGENERATE, {"fromDate": "٢٠٢٤-٠١-٠١"}, "fromDate"),
+    (REGENERATE, {"fromDate": 1704067200}, "fromDate"),
+    (REGENERATE, {"toDate": "9999-12-31"}, "toDate"),
+    (REGENERATE, {"toDate": "0001-01-01"}, "toDate"),
+    (REGENERATE, {"fromDate": "2024-12-31", "toDate": "2024-01-01"}, "toDate"),
+    # What there is not.
+    (REGENERATE, {"sessionId": 4711}, "sessionId"),
+    (PURGE, {}, "all"),
+]
+"""Addresses, bodies, and the fields at fault."""
+
+
+def test_body__names_the_field_at_fault(api: Caller) -> None:
+    for path, body, field in FAULTS:
+        assert field in faults_of(api.post(path, body)), (path, body)
 
 
 def test_body__all_that_is_wrong_is_reported_at_once(api: Caller) -> None:
