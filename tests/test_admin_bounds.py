@@ -237,9 +237,15 @@ def test_action__on_what_is_no_key_is_refused(admin_client: Client, model: type[
 # --- single pages ---------------------------------------------------------------------------------
 
 
+FURTHER_PAGES: dict[type[Model], tuple[str, ...]] = {
+    ImageAsset: ("regenerate", "purge", "as-it-is", "original", "alike"),
+    Run: ("report", "progress"),
+}
+
+
 @pytest.mark.parametrize("model", LISTS)
 def test_pages__of_what_there_is_not(admin_client: Client, model: type[Model]) -> None:
-    pages = ("change", "delete", "history", "regenerate", "purge", "as-it-is", "original", "report")
+    pages = ("change", "delete", "history", *FURTHER_PAGES.get(model, ()))
     for key in (MANY_DIGITS, "9" * 30, "%00", "1%00", "_00", "x", "-1"):
         for page in pages:
             response = admin_client.get(f"{address_of(model)}{key}/{page}/", follow=True)
