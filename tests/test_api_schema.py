@@ -33,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 EXCLUDED: list[Any] = [positive_data_acceptance]
 """No document can say which ids there are, or that a purge needs one condition."""
-RANDOM_REQUESTS = 10
+RANDOM_REQUESTS = 4
 CONFIG = {
     "seed": 1,
     "generation": {"deterministic": True, "max-examples": RANDOM_REQUESTS},
