@@ -126,8 +126,7 @@ def test_pages__meet_the_policy_and_keep_nobody_out(
     worker: StartWorker,
     refused: list[str],
 ) -> None:
-    serving.serve(stale := make_asset())
-    ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0123456789abcdef")
+    stale = make_asset()
     make_asset(pictures.truncated())
     make_asset(name="a/folder/of-some-length/" * 3 + "missing.jpg")
     serving.serve(
@@ -137,6 +136,7 @@ def test_pages__meet_the_policy_and_keep_nobody_out(
     Group.objects.create(name="A group")
     under_way, run = start_here(), start_here()
     work(run)
+    ImageAsset.objects.filter(pk=stale.pk).update(thumbnail_recipe="0123456789abcdef")
     open_page(page, live_server.url + reverse("admin:login"))
     client.force_login(superuser)
     page.context.add_cookies(
