@@ -197,7 +197,7 @@ def test_overview__of_a_cache_whose_disk_is_lost(monkeypatch: pytest.MonkeyPatch
 
 
 def test_overview__of_a_deleted_cache_agrees_with_the_plan(
-    varied: list[ImageAsset], thumbnail_dir: Path
+    staff_client: Client, varied: list[ImageAsset], thumbnail_dir: Path
 ) -> None:
     shutil.rmtree(thumbnail_dir)
     found = overview()
@@ -205,6 +205,10 @@ def test_overview__of_a_deleted_cache_agrees_with_the_plan(
     assert found.states == planning.plan(Run.Kind.REGENERATE, ImageAsset.objects.all()).states
     assert found.files_seen is not None
     assert (found.files_seen.lost, found.files_seen.is_current) == (2, True)
+    page = text_of(staff_client.get(PAGE))
+    plan = f"{LIST}plan/regenerate/?state=missing%2Cfresh"
+    assert f'href="{plan}"' in page
+    assert "<strong>5</strong>: 5 missing" in text_of(staff_client.get(plan))
 
 
 def test_overview__of_a_large_site_says_when_an_audit_looked(

@@ -1,7 +1,7 @@
 """The overview of the cache in the admin: counts of all images, with links to their lists."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -200,7 +200,7 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
     recipes, names = found.recipes or {}, labels()
     return {
         "total": sum((found.states or {}).values()),
-        "segments": _bar(found.states or {}, links),
+        "segments": _bar(found, links),
         "failures": [
             links.count(
                 formatting.reason_label(reason),
@@ -228,12 +228,18 @@ def _numbers(found: Overview, links: Links) -> dict[str, Any]:
     }
 
 
-def _bar(states: dict[State, int], links: Links) -> list[Segment]:
+def _bar(found: Overview, links: Links) -> list[Segment]:
+    states = found.states or {}
     widths = _widths(states)
+    seen = found.files_seen
+    is_any_lost = seen is not None and seen.is_current and seen.lost > 0
     segments, x = [], 0
     for state, number in states.items():
         texts, is_planned = {"state": state.value}, state in TO_REGENERATE
         count = links.count(str(state.label), number, texts, is_planned=is_planned)
+        if count.plan and state == State.MISSING and is_any_lost:
+            # Those whose files are lost are recorded as fresh: a plan over both finds them.
+            count = replace(count, plan=_plan({"state": f"{State.MISSING},{State.FRESH}"}))
         segments.append(Segment(state=state, count=count, x=x, width=widths[state]))
         x += widths[state]
     return segments
