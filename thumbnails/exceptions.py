@@ -92,6 +92,10 @@ class NoSpace(NotNow):
     """The cache clearly lacks the space for what a run would render."""
 
 
+class NothingFailed(NotNow):
+    """There is nothing to retry."""
+
+
 class AlreadyUnderWay(NotNow):
     """A run over the same selection has not ended: no second one is started."""
 

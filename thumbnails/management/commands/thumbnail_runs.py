@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from thumbnails import conf
-from thumbnails.exceptions import NotDispatched, Reason, UsageError
+from thumbnails.exceptions import NotDispatched, NothingFailed, Reason, UsageError
 from thumbnails.management.base import (
     EXAMPLES,
     FAILED,
@@ -93,8 +93,12 @@ class Command(RunCommand):
                 control.resume(run)
                 self._report_change(run, "resumed", as_json=as_json)
             case "retry":
-                new = starting.retry(run, origin=Run.Origin.COMMAND, reason=reason)
-                self._report_change(new, "started", as_json=as_json)
+                try:
+                    new = starting.retry(run, origin=Run.Origin.COMMAND, reason=reason)
+                except NothingFailed as error:
+                    self.nothing_to_do(str(error), as_json=as_json)
+                else:
+                    self._report_change(new, "started", as_json=as_json)
 
     def _find(self, number: int) -> Run:
         run = Run.objects.filter(pk=number).first()

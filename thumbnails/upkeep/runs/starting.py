@@ -11,7 +11,14 @@ from django.db import transaction
 from django.utils import timezone
 
 from thumbnails.batching import batched
-from thumbnails.exceptions import AlreadyUnderWay, KeyReused, NotNow, Reason, UsageError
+from thumbnails.exceptions import (
+    AlreadyUnderWay,
+    KeyReused,
+    NothingFailed,
+    NotNow,
+    Reason,
+    UsageError,
+)
 from thumbnails.models import (
     Chunk,
     ImageAsset,
@@ -309,8 +316,8 @@ def retry(
 ) -> Run:
     """Start a run over the assets that failed in `run`, all or those of one reason.
 
-    Retries crashed ones, too, and skips accepted failures. Raises NotNow if none failed or `run`
-    is a purge, NotDispatched.
+    Retries crashed ones, too, and skips accepted failures. Raises NotNow if `run` is a purge,
+    NothingFailed if none of them is left, NotDispatched.
     """
     failures = run.progress().failures
     ids = [i for why, some in failures.items() if reason in (None, why) for i in some]
@@ -318,10 +325,13 @@ def retry(
     if run.kind != Run.Kind.REGENERATE:
         raise NotNow(f"{run} is a purge: start another one instead.")
     if not ids:
-        raise NotNow(f"Nothing failed{words} in {run}.")
+        raise NothingFailed(f"Nothing failed{words} in {run}.")
+    assets = ImageAsset.objects.filter(pk__in=ids).in_state(*(set(State) - {State.ACCEPTED}))
+    if not assets.exists():
+        raise NothingFailed(f"All that failed{words} in {run} is accepted or deleted.")
     return start(
         Run.Kind.REGENERATE,
-        ImageAsset.objects.filter(pk__in=ids).in_state(*(set(State) - {State.ACCEPTED})),
+        assets,
         origin=origin,
         scope={"retry_of": run.pk, "reason": reason},
         scope_text=f"what failed{words} in {run}",
