@@ -253,7 +253,7 @@ def test_command__ends_with_the_line_that_regenerates_them(
     by = run_command("thumbnail_like", str(asset.pk), "--by", "camera,orientation").stdout
     _, name, *options = shlex.split(by.splitlines()[-1])
     planned = run_command(name, *options, "--dry-run").stdout
-    assert "Would render the thumbnails of 1 images" in planned
+    assert "Would render the thumbnails of 1 image (" in planned
 
 
 def test_command__as_json(run_command: RunCommand, make: Make) -> None:

@@ -91,7 +91,7 @@ def test_estimate__is_shown_with_its_uncertainty(
         make_asset()
     address = "/admin/thumbnails/imageasset/plan/regenerate/"
     page = staff_client.get(address).content.decode()
-    assert "not known yet: no run of such a size was measured. A preview measures it" in page
+    assert "not known yet: no run of similar size was measured. A preview measures it" in page
     planned = run_command("regenerate_thumbnails", "--dry-run").stdout
     assert "time not known, as no run of similar size was measured" in planned
     page = staff_client.post(address, {"once": "1", "preview": "x"}).content.decode()
@@ -100,7 +100,7 @@ def test_estimate__is_shown_with_its_uncertainty(
 
     ended_run(3, 900)
     page = staff_client.get(address).content.decode()
-    assert "about 12 to 19 minutes, by the last runs of such a size" in page
+    assert "about 12 to 19 minutes, by the last runs of similar size" in page
     assert "about 12 to 19 minutes by the last runs" in (
         run_command("regenerate_thumbnails", "--dry-run").stdout
     )

@@ -135,6 +135,7 @@ class PlanView(PlanFormView):
                 (asset, previews.cached_url(asset))
                 for asset, _ in preview.sample(planned.assets, SAMPLE)
             ],
+            previewed=preview.PREVIEWED,
             free_bytes=planning.free_bytes(),
             queue=queue.BULK if plan.total > Run.LARGE else queue.NOW,
             queue_use=queue.use_if_reachable(),

@@ -366,7 +366,7 @@ class PlanOut(Out):
     total: int
     states: dict[ImageState, int] = Field(description="What it would work on, by state.")
     bytes: int = Field(description="Of the thumbnails that are there then, or would be deleted.")
-    seconds: float | None = Field(description="By the last runs of such a size; null: not known.")
+    seconds: float | None = Field(description="By the last runs of similar size; null: not known.")
     seconds_at_least: float | None
     seconds_at_most: float | None
 

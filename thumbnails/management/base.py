@@ -20,7 +20,7 @@ from django.core.management.base import (
     OutputWrapper,
     SystemCheckError,
 )
-from django.template.defaultfilters import filesizeformat
+from django.template.defaultfilters import filesizeformat, pluralize
 from tqdm import tqdm
 
 from thumbnails import conf
@@ -238,7 +238,7 @@ class RunCommand(ThumbnailCommand):
         self.report(run, run.progress(), as_json=as_json)
 
     def nothing_to_do(self, why: str, *, as_json: bool) -> None:
-        """Report that there is no run; `why` is the rest of the sentence."""
+        """Report that there is no run, and `why`."""
         if as_json:
             no_outcomes = {outcome.value: 0 for outcome in Outcome}
             self.print_json({"run": None, "total": 0, **no_outcomes})
@@ -261,6 +261,7 @@ class RunCommand(ThumbnailCommand):
         if plan.total == 0:
             self.stdout.write("Nothing to do.")
             return
+        what = f"the thumbnails of {plan.total:,} image{pluralize(plan.total)}"
         states = ", ".join(f"{n:,} {state.value}" for state, n in plan.states.items() if n)
         estimate = plan.estimate
         time = (
@@ -269,8 +270,7 @@ class RunCommand(ThumbnailCommand):
             else f"{duration_between(estimate.at_least, estimate.at_most)} by the last runs"
         )
         self.stdout.write(
-            f"Would {verb} the thumbnails of {plan.total:,} images ({states}): "
-            f"about {filesizeformat(plan.size_bytes)}, {time}."
+            f"Would {verb} {what} ({states}): about {filesizeformat(plan.size_bytes)}, {time}."
         )
 
 

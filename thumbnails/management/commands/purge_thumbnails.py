@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.template.defaultfilters import filesizeformat
+from django.template.defaultfilters import filesizeformat, pluralize
 
 from thumbnails.exceptions import UsageError
 from thumbnails.management.base import RunCommand, add_selection, selection_from
@@ -36,7 +36,8 @@ class Command(RunCommand):
             self.report_plan("delete", plan, as_json=options["json"])
             return
         if not options["yes"] and not self._agreed(
-            f"Delete the thumbnails of {plan.total:,} images ({filesizeformat(plan.size_bytes)})?"
+            f"Delete {plan.deleted:,} thumbnail{pluralize(plan.deleted)} "
+            f"({filesizeformat(plan.size_bytes)})?"
         ):
             self.stderr.write("Nothing was deleted.")
             return

@@ -114,7 +114,8 @@ class Selection:
     def require_all_said(self, everything: bool, *, of: str = "thumbnails") -> None:
         """For purges. Raises UsageError unless either there are conditions or `everything`."""
         if self.is_everything != everything:
-            raise UsageError(f"Say which {of}, or all for all of them, and not both.", about="all")
+            message = f"Say which {of}, or 'all' for all of them, and not both."
+            raise UsageError(message, about="all")
 
 
 def selection_from(texts: Mapping[str, str]) -> Selection:
