@@ -33,6 +33,7 @@ from thumbnails.models import (
     RunRequest,
     State,
     TrainingSession,
+    clock,
     recipe_in_force,
     recipes,
 )
@@ -133,6 +134,17 @@ def test_generate__renders_though_it_is_fresh(
         "status": "generated",
     }
     assert file.stat().st_ino != before
+
+
+def test_generate__another_request_has_just_rendered_it(
+    api: Caller, make_asset: MakeAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = make_asset()
+    serving.serve(asset)
+    before_that = timezone.now() - timedelta(minutes=1)
+    monkeypatch.setattr(clock, "now", lambda: before_that)
+    response = api.post(f"/images/{asset.pk}/thumbnail/generate")
+    assert (response.status_code, response.json()["status"]) == (HTTPStatus.OK, "generated")
 
 
 def test_generate__missing_asset_and_missing_original_are_404(

@@ -79,7 +79,8 @@ def generate(request: ApiRequest, image_id: IdInPath) -> Status[Generated | NotG
     _image(image_id)
     result = serving.render_now(image_id)
     asset = _image(image_id)
-    if result is None or result.outcome == Outcome.RENDERED:
+    # Fresh is what another request has rendered since this one came.
+    if result is None or result.outcome in (Outcome.RENDERED, Outcome.FRESH):
         return Status(
             HTTPStatus.OK,
             Generated(
