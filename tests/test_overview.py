@@ -403,7 +403,7 @@ def test_page__tells_accepted_failures_apart(
 ) -> None:
     accept_failures(ImageAsset.objects.all())
     part = section(text_of(staff_client.get(PAGE)), "failures")
-    assert "None that is not accepted. accepted : 1" in words(part)
+    assert "None that is not accepted. 1 accepted" in words(part)
     assert '?state=accepted"' in part
 
 

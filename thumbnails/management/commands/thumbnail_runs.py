@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.template.defaultfilters import pluralize
 
 from thumbnails import conf
 from thumbnails.exceptions import NotDispatched, NothingFailed, Reason, UsageError
@@ -135,7 +136,8 @@ class Command(RunCommand):
         if as_json:
             self.print_json(run_as_json(run, run.progress()))
         else:
-            self.stdout.write(f"{run} is {participle}: {run.total:,} images.")
+            images = f"{run.total:,} image{pluralize(run.total)}"
+            self.stdout.write(f"{run} is {participle}: {images}.")
 
 
 class _Report:

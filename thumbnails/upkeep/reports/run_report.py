@@ -397,7 +397,7 @@ def outcomes_text(progress: Progress) -> str:
         if number
     ]
     if left := progress.total - progress.done:
-        words.append(f"{left:,} not done")
+        words.append(f"{left:,} {OPEN}")
     return ", ".join(words) or "nothing to do"
 
 
