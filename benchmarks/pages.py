@@ -18,8 +18,8 @@ from thumbnails.upkeep.images import importing
 from thumbnails.views import PER_PAGE
 
 URLS = 100
-GALLERY_QUERIES = 2
-"""The number of images, for the paginator, and the rows of the page."""
+GALLERY_QUERIES = 3
+"""The number of images, as cached and else as counted, and the rows of the page."""
 PAGE_QUERIES = 1
 """The rows."""
 HIT_QUERIES = 0

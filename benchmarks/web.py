@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from benchmarks.hostile import MEBIBYTE, slow_bmp, write_vast_png
+from benchmarks.hostile import MEBIBYTE, slow_jpeg, write_vast_png
 from benchmarks.meters import Peak, Usage, cpu_seconds, metered, peaks
 from benchmarks.report import Bound, Row, Section
 from benchmarks.running import empty
@@ -194,8 +194,8 @@ def _rate(key: str, label: str, costs: dict[str, Cost]) -> Row:
 
 def _tail(server: WebServer, hit: ImageAsset, home: Path, extent: Extent) -> list[Row]:
     """The 99th percentile of hits, alone and while a slow image is rendered."""
-    path = home / "slow.bmp"
-    path.write_bytes(slow_bmp(_pixels_for(extent.slow_seconds)))
+    path = home / "slow.jpg"
+    path.write_bytes(slow_jpeg(_pixels_for(extent.slow_seconds)))
     slow = importing.import_file(path)
     with metered() as alone:
         quiet = _latencies(server.port, hit, extent.tail_seconds)
@@ -219,20 +219,20 @@ def _tail(server: WebServer, hit: ImageAsset, home: Path, extent: Extent) -> lis
 
 
 def _pixels_for(seconds: float) -> int:
-    """The number of pixels of a `slow_bmp` that takes that long here, within max_pixels."""
+    """The number of pixels of a `slow_jpeg` that takes that long here."""
     limits = Limits(seconds=60, memory_bytes=conf.current().render_memory_bytes)
-    few, more = 500_000, 4_500_000
+    few, more = 4_000_000, 36_000_000
     with RenderPool(1, limits) as pool:
         _seconds_for(pool, few)  # starts its process
         rate = (more - few) / (_seconds_for(pool, more) - _seconds_for(pool, few))
-    return min(int(rate * seconds), conf.current().max_pixels)
+    return int(rate * seconds)
 
 
 def _seconds_for(pool: RenderPool, pixels: int) -> float:
-    started_at = time.perf_counter()
-    with Spool.of(slow_bmp(pixels)) as spool:
-        pool.render(spool, Recipe(), name="slow.bmp", fingerprint="", max_pixels=pixels)
-    return time.perf_counter() - started_at
+    with Spool.of(slow_jpeg(pixels)) as spool:
+        started_at = time.perf_counter()
+        pool.render(spool, Recipe(), name="slow.jpg", fingerprint="", max_pixels=pixels)
+        return time.perf_counter() - started_at
 
 
 @contextmanager
