@@ -30,7 +30,12 @@ FILES = {
     *("moving_in", "package", "render_pool", "rendering", "rescan", "roots", "storage"),
     "storage_errors",
 }
-"""Modules of files and pictures, and what installs. All that are in no set run with the rest."""
+"""Modules of files, and what installs. All that are in no set run with the rest."""
+PICTURES = {
+    *("facts", "formats", "fuzz", "pictures", "references", "sources", "thumbhash", "truncated"),
+    "variants",
+}
+"""Modules of what pictures are and become."""
 FAULTS = (
     {"chaos", "company", "kills"},
     {
@@ -79,11 +84,12 @@ def _on_postgresql(marked: str, *options: str) -> list[str]:
 
 
 BROWSER = set(filter(_drives_a_browser, _modules("tests")))
-REST = _modules("tests") - HTTP - FILES - BROWSER
+REST = _modules("tests") - HTTP - FILES - PICTURES - BROWSER
 FAULTS_REST = _modules("tests/faults").difference(*FAULTS)
 SUITES = {
     "http": _on_postgresql("not browser and not faults", *_only(HTTP)),
     "files": _on_postgresql("not browser and not faults", *_only(FILES)),
+    "pictures": _on_postgresql("not browser and not faults", *_only(PICTURES)),
     "rest": _on_postgresql("not browser and not faults", *_only(REST)),
     "browser": _on_postgresql("browser", *_only(BROWSER)),
     **{
