@@ -43,7 +43,7 @@ def request_ids(
     is_behind_proxy = settings.NINJA_NUM_PROXIES > 0
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        given = request.headers.get("X-Request-ID", "") if is_behind_proxy else ""
+        given = request.META.get("HTTP_X_REQUEST_ID", "") if is_behind_proxy else ""
         token = request_id.set(given if REQUEST_ID.fullmatch(given) else token_hex(8))
         try:
             response = get_response(request)
@@ -100,7 +100,7 @@ def uncounted_proxies_logged(
     first = Lock()
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
-        if "X-Forwarded-For" in request.headers and first.acquire(blocking=False):
+        if "HTTP_X_FORWARDED_FOR" in request.META and first.acquire(blocking=False):
             logger.warning(
                 "A request has X-Forwarded-For, which is ignored since PROXIES is 0. If there is a "
                 "proxy in front, set PROXIES to the number of proxies: now all clients share one "
