@@ -4,7 +4,7 @@ from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageFile
 
-UPRIGHT = 1
+from thumbnails.rendering.inspection import UPRIGHT
 
 
 class DeferredImage(ImageFile.ImageFile):

@@ -1,14 +1,14 @@
 """HEIC, by libheif (pi-heif): the primary picture, without thumbnails, depth maps and gain maps."""
 
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import pi_heif
 from PIL import Image
 
 from thumbnails.exceptions import Unreadable
-from thumbnails.rendering.decoders.deferred import UPRIGHT, DeferredImage
-from thumbnails.rendering.inspection import TURNED, orientation_of
+from thumbnails.rendering.decoders.boxes import boxes
+from thumbnails.rendering.decoders.deferred import DeferredImage
+from thumbnails.rendering.inspection import TURNED, UPRIGHT, orientation_of
 from thumbnails.rendering.profiles import bt_2020, display_p3
 from thumbnails.rendering.render import TRANSPOSITIONS
 
@@ -91,10 +91,10 @@ def _profile_of(info: dict[str, Any]) -> bytes | None:
 def container_orientation(content: bytes) -> int:
     """Returns how the container's properties (ISO/IEC 23008-12, 6.5.10 and 6.5.12) turn and mirror
     the primary picture, as EXIF would say it."""
-    boxes = _boxes_of_meta(content)
-    properties = dict(_boxes(content, *boxes[b"iprp"]))
-    listed = list(_boxes(content, *properties[b"ipco"]))
-    begin, _ = boxes[b"pitm"]
+    found = _boxes_of_meta(content)
+    properties = dict(boxes(content, *found[b"iprp"]))
+    listed = list(boxes(content, *properties[b"ipco"]))
+    begin, _ = found[b"pitm"]
     primary = int.from_bytes(content[begin + 4 : begin + (8 if content[begin] else 6)])
     corners: Corners = (0, 1, 2, 3)
     for number in _associations(content, properties[b"ipma"][0], primary):
@@ -110,7 +110,7 @@ def check_items(content: bytes) -> None:
     pi-heif 1.4 dereferences a null pointer over one.
     """
     begin, end = _boxes_of_meta(content)[b"iinf"]
-    for kind, (at, last) in _boxes(content, begin + (8 if content[begin] else 6), end):
+    for kind, (at, last) in boxes(content, begin + (8 if content[begin] else 6), end):
         if kind == b"infe":
             text = at + (10 if content[at] > 2 else 8)
             content[text : text + 4].decode("ascii")
@@ -118,8 +118,8 @@ def check_items(content: bytes) -> None:
 
 
 def _boxes_of_meta(content: bytes) -> dict[bytes, tuple[int, int]]:
-    begin, end = dict(_boxes(content, 0, len(content)))[b"meta"]
-    return dict(_boxes(content, begin + 4, end))
+    begin, end = dict(boxes(content, 0, len(content)))[b"meta"]
+    return dict(boxes(content, begin + 4, end))
 
 
 def _turned(corners: Corners, kind: bytes, value: int) -> Corners:
@@ -149,16 +149,3 @@ def _associations(content: bytes, at: int, item: int) -> list[int]:
             return [number & ~essential for number in numbers]
         at += number * number_bytes
     return []
-
-
-def _boxes(content: bytes, at: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """Yields kind, and begin and end of what is in each box (ISO/IEC 14496-12, 4.2)."""
-    while at + 8 <= end:
-        size, begin = int.from_bytes(content[at : at + 4]), at + 8
-        if size == 1:
-            size, begin = int.from_bytes(content[at + 8 : at + 16]), at + 16
-        last = end if size == 0 else min(at + size, end)
-        if last < begin:
-            return
-        yield content[at + 4 : at + 8], (begin, last)
-        at = last

@@ -7,7 +7,9 @@ import pylibjxl
 from PIL import Image
 
 from thumbnails.exceptions import Unsupported
-from thumbnails.rendering.decoders.deferred import UPRIGHT, DeferredImage
+from thumbnails.rendering.decoders.boxes import boxes
+from thumbnails.rendering.decoders.deferred import DeferredImage
+from thumbnails.rendering.inspection import UPRIGHT
 
 CODESTREAM = b"\xff\x0a"
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -149,17 +151,9 @@ def _codestream(content: bytes) -> bytes:
     """The codestream, or its first part."""
     if content.startswith(CODESTREAM):
         return content
-    at = 0
-    while at + 8 <= len(content):
-        size, begin = int.from_bytes(content[at : at + 4]), at + 8
-        if size == 1:
-            size, begin = int.from_bytes(content[at + 8 : at + 16]), at + 16
-        kind = content[at + 4 : at + 8]
+    for kind, (begin, _) in boxes(content, 0, len(content)):
         if kind in (b"jxlc", b"jxlp"):
             return content[begin + (4 if kind == b"jxlp" else 0) :]
-        if size < 8:
-            break
-        at += size
     raise ValueError("no codestream")
 
 

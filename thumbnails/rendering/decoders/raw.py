@@ -8,9 +8,9 @@ import rawpy
 from PIL import ExifTags, Image
 
 from thumbnails.exceptions import Unsupported
-from thumbnails.rendering.decoders.deferred import UPRIGHT
 from thumbnails.rendering.inspection import (
     TURNED,
+    UPRIGHT,
     WatchedFile,
     check_scans,
     orientation_of,
