@@ -457,7 +457,7 @@ def test_stats__counts_database_and_cache(manage: Manage, make_asset: MakeAsset)
     assert report["recipe"] in text
 
 
-# --- output that nobody reads ---------------------------------------------------------------------
+# --- output that is not read ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kept", ["nothing", "report"])

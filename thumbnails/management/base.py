@@ -51,7 +51,7 @@ EXAMPLES = 5
 class ThumbnailCommand(BaseCommand):
     """Reports wrong usage and wrong settings in one sentence, with exit status 2.
 
-    Its exit status is that of its work, also where nobody reads its output to the end.
+    Its exit status is that of its work, also where its output is not read to the end.
     """
 
     # Not those of URLs and the admin, whose modules take as long to import as all others.
@@ -125,8 +125,8 @@ class ThumbnailCommand(BaseCommand):
 
 
 class _Output:
-    """A stream of text that discards what is written to it once nobody reads it any more, as by
-    `| head`: only the output ends then, and not the work."""
+    """A stream of text that discards what is written to it once its reader has gone, as `| head`
+    does: only the output ends then, and not the work."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

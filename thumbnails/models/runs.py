@@ -529,7 +529,7 @@ class RunEventQuerySet(models.QuerySet["RunEvent"]):
     def is_to_be_mailed(self, run_id: int, state: Run.State) -> bool:
         """Whether the run's next event, of reaching that state, is to be mailed.
 
-        A run that pauses and is tried again every minute is mailed once until somebody resumes it.
+        A run that pauses and is tried again every minute is mailed once until a user resumes it.
         """
         if state not in (Run.State.DONE, Run.State.PAUSED) or not conf.sends_mail():
             return False

@@ -123,7 +123,7 @@ def is_my_turn(at: str, seconds: float) -> bool:
 
 
 def take_turn(at: str, seconds: float) -> None:
-    """Let `is_my_turn` return True for nobody for that long. Raises QueueDown."""
+    """Let `is_my_turn` return True in no process for that long. Raises QueueDown."""
     with _translated():
         django_rq.get_connection(NOW).set(f"thumbnails:{at}", "1", px=int(seconds * 1000))
 

@@ -47,7 +47,7 @@ class Command(RunCommand):
             self.work(run, processes=PROCESSES, as_json=options["json"])
 
     def _agreed(self, question: str) -> bool:
-        """Whether the answer is yes. Raises UsageError where there is nobody to ask."""
+        """Whether the answer is yes. Raises UsageError without a terminal to ask at."""
         if not sys.stdin.isatty():
             raise UsageError("There is no terminal to ask on: add --yes.")
         with self.stop.at_once():

@@ -27,7 +27,7 @@ def _set(assets: ImageAssetQuerySet, accepted_source: F | None) -> list[int]:
     changed: list[int] = []
     for ids in batched(list(assets.values_list("pk", flat=True)), BATCH):
         with transaction.atomic():
-            # In order of ids, as whoever saves results. What was read before this is void.
+            # In order of ids, as results are saved. What was read before this is void.
             now = assets.filter(pk__in=ids).select_for_update().order_by("pk")
             locked = list(now.values_list("pk", flat=True))
             ImageAsset.objects.filter(pk__in=locked).update(

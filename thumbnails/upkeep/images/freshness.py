@@ -177,8 +177,8 @@ def delete_unrecorded_locked(asset_id: int, recorded: Iterable[str] = ()) -> Non
 def delete_unsaved(asset_ids: Iterable[int]) -> None:
     """Delete the files of thumbnails that a process has written but, since it died, not recorded.
 
-    For assets that no process with their recipe works on any more. Otherwise whoever serves files
-    from disk would send them under the address of what is recorded.
+    For assets that no process with their recipe works on any more. Otherwise a web server that
+    sends files from disk would send them under the address of what is recorded.
     """
     for asset_id in asset_ids:
         with (

@@ -131,7 +131,7 @@ def _settle_after_commit(using: str) -> None:
     try:
         transaction.on_commit(partial(_settle, using), using=using)
     except transaction.TransactionManagementError:
-        # The project commits by itself, and nobody is told when.
+        # The project commits by itself, and signals no commit.
         logger.warning("Images do not follow rows without atomic(): run manage.py track_images.")
 
 
@@ -152,7 +152,7 @@ def _follow(found: TrackedField, changes: _Changes, using: str) -> None:
     for pks in batched(changes.saved, BATCH):
         present |= {file for _, file in found.files(using, pk__in=pks)}
     for files in batched(present, BATCH):
-        # What is not on disk is not read while somebody waits for the answer to a request.
+        # What is not on disk is not read while a user waits for the answer to a request.
         results = record(found, files, reads_objects=False)
         render_soon(result.original for result in results if result.has_changed)
     for files in batched(changes.left - present, BATCH):

@@ -1,7 +1,8 @@
 """When the files of the cache were last looked at, and how many were lost.
 
-States follow from the database, and whoever deletes files by hand tells it nothing. Looking at a
-million files takes too long for a page and, in object storage, for a worker: there the audit does.
+States follow from the database, and it does not learn of files that are deleted by hand. Looking at
+a million files takes too long for a page and, in object storage, for a worker: there the audit
+does.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class FilesSeen:
 
 
 def files_seen(*, is_small: bool) -> FilesSeen | None:
-    """Returns what the last look found; None if nobody has looked, or the cache cannot be read.
+    """Returns what the last look found; None if there was none, or the cache cannot be read.
 
     Where the site `is_small` and its cache is on disk it looks itself, at most once in OLD_AT_ONCE.
     """

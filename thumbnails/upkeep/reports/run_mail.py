@@ -19,7 +19,7 @@ SEND_SECONDS = 10.0
 
 AGAIN = (
     "The workers try it again by themselves where that may help. There is no further mail of a "
-    "pause before somebody resumes the run."
+    "pause before a user resumes the run."
 )
 
 

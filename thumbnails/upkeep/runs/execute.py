@@ -315,7 +315,7 @@ class _Work:
         with transaction.atomic():
             locked = self._chunk.lock()
             if locked is None or locked.position != self._chunk.position:
-                # An attempt whose answer was lost may have saved them, and then told nobody.
+                # An attempt whose answer was lost may have saved them, and then sent no signal.
                 is_saved = self._is_saved(locked, results)
                 if is_saved:
                     tell_on_commit(changes_of(results), run_id=self._run.pk)
